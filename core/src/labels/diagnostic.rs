@@ -1,0 +1,49 @@
+//! What is wrong with a service's labels, said so that its owner can mend it.
+
+use alloc::string::String;
+use core::fmt;
+use serde::{Deserialize, Serialize};
+
+/// One finding about one label of one service.
+///
+/// Sorted by service, then label, so that lists of findings are the same in any order of services.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// Name of the service.
+    pub service: String,
+    /// The label's whole key, e.g. `com.docker.lb.port`; empty where no single label is at fault.
+    pub label: String,
+    /// Its value, cut to 200 characters; empty where it is absent.
+    pub value: String,
+    /// What follows for the service.
+    pub severity: Severity,
+    /// What is wrong, in one sentence without a full stop.
+    pub problem: String,
+    /// What to write instead, as an imperative.
+    pub remedy: String,
+}
+
+/// What a finding means for the service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The service's routes are refused.
+    Error,
+    /// The service is routed; the label or a part of it is ignored or read otherwise than its author may think.
+    Warning,
+}
+
+impl fmt::Display for Diagnostic {
+    /// `error: service shop: com.docker.lb.port = "http": … ; write …`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        };
+        write!(f, "{severity}: service {}: ", self.service)?;
+        if !self.label.is_empty() {
+            write!(f, "{} = {:?}: ", self.label, self.value)?;
+        }
+        write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}

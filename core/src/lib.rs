@@ -1,0 +1,28 @@
+//! Tidegate's decisions.
+//!
+//! This crate decides and never waits: it knows no socket, task, clock, environment or Docker client. The modules, in
+//! the order a fact meets them on its way to a served request:
+//!
+//! - [`swarm`]: Docker facts as plain data, folded into one model
+//! - [`labels`]: labels of services to specs and diagnostics
+//! - [`route`]: specs to an immutable table, and the decision for one request
+//! - [`reconcile`]: the services that Tidegate owns, as the settings want them
+//! - [`snapshot`]: tables on their way from controller to proxies
+//! - [`settings`]: what the operator sets
+//! - [`machine`], [`time`], [`rng`], [`id`]: the vocabulary of all of them
+#![no_std]
+
+extern crate alloc;
+#[cfg(test)]
+extern crate std;
+
+pub mod id;
+pub mod labels;
+pub mod machine;
+pub mod reconcile;
+pub mod rng;
+pub mod route;
+pub mod settings;
+pub mod snapshot;
+pub mod swarm;
+pub mod time;

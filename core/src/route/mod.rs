@@ -1,0 +1,3 @@
+//! Specs to an immutable route table, and the answer for one request.
+
+pub mod spec;

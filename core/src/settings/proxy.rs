@@ -1,0 +1,84 @@
+//! What proxies serve by. Travels in every snapshot, so a change reaches live proxies without a restart.
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Duration;
+
+/// Timeouts and limits of the data plane. Every field has a default; units are in the names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ProxySettings {
+    /// Milliseconds for a TCP connection to an endpoint. A dead address swallows packets (facts §1.1), so this is
+    /// short and the request goes elsewhere. Default 400.
+    pub connect_timeout_ms: u32,
+    /// Milliseconds from the request's last byte to the response's first. Default 600 000, as Interlock's ReadTimeout.
+    pub first_byte_timeout_ms: u32,
+    /// Milliseconds without a byte in either direction on a running response or upgraded connection.
+    /// Default 600 000.
+    pub idle_timeout_ms: u32,
+    /// Milliseconds that a client's connection stays open between requests. Default 75 000 (Interlock KeepaliveTimeout).
+    pub keepalive_timeout_ms: u32,
+    /// Milliseconds for a client to send a whole request head. Default 60 000.
+    pub header_timeout_ms: u32,
+    /// Bytes of a request head, all headers together. Default 32 768 (Interlock "4 8k"); 431 beyond it.
+    pub header_bytes_max: u32,
+    /// Headers of a request. Default 128; 431 beyond it.
+    pub headers_max: u32,
+    /// Bytes of a request body; 0 = no limit. Default 33 554 432 (Interlock's 32m); 413 beyond it.
+    pub body_bytes_max: u64,
+    /// Times that one request may be tried again elsewhere. Default 3.
+    pub retries_max: u32,
+    /// Retries in percent of a pool's requests, with a floor of 10 a second. Default 20.
+    pub retry_budget_percent: u32,
+    /// Milliseconds that a request may wait for a pool without ready endpoint. Default 10 000.
+    pub park_ms: u32,
+    /// Requests that may wait so per pool and worker. Default 1024.
+    pub parked_max: u32,
+    /// Idle connections kept per endpoint and worker. Default 64.
+    pub idle_connections_max: u32,
+    /// Milliseconds after which an idle upstream connection is closed. Default 60 000.
+    pub idle_connection_ms: u32,
+    /// Failures within `fail_timeout_ms` after which an endpoint is ejected; 0 = never. Default 1 (Interlock max_fails).
+    pub max_fails: u32,
+    /// Milliseconds of that window, and of the ejection. Default 10 000 (Interlock fail_timeout).
+    pub fail_timeout_ms: u32,
+    /// Status for a host that nobody claims. Default 503.
+    pub unknown_host_status: u16,
+    /// Leave out `x-request-id`, `x-proxy-id` and the like on responses (Interlock HideInfoHeaders). Default false.
+    pub hide_info_headers: bool,
+    /// Milliseconds for requests under way to end when a proxy stops. Default 25 000.
+    pub drain_ms: u32,
+}
+
+impl Default for ProxySettings {
+    fn default() -> Self {
+        ProxySettings {
+            connect_timeout_ms: 400,
+            first_byte_timeout_ms: 600_000,
+            idle_timeout_ms: 600_000,
+            keepalive_timeout_ms: 75_000,
+            header_timeout_ms: 60_000,
+            header_bytes_max: 32_768,
+            headers_max: 128,
+            body_bytes_max: 32 * 1024 * 1024,
+            retries_max: 3,
+            retry_budget_percent: 20,
+            park_ms: 10_000,
+            parked_max: 1024,
+            idle_connections_max: 64,
+            idle_connection_ms: 60_000,
+            max_fails: 1,
+            fail_timeout_ms: 10_000,
+            unknown_host_status: 503,
+            hide_info_headers: false,
+            drain_ms: 25_000,
+        }
+    }
+}
+
+impl ProxySettings {
+    /// [`ProxySettings::connect_timeout_ms`] as a duration.
+    pub fn connect_timeout(&self) -> Duration {
+        Duration::from_millis(self.connect_timeout_ms.into())
+    }
+}

@@ -1,0 +1,1 @@
+//! Speaks Docker: bollard models to facts, reconcile actions to API calls.

@@ -1,0 +1,70 @@
+//! The one place that reads a clock. Everything else takes `now` as an argument.
+//!
+//! Monotonic time is tokio's, so it stands still and jumps as a simulation wants; wall time is the system's, or in a
+//! simulation a fixed epoch plus the simulated time.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tidegate_core::time::Instant;
+
+/// Gives `now` as core understands it. Cheap to clone; clones agree.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    start: tokio::time::Instant,
+    wall: Wall,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Wall {
+    Simulated { epoch: Duration },
+    System,
+}
+
+impl Clock {
+    /// The clock of a real process, starting now.
+    pub fn system() -> Self {
+        Clock {
+            start: tokio_now(),
+            wall: Wall::System,
+        }
+    }
+
+    /// A clock whose wall time is `epoch` (since 1970) now, and moves with tokio's time.
+    pub fn simulated(epoch: Duration) -> Self {
+        Clock {
+            start: tokio_now(),
+            wall: Wall::Simulated { epoch },
+        }
+    }
+
+    /// Time since the process started.
+    pub fn now(&self) -> Instant {
+        Instant::at(tokio_now().saturating_duration_since(self.start))
+    }
+
+    /// Wall time since 1970-01-01T00:00:00Z.
+    pub fn wall(&self) -> Duration {
+        match self.wall {
+            Wall::Simulated { epoch } => epoch + self.now().since_start(),
+            Wall::System => system_now(),
+        }
+    }
+
+    /// Waits until `at`; for ever where there is nothing to wait for.
+    pub async fn sleep_until(&self, at: Option<Instant>) {
+        match at {
+            Some(at) => tokio::time::sleep_until(self.start + at.since_start()).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one exception: this is the clock")]
+fn tokio_now() -> tokio::time::Instant {
+    tokio::time::Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one exception: this is the clock")]
+fn system_now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

@@ -1,0 +1,6 @@
+//! Waits and never decides: the only crate with tokio, hyper and rustls. What it waits for becomes a fact for
+//! `tidegate-core`, and what core answers becomes a socket call here.
+
+pub mod clock;
+pub mod net;
+pub mod swarm_api;
