@@ -9,7 +9,7 @@
 //! - [`reconcile`]: the services that Tidegate owns, as the settings want them
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`settings`]: what the operator sets
-//! - [`machine`], [`time`], [`rng`], [`id`]: the vocabulary of all of them
+//! - [`machine`], [`time`], [`rng`], [`id`], [`text`]: the vocabulary of all of them
 #![no_std]
 
 extern crate alloc;
@@ -25,4 +25,5 @@ pub mod route;
 pub mod settings;
 pub mod snapshot;
 pub mod swarm;
+pub mod text;
 pub mod time;

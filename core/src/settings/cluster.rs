@@ -1,0 +1,137 @@
+//! Settings of one service cluster: its proxy service, and what its proxies serve by.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::settings::proxy::ProxySettings;
+use crate::swarm::model::PublishMode;
+
+/// How one proxy service is made and kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterSettings {
+    /// Image of the proxies; empty = the controller's own.
+    pub image: String,
+    /// Name of the proxy service; empty = `<stack>_proxy`, or `<stack>_proxy-<cluster>` for others than `default`.
+    pub service_name: String,
+    /// Whether there is one proxy on every node that fits, instead of a number of replicas. Default false.
+    pub global: bool,
+    /// Number of proxies, unless `global`. Default 2 (Interlock ProxyReplicas).
+    pub replicas: u64,
+    /// Placement constraints; none = `node.role==worker` where the Swarm has workers, else none.
+    #[serde(deserialize_with = "list")]
+    pub constraints: Vec<String>,
+    /// Placement preferences: spread over these, e.g. `node.labels.zone`.
+    #[serde(deserialize_with = "list")]
+    pub spread: Vec<String>,
+    /// `ingress` (the routing mesh, every node) or `host` (the nodes that run a proxy; the client's address is seen).
+    /// Default `ingress`, as Interlock.
+    pub publish_mode: PublishMode,
+    /// Port that users reach for HTTP. Default 80.
+    pub http_port: u16,
+    /// How proxies reach tasks: `"attach"`, or the names of networks that routed services share.
+    pub networks: NetworkPolicy,
+    /// Labels of the proxy service.
+    pub labels: BTreeMap<String, String>,
+    /// Labels of its containers.
+    pub container_labels: BTreeMap<String, String>,
+    /// Signal that tells a proxy to drain. Default `SIGTERM`.
+    pub stop_signal: String,
+    /// Milliseconds from that signal to SIGKILL; longer than `proxy.drain_ms`. Default 30 000.
+    pub stop_grace_ms: u64,
+    /// Proxies that are replaced at a time. Default 1.
+    pub update_parallelism: u64,
+    /// Milliseconds between two replacements. Default 0.
+    pub update_delay_ms: u64,
+    /// Start the new proxy before the old one stops. Not possible with `publish_mode = "host"`. Default false.
+    pub update_start_first: bool,
+    /// `rollback`, `pause` or `continue` when a replaced proxy does not come up. Default `rollback`.
+    pub update_failure_action: String,
+    /// Milliseconds that a replaced proxy is watched for failure. Default 5000.
+    pub update_monitor_ms: u64,
+    /// Log filter of the proxies, e.g. `info` or `tidegate=debug`. Default `info`.
+    pub log: String,
+    /// Access log of the proxies: `off`, `common` or `json`. Default `common`.
+    pub access_log: String,
+    /// What the proxies serve by; reaches live proxies without a restart.
+    pub proxy: ProxySettings,
+}
+
+impl Default for ClusterSettings {
+    fn default() -> Self {
+        ClusterSettings {
+            image: String::new(),
+            service_name: String::new(),
+            global: false,
+            replicas: 2,
+            constraints: Vec::new(),
+            spread: Vec::new(),
+            publish_mode: PublishMode::Ingress,
+            http_port: 80,
+            networks: NetworkPolicy::Attach,
+            labels: BTreeMap::new(),
+            container_labels: BTreeMap::new(),
+            stop_signal: String::from("SIGTERM"),
+            stop_grace_ms: 30_000,
+            update_parallelism: 1,
+            update_delay_ms: 0,
+            update_start_first: false,
+            update_failure_action: String::from("rollback"),
+            update_monitor_ms: 5_000,
+            log: String::from("info"),
+            access_log: String::from("common"),
+            proxy: ProxySettings::default(),
+        }
+    }
+}
+
+/// How proxies reach the tasks of routed services (DESIGN: networks).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "toml::Value")]
+pub enum NetworkPolicy {
+    /// The proxy service joins the network of every routed service, and leaves it with the last one.
+    Attach,
+    /// Routed services join one of these networks (names or ids); nothing ever changes.
+    Shared(Vec<String>),
+}
+
+impl From<NetworkPolicy> for toml::Value {
+    fn from(policy: NetworkPolicy) -> toml::Value {
+        match policy {
+            NetworkPolicy::Attach => toml::Value::from("attach"),
+            NetworkPolicy::Shared(names) => toml::Value::from(names),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NetworkPolicy {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let names = list(deserializer)?;
+        Ok(if names == ["attach"] {
+            NetworkPolicy::Attach
+        } else {
+            NetworkPolicy::Shared(names)
+        })
+    }
+}
+
+/// A list, or one text with commas as environment variables have it.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a list of texts, or one text with commas")]
+    enum ListOrText {
+        List(Vec<String>),
+        Text(String),
+    }
+    Ok(match ListOrText::deserialize(deserializer)? {
+        ListOrText::List(items) => items,
+        ListOrText::Text(text) => text
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(String::from)
+            .collect(),
+    })
+}
