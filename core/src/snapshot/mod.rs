@@ -1,3 +1,19 @@
 //! Tables on their way from a controller to its proxies: full once, deltas after that, acknowledged each.
+//!
+//! Both sides hold the same [`entry::Entries`]: per service the JSON text as it was sent, its hash and what it says.
+//! The digest of a revision is made of these hashes, so a newer controller's unknown fields survive in an older proxy,
+//! and a delta costs what it changes.
 
+pub mod entry;
+pub mod message;
 pub mod model;
+pub mod publisher;
+pub mod subscriber;
+
+pub use entry::Digest;
+pub use message::{Ack, Message, Refusal};
+pub use publisher::{Connection, ProxyStatus, Publisher};
+pub use subscriber::Subscriber;
+
+/// Features that this version understands in `RouteSpec::requires`.
+pub const FEATURES: &[&str] = &[];
