@@ -2,5 +2,7 @@
 //! `tidegate-core`, and what core answers becomes a socket call here.
 
 pub mod clock;
+pub mod control;
+pub mod identity;
 pub mod net;
 pub mod swarm_api;

@@ -97,21 +97,20 @@ fn clusters(table: Table, findings: &mut Vec<Finding>) -> BTreeMap<ClusterName, 
             && name
                 .bytes()
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        match value {
-            Value::Table(table) if valid => {
-                clusters.insert(
-                    ClusterName::from(name),
-                    fields::<ClusterSettings>(&place, table, findings),
-                );
-            }
-            _ => findings.push(Finding {
+        if let (Value::Table(table), true) = (value, valid) {
+            clusters.insert(
+                ClusterName::from(name),
+                fields::<ClusterSettings>(&place, table, findings),
+            );
+        } else {
+            findings.push(Finding {
                 place,
                 is_error: true,
                 message: String::from(
                     "a service cluster is a table named by lower-case letters, digits and '-' (40 at most), because \
                      its name becomes part of service names",
                 ),
-            }),
+            });
         }
     }
     if clusters.is_empty() {
@@ -273,9 +272,10 @@ fn as_table(key: &str, text: &str) -> Option<Table> {
     for part in parts.iter().rev() {
         value = Value::Table(Table::from_iter([(part.to_string(), value)]));
     }
-    match value {
-        Value::Table(table) => Some(table),
-        _ => None,
+    if let Value::Table(table) = value {
+        Some(table)
+    } else {
+        None
     }
 }
 

@@ -100,9 +100,12 @@ fn a_table_and_its_changes_arrive_and_are_acknowledged() {
     let changed: Vec<_> = pair
         .actions
         .iter()
-        .filter_map(|action| match action {
-            Action::Install(install) => Some(install.changed.clone()),
-            _ => None,
+        .filter_map(|action| {
+            if let Action::Install(install) = action {
+                Some(install.changed.clone())
+            } else {
+                None
+            }
         })
         .collect();
     let ids = |names: &[&str]| Some(names.iter().map(|name| ServiceId::from(*name)).collect::<BTreeSet<_>>());

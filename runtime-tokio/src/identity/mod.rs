@@ -1,0 +1,60 @@
+//! Who is who on the control network: an authority of our own, a certificate per role, mutual TLS.
+//!
+//! The authority's key stays with controllers. A proxy's certificate names its service cluster, and lets it read that
+//! cluster's table and nothing else. Several generations of authorities may be valid at once: everyone trusts all of
+//! them; servers present a certificate of the oldest (which every client knows), clients one of the newest.
+
+mod authority;
+mod tls;
+
+pub use authority::{Authority, IdentityError, IdentityPem};
+pub use tls::{client_config, peer_role, server_config};
+
+use std::fmt;
+use std::time::Duration;
+
+use tidegate_core::id::ClusterName;
+
+/// What a certificate lets its holder do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Publishes tables.
+    Controller,
+    /// Reads the table of one service cluster.
+    Proxy(ClusterName),
+}
+
+/// Name that every controller's certificate carries.
+pub const CONTROLLER_NAME: &str = "controller.tidegate.internal";
+/// How long an authority is valid.
+pub const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long a role's certificate is valid.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+const PROXY_SUFFIX: &str = ".proxy.tidegate.internal";
+
+impl Role {
+    /// The DNS name in the certificate of this role.
+    pub fn dns_name(&self) -> String {
+        match self {
+            Role::Controller => CONTROLLER_NAME.to_owned(),
+            Role::Proxy(cluster) => format!("{cluster}{PROXY_SUFFIX}"),
+        }
+    }
+
+    fn from_dns_name(name: &str) -> Option<Role> {
+        if name == CONTROLLER_NAME {
+            return Some(Role::Controller);
+        }
+        name.strip_suffix(PROXY_SUFFIX)
+            .map(|cluster| Role::Proxy(ClusterName::from(cluster)))
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Controller => f.write_str("controller"),
+            Role::Proxy(cluster) => write!(f, "proxy of service cluster {cluster}"),
+        }
+    }
+}
