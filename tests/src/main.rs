@@ -1,2 +1,56 @@
-//! `cargo e2e`.
-fn main() {}
+//! `cargo e2e`: what needs a real Swarm or the peers of the trade, and a person who looks.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use e2e::swarm::{self, Swarm};
+
+#[derive(Parser)]
+#[command(name = "cargo e2e", about = "Tidegate on a real Swarm, and beside its peers")]
+struct Arguments {
+    #[command(subcommand)]
+    command: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Start a Swarm to play with, and keep it until Ctrl-C
+    Swarm {
+        /// Managers among the nodes
+        #[arg(long, default_value_t = 1)]
+        managers: usize,
+        /// Nodes, managers included
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+    },
+    /// Remove a Swarm when standard input ends (the harness starts this itself)
+    #[command(hide = true)]
+    Guard { name: String, dir: PathBuf },
+}
+
+fn main() -> Result<()> {
+    match Arguments::parse().command {
+        What::Swarm { managers, nodes } => keep(managers, nodes),
+        What::Guard { name, dir } => swarm::guard::guard(&name, &dir),
+    }
+}
+
+fn keep(managers: usize, nodes: usize) -> Result<()> {
+    if let Some(obstacle) = swarm::obstacle() {
+        bail!("{obstacle}");
+    }
+    let swarm = Swarm::start(managers, nodes.saturating_sub(managers))?;
+    for node in swarm.nodes() {
+        println!(
+            "{}  {}  docker -H unix://{} node ls",
+            node.name(),
+            node.address(),
+            node.socket().display()
+        );
+    }
+    println!("Ctrl-C removes it all.");
+    loop {
+        std::thread::park();
+    }
+}
