@@ -6,6 +6,8 @@
 //! - [`swarm`]: Docker facts as plain data, folded into one model
 //! - [`labels`]: labels of services to specs and diagnostics
 //! - [`route`]: specs to an immutable table, and the decision for one request
+//! - [`request`]: what a request must be, what its copy upstream looks like, whether it may be tried again
+//! - [`pool`], [`balance`]: which endpoint takes it, and which are out of rotation
 //! - [`reconcile`]: the services that Tidegate owns, as the settings want them
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`settings`]: what the operator sets
@@ -16,10 +18,13 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod balance;
 pub mod id;
 pub mod labels;
 pub mod machine;
+pub mod pool;
 pub mod reconcile;
+pub mod request;
 pub mod rng;
 pub mod route;
 pub mod settings;

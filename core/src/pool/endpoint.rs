@@ -1,0 +1,108 @@
+//! One endpoint of a pool and what the worker remembers of it.
+
+use core::fmt;
+use core::net::SocketAddr;
+use serde::{Deserialize, Serialize};
+
+use super::state::State;
+use crate::id::{EndpointId, NodeId};
+use crate::time::{Duration, Instant};
+
+/// Names an endpoint within its pool for as long as the pool knows it. Never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub(super) u64);
+
+impl fmt::Display for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+/// An endpoint as `explain` and the metrics show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Which.
+    pub id: EndpointId,
+    /// Where.
+    pub addr: SocketAddr,
+    /// On which node, where known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// Its state on this worker.
+    pub state: State,
+    /// Requests and upgraded connections under way from this worker.
+    pub in_flight: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub(super) token: Token,
+    pub(super) id: EndpointId,
+    pub(super) addr: SocketAddr,
+    pub(super) node: Option<NodeId>,
+    pub(super) state: State,
+    /// Whether a connection to it ever succeeded.
+    pub(super) proven: bool,
+    pub(super) in_flight: u32,
+    /// End of the time as last resort.
+    pub(super) last_resort_until: Instant,
+    /// Probes since it went on probation.
+    pub(super) probes: u32,
+    pub(super) probe_running: bool,
+    fails: u32,
+    fails_since: Instant,
+}
+
+/// Pause before the first probe; doubles with each.
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
+const PROBE_PAUSE_MAX: Duration = Duration::from_millis(1000);
+
+impl Endpoint {
+    pub(super) fn new(token: Token, id: EndpointId, addr: SocketAddr, node: Option<NodeId>) -> Self {
+        Endpoint {
+            token,
+            id,
+            addr,
+            node,
+            state: State::Ready,
+            proven: false,
+            in_flight: 0,
+            last_resort_until: Instant::START,
+            probes: 0,
+            probe_running: false,
+            fails: 0,
+            fails_since: Instant::START,
+        }
+    }
+
+    /// Counts a failure; the failures within `window`, this one included.
+    pub(super) fn count_failure(&mut self, window: Duration, now: Instant) -> u32 {
+        if self.fails == 0 || now.since(self.fails_since) > window {
+            self.fails = 0;
+            self.fails_since = now;
+        }
+        self.fails += 1;
+        self.fails
+    }
+
+    pub(super) fn forget_failures(&mut self) {
+        self.fails = 0;
+    }
+
+    /// How long to wait before the next probe.
+    pub(super) fn probe_pause(&self) -> Duration {
+        PROBE_PAUSE
+            .saturating_mul(1 << self.probes.min(10))
+            .min(PROBE_PAUSE_MAX)
+    }
+
+    pub(super) fn view(&self) -> EndpointView {
+        EndpointView {
+            id: self.id.clone(),
+            addr: self.addr,
+            node: self.node.clone(),
+            state: self.state,
+            in_flight: self.in_flight,
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The endpoints behind a route, as one worker sees them.
+//!
+//! Decides which endpoint takes a request, whether a request without endpoint waits or fails, whether it may be tried
+//! again, and which endpoints are out of rotation and for how long. Never connects: it says what to probe and learns
+//! what came of it.
+//!
+//! # Policy
+//!
+//! An endpoint is in one of five states, and [`state::next`] is the one table of their transitions:
+//!
+//! - **ready**: takes requests.
+//! - **ejected**: answered wrongly or too late [`PoolPolicy::max_fails`] times within [`PoolPolicy::fail_timeout`]; rests
+//!   for that long. Never the last ready endpoint of its pool: an endpoint that answers badly is better than none.
+//! - **probation**: nobody is home (its connection was refused or timed out). It is probed in the background, at once and
+//!   then with growing pauses, and is ready again with the first connection. This holds for an endpoint that never
+//!   accepted a connection at its first failure, for the only endpoint of a pool likewise (its requests park for the
+//!   moment rather than fail), and for others after `max_fails` failures.
+//! - **last resort**: was told to stop and its app does not know yet. Serves only while its pool has nothing better.
+//! - **leaving**: takes nothing, finishes what it has.
+//!
+//! Connect failures and bad answers are kept apart because the first says that retrying is harmless and probing tells
+//! the truth, while for the second only time does.
+//!
+//! # Invariants
+//!
+//! Tokens are never used twice, and an outcome for a token that is gone is ignored. Ejected endpoints that are alone
+//! after all (the others left) are used. The number of parked requests never exceeds its bound.
+
+pub mod budget;
+pub mod endpoint;
+#[expect(clippy::module_inception, reason = "the machine this module is about")]
+pub mod pool;
+pub mod state;
+
+pub use endpoint::{EndpointView, Token};
+pub use pool::{Action, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Unavailable};
+pub use state::State;

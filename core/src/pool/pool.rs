@@ -1,0 +1,514 @@
+//! The machine of one pool on one worker.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+use serde::{Deserialize, Serialize};
+
+use super::budget::RetryBudget;
+use super::endpoint::{Endpoint, EndpointView, Token};
+use super::state::{self, Event, State};
+use crate::balance::{least_requests, round_robin};
+use crate::id::EndpointId;
+use crate::machine::Machine;
+use crate::rng::Rng;
+use crate::route::spec::{Balance, EndpointSpec, RouteLimits};
+use crate::settings::proxy::ProxySettings;
+use crate::time::{Deadline, Duration, Instant, Timers};
+
+/// What a pool decides by. From the cluster's settings and the route's own limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolPolicy {
+    /// How an endpoint is chosen among those that are ready.
+    pub balance: Balance,
+    /// Failures within `fail_timeout` after which an endpoint is taken out; 0 = never.
+    pub max_fails: u32,
+    /// The window of `max_fails`, and how long an ejected endpoint rests.
+    pub fail_timeout: Duration,
+    /// Retries in percent of requests.
+    pub retry_budget_percent: u32,
+    /// Requests that may wait for an endpoint at once.
+    pub parked_max: u32,
+    /// How long one may wait; zero: none waits.
+    pub park: Duration,
+}
+
+impl PoolPolicy {
+    /// The policy of a route with `limits` in a cluster with `settings`.
+    pub fn new(balance: Balance, limits: &RouteLimits, settings: &ProxySettings) -> Self {
+        PoolPolicy {
+            balance,
+            max_fails: settings.max_fails,
+            fail_timeout: Duration::from_millis(settings.fail_timeout_ms.into()),
+            retry_budget_percent: settings.retry_budget_percent,
+            parked_max: settings.parked_max,
+            park: Duration::from_millis(limits.park_ms.unwrap_or(settings.park_ms).into()),
+        }
+    }
+}
+
+/// The answer to "where does this request go?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// There. It counts as one more request under way until [`Pool::release`].
+    Endpoint(Picked),
+    /// Nowhere for the moment: wait for [`Action::Wake`], at most [`PoolPolicy::park`] in all. The request has a place
+    /// among the parked until [`Pool::unpark`].
+    Park,
+    /// Nowhere, and it may not wait.
+    Unavailable(Unavailable),
+}
+
+/// An endpoint that was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Names it in outcomes.
+    pub token: Token,
+    /// Where to connect.
+    pub addr: SocketAddr,
+}
+
+/// Why a request may not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// As many wait already as may.
+    ParkingFull,
+    /// Waiting is switched off for this pool.
+    ParkingOff,
+}
+
+/// What came of a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A connection was established.
+    Connected,
+    /// A connection was refused, timed out or had no way to go.
+    ConnectFailed,
+    /// A response began, whatever its status.
+    Responded,
+    /// The request was sent on a new connection, and no valid response came, or none in time.
+    Failed,
+    /// A connection that was used before died under the request: says nothing about the endpoint.
+    Stale,
+}
+
+/// Facts for the machine.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// What came of a try or a probe.
+    Outcome(Token, Outcome),
+    /// The endpoints that the route table wants now, and the policy.
+    Spec(Vec<EndpointSpec>, PoolPolicy),
+}
+
+/// What the shell is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Close idle connections to this endpoint; requests under way go on.
+    CloseIdle(Token),
+    /// The endpoint is gone: close idle connections and forget everything kept for it; requests under way go on.
+    Forget(Token),
+    /// Try to connect, and hand in [`Outcome::Connected`] or [`Outcome::ConnectFailed`].
+    Probe(Picked),
+    /// An endpoint is there again: all parked requests pick anew.
+    Wake,
+}
+
+/// Counts since the worker knows the pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolCounters {
+    /// Requests that came to the pool.
+    pub requests: u64,
+    /// Tries beyond the first.
+    pub retries: u64,
+    /// Retries that the budget refused.
+    pub retries_refused: u64,
+    /// Requests that had to wait.
+    pub parked: u64,
+    /// Requests that could not wait because too many did.
+    pub parking_full: u64,
+    /// Times an endpoint was ejected.
+    pub ejections: u64,
+    /// Times an endpoint went on probation.
+    pub probations: u64,
+}
+
+/// The endpoints of one route on one worker.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    policy: PoolPolicy,
+    /// By ascending token.
+    endpoints: Vec<Endpoint>,
+    /// Positions in `endpoints` of those that are ready.
+    ready: Vec<usize>,
+    next_token: u64,
+    cursor: usize,
+    parked: u32,
+    budget: RetryBudget,
+    timers: Timers<Token>,
+    actions: VecDeque<Action>,
+    counters: PoolCounters,
+}
+
+impl Pool {
+    /// A pool without endpoints.
+    pub fn new(policy: PoolPolicy) -> Self {
+        Pool {
+            policy,
+            endpoints: Vec::new(),
+            ready: Vec::new(),
+            next_token: 0,
+            cursor: 0,
+            parked: 0,
+            budget: RetryBudget::default(),
+            timers: Timers::new(),
+            actions: VecDeque::new(),
+            counters: PoolCounters::default(),
+        }
+    }
+
+    /// Takes the endpoints that are wanted now. One that is known already (same id, same address) keeps its state.
+    pub fn apply(&mut self, wanted: &[EndpointSpec], policy: PoolPolicy, now: Instant) {
+        self.policy = policy;
+        let mut new: BTreeMap<(EndpointId, SocketAddr), &EndpointSpec> =
+            wanted.iter().map(|spec| ((spec.id.clone(), spec.addr), spec)).collect();
+        let mut told = Vec::new();
+        let (timers, actions) = (&mut self.timers, &mut self.actions);
+        self.endpoints.retain(|endpoint| {
+            let spec = new.remove(&(endpoint.id.clone(), endpoint.addr));
+            match spec {
+                Some(spec) => told.push((endpoint.token, spec.leaving)),
+                None => {
+                    timers.clear(&endpoint.token);
+                    actions.push_back(Action::Forget(endpoint.token));
+                }
+            }
+            spec.is_some()
+        });
+        for ((id, addr), spec) in new {
+            let token = Token(self.next_token);
+            self.next_token += 1;
+            self.endpoints.push(Endpoint::new(token, id, addr, spec.node.clone()));
+            told.push((token, spec.leaving));
+        }
+        for (token, leaving) in told {
+            let Some(at) = self.position(token) else { continue };
+            let already = matches!(self.endpoints[at].state, State::LastResort | State::Leaving);
+            match leaving {
+                Some(leaving) if !already => {
+                    let until = now + Duration::from_millis(leaving.last_resort_ms.into());
+                    self.endpoints[at].last_resort_until = until;
+                    self.transition(at, Event::Leave, now);
+                }
+                None if already => self.transition(at, Event::Stay, now),
+                Some(_) | None => {}
+            }
+        }
+        self.index();
+        self.wake(now);
+    }
+
+    /// Where a request goes; `tried` are the endpoints that failed it already.
+    ///
+    /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
+    pub fn pick(&mut self, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
+        if tried.is_empty() {
+            self.budget.handle_request(now);
+            self.counters.requests += 1;
+        }
+        let chosen = self
+            .pick_ready(tried, rng)
+            .or_else(|| self.pick_last_resort(tried, now))
+            .or_else(|| self.pick_ready(&[], rng))
+            .or_else(|| self.pick_ejected(tried));
+        if let Some(at) = chosen {
+            let endpoint = &mut self.endpoints[at];
+            endpoint.in_flight += 1;
+            return Pick::Endpoint(Picked {
+                token: endpoint.token,
+                addr: endpoint.addr,
+            });
+        }
+        if self.policy.park.is_zero() {
+            return Pick::Unavailable(Unavailable::ParkingOff);
+        }
+        if self.parked >= self.policy.parked_max {
+            self.counters.parking_full += 1;
+            return Pick::Unavailable(Unavailable::ParkingFull);
+        }
+        self.parked += 1;
+        self.counters.parked += 1;
+        Pick::Park
+    }
+
+    /// A parked request gives up its place: it picks anew, timed out or its client left.
+    pub fn unpark(&mut self) {
+        self.parked = self.parked.saturating_sub(1);
+    }
+
+    /// A request, or the connection that it was upgraded to, ended.
+    pub fn release(&mut self, token: Token) {
+        if let Some(at) = self.position(token) {
+            let endpoint = &mut self.endpoints[at];
+            endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        }
+    }
+
+    /// What came of a try or a probe. Late outcomes, also of endpoints that are gone, are normal.
+    pub fn handle_outcome(&mut self, token: Token, outcome: Outcome, now: Instant) {
+        let Some(at) = self.position(token) else { return };
+        match outcome {
+            Outcome::Connected => {
+                self.endpoints[at].proven = true;
+                self.endpoints[at].probe_running = false;
+                if self.endpoints[at].state == State::Probation {
+                    self.transition(at, Event::Admit, now);
+                }
+            }
+            Outcome::Responded => self.endpoints[at].proven = true,
+            Outcome::ConnectFailed => self.handle_connect_failure(at, now),
+            Outcome::Failed => {
+                let fails = self.endpoints[at].count_failure(self.policy.fail_timeout, now);
+                if self.is_too_many(fails) && self.others_ready(at) {
+                    self.transition(at, Event::Eject, now);
+                }
+            }
+            Outcome::Stale => {}
+        }
+    }
+
+    /// Whether one more try may be made; takes it from the budget.
+    pub fn withdraw_retry(&mut self, now: Instant) -> bool {
+        let granted = self.budget.withdraw(self.policy.retry_budget_percent, now);
+        if granted {
+            self.counters.retries += 1;
+        } else {
+            self.counters.retries_refused += 1;
+        }
+        granted
+    }
+
+    /// Whether a connection to this endpoint that just became idle may be kept.
+    pub fn keeps_idle(&self, token: Token) -> bool {
+        self.position(token)
+            .is_some_and(|at| self.endpoints[at].state == State::Ready)
+    }
+
+    /// What the pool decides by.
+    pub fn policy(&self) -> &PoolPolicy {
+        &self.policy
+    }
+
+    /// Requests that wait now.
+    pub fn parked(&self) -> u32 {
+        self.parked
+    }
+
+    /// Counts since the pool is known.
+    pub fn counters(&self) -> PoolCounters {
+        self.counters
+    }
+
+    /// All endpoints, for people.
+    pub fn views(&self) -> impl Iterator<Item = EndpointView> + '_ {
+        self.endpoints.iter().map(Endpoint::view)
+    }
+
+    fn handle_connect_failure(&mut self, at: usize, now: Instant) {
+        let others = self.others_ready(at);
+        let fail_timeout = self.policy.fail_timeout;
+        let endpoint = &mut self.endpoints[at];
+        match endpoint.state {
+            State::Probation => {
+                // Only the probe's own answer asks for the next; late refusals of requests change nothing.
+                if endpoint.probe_running {
+                    endpoint.probe_running = false;
+                    endpoint.probes = endpoint.probes.saturating_add(1);
+                    let pause = endpoint.probe_pause();
+                    self.timers.set(endpoint.token, now + pause);
+                }
+            }
+            State::Ready => {
+                let fails = endpoint.count_failure(fail_timeout, now);
+                let proven = endpoint.proven;
+                if !proven || !others || self.is_too_many(fails) {
+                    self.transition(at, Event::Distrust, now);
+                }
+            }
+            State::Ejected | State::LastResort => self.transition(at, Event::Distrust, now),
+            State::Leaving => {}
+        }
+    }
+
+    /// Moves an endpoint, and does everything that belongs to the move.
+    fn transition(&mut self, at: usize, event: Event, now: Instant) {
+        let endpoint = &mut self.endpoints[at];
+        let (from, to) = (endpoint.state, state::next(endpoint.state, event));
+        if from == to {
+            return;
+        }
+        endpoint.state = to;
+        endpoint.probe_running = false;
+        let token = endpoint.token;
+        self.timers.clear(&token);
+        match to {
+            State::Ejected => {
+                self.counters.ejections += 1;
+                self.timers.set(token, now + self.policy.fail_timeout);
+                self.actions.push_back(Action::CloseIdle(token));
+            }
+            State::LastResort => {
+                let until = endpoint.last_resort_until;
+                self.actions.push_back(Action::CloseIdle(token));
+                if until > now {
+                    self.timers.set(token, until);
+                } else {
+                    endpoint.state = state::next(to, Event::Lapse);
+                }
+            }
+            State::Leaving => self.actions.push_back(Action::CloseIdle(token)),
+            State::Probation => {
+                self.counters.probations += 1;
+                endpoint.probes = 0;
+                let pause = endpoint.probe_pause();
+                self.timers.set(token, now + pause);
+                self.actions.push_back(Action::CloseIdle(token));
+            }
+            State::Ready => endpoint.forget_failures(),
+        }
+        self.index();
+        self.wake(now);
+    }
+
+    /// Waking without need costs a pick; forgetting to costs a user's wait.
+    fn wake(&mut self, now: Instant) {
+        if self.parked > 0 && self.can_serve(now) {
+            self.actions.push_back(Action::Wake);
+        }
+    }
+
+    fn can_serve(&self, now: Instant) -> bool {
+        self.endpoints.iter().any(|endpoint| match endpoint.state {
+            State::Ready | State::Ejected => true,
+            State::LastResort => endpoint.last_resort_until > now,
+            State::Leaving | State::Probation => false,
+        })
+    }
+
+    fn pick_ready(&mut self, tried: &[Token], rng: &mut Rng) -> Option<usize> {
+        let untried: Vec<usize>;
+        let offered = if tried.is_empty() {
+            &self.ready
+        } else {
+            let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
+            untried = self.ready.iter().copied().filter(is_untried).collect();
+            &untried
+        };
+        let load = |at: usize| self.endpoints[offered[at]].in_flight;
+        let chosen = match self.policy.balance {
+            Balance::LeastRequests => least_requests::choose(offered.len(), load, rng),
+            Balance::RoundRobin => round_robin::choose(offered.len(), &mut self.cursor),
+        };
+        chosen.map(|chosen| offered[chosen])
+    }
+
+    fn pick_last_resort(&self, tried: &[Token], now: Instant) -> Option<usize> {
+        self.least_loaded(|endpoint| {
+            endpoint.state == State::LastResort && endpoint.last_resort_until > now && !tried.contains(&endpoint.token)
+        })
+    }
+
+    fn pick_ejected(&self, tried: &[Token]) -> Option<usize> {
+        self.least_loaded(|endpoint| endpoint.state == State::Ejected && !tried.contains(&endpoint.token))
+    }
+
+    fn least_loaded(&self, suits: impl Fn(&Endpoint) -> bool) -> Option<usize> {
+        (0..self.endpoints.len())
+            .filter(|at| suits(&self.endpoints[*at]))
+            .min_by_key(|at| self.endpoints[*at].in_flight)
+    }
+
+    fn others_ready(&self, at: usize) -> bool {
+        self.ready.iter().any(|ready| *ready != at)
+    }
+
+    fn is_too_many(&self, fails: u32) -> bool {
+        self.policy.max_fails > 0 && fails >= self.policy.max_fails
+    }
+
+    fn position(&self, token: Token) -> Option<usize> {
+        self.endpoints
+            .binary_search_by_key(&token, |endpoint| endpoint.token)
+            .ok()
+    }
+
+    fn index(&mut self) {
+        self.ready.clear();
+        let ready = |at: &usize| self.endpoints[*at].state == State::Ready;
+        self.ready.extend((0..self.endpoints.len()).filter(ready));
+    }
+}
+
+impl Machine for Pool {
+    type Fact = Fact;
+    type Action = Action;
+
+    fn handle(&mut self, fact: Fact, now: Instant) {
+        match fact {
+            Fact::Outcome(token, outcome) => self.handle_outcome(token, outcome, now),
+            Fact::Spec(endpoints, policy) => self.apply(&endpoints, policy, now),
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        while let Some(token) = self.timers.pop_due(now) {
+            let Some(at) = self.position(token) else { continue };
+            match self.endpoints[at].state {
+                State::Ejected => self.transition(at, Event::Admit, now),
+                State::LastResort => self.transition(at, Event::Lapse, now),
+                State::Probation => {
+                    self.endpoints[at].probe_running = true;
+                    self.actions.push_back(Action::Probe(Picked {
+                        token,
+                        addr: self.endpoints[at].addr,
+                    }));
+                }
+                State::Leaving | State::Ready => {}
+            }
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        let (token, at) = self.timers.next()?;
+        let why = match self.position(token).map(|at| self.endpoints[at].state) {
+            Some(State::Ejected) => "ejection ends",
+            Some(State::LastResort) => "last resort ends",
+            Some(State::Probation) => "probe due",
+            Some(State::Leaving | State::Ready) | None => "nothing",
+        };
+        Some(Deadline { at, why })
+    }
+
+    fn check_invariants(&self) {
+        debug_assert!(self.endpoints.is_sorted_by_key(|endpoint| endpoint.token));
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            debug_assert_eq!(self.ready.contains(&at), endpoint.state == State::Ready);
+            let timer = self.timers.get(&endpoint.token);
+            match endpoint.state {
+                State::Ejected | State::LastResort => debug_assert!(timer.is_some(), "{endpoint:?} has no timer"),
+                State::Probation => debug_assert!(
+                    timer.is_some() != endpoint.probe_running,
+                    "{endpoint:?} is either probed or waits for it"
+                ),
+                State::Leaving | State::Ready => debug_assert!(timer.is_none(), "{endpoint:?} has a timer"),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

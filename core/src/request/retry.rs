@@ -1,0 +1,95 @@
+//! Whether a request may be tried again.
+//!
+//! The rule (RFC 9110 §9.2.2): what cannot have been executed may always be sent again; what may have been executed only if
+//! executing it twice does no harm, and only while its body is still whole. A response that began is never retried.
+
+/// How far the body of a request got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodySent {
+    /// There is no body: the head is the whole request.
+    Absent,
+    /// None of it; it can still be sent elsewhere.
+    Unsent,
+    /// A part of it at least; that part is gone.
+    Begun,
+}
+
+/// How a try failed, before any byte of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// No connection was made, so nothing was sent.
+    Connect,
+    /// The connection ended before the request was written to it.
+    NotSent,
+    /// The connection ended, or the endpoint refused the stream, after something was sent.
+    Died,
+    /// The endpoint said that it did not look at the request (HTTP/2 `REFUSED_STREAM` or GOAWAY below its id,
+    /// RFC 9113 §8.7).
+    Refused,
+    /// No response in time: the endpoint may be at work on it.
+    TimedOut,
+    /// What came is no HTTP.
+    BadResponse,
+}
+
+/// Whether the request may be sent again.
+pub fn may_retry(method: &str, body: BodySent, failure: Failure) -> bool {
+    match (failure, body) {
+        (Failure::TimedOut | Failure::BadResponse, _) | (_, BodySent::Begun) => false,
+        (Failure::Connect | Failure::NotSent | Failure::Refused, BodySent::Absent | BodySent::Unsent) => true,
+        // Without its body, the request cannot have been executed.
+        (Failure::Died, BodySent::Unsent) => true,
+        (Failure::Died, BodySent::Absent) => is_idempotent(method),
+    }
+}
+
+/// RFC 9110 §9.2.2. Unknown methods are not.
+pub fn is_idempotent(method: &str) -> bool {
+    matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+
+    use super::*;
+
+    #[test]
+    fn the_table_of_retries() {
+        let mut table = String::new();
+        for failure in [
+            Failure::Connect,
+            Failure::NotSent,
+            Failure::Died,
+            Failure::Refused,
+            Failure::TimedOut,
+            Failure::BadResponse,
+        ] {
+            for method in ["GET", "POST"] {
+                for body in [BodySent::Absent, BodySent::Unsent, BodySent::Begun] {
+                    if may_retry(method, body, failure) {
+                        table += &format!("{failure:?} {method} {body:?}\n");
+                    }
+                }
+            }
+        }
+        insta::assert_snapshot!(table, @r"
+        Connect GET Absent
+        Connect GET Unsent
+        Connect POST Absent
+        Connect POST Unsent
+        NotSent GET Absent
+        NotSent GET Unsent
+        NotSent POST Absent
+        NotSent POST Unsent
+        Died GET Absent
+        Died GET Unsent
+        Died POST Unsent
+        Refused GET Absent
+        Refused GET Unsent
+        Refused POST Absent
+        Refused POST Unsent
+        ");
+    }
+}
