@@ -56,7 +56,7 @@ text_id! {
     NetworkId
     /// A Docker secret.
     SecretId
-    /// Where requests of a pool can go: a task's id, or `vip:<network>` for a virtual IP.
+    /// Where requests of a pool can go: a task's id, or `vip:<service>:<network>` for a virtual IP.
     EndpointId
     /// A service cluster: a group of proxies with one table. `default` where nothing else is said.
     ClusterName

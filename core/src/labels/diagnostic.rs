@@ -4,6 +4,8 @@ use alloc::string::String;
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
+use crate::swarm::model::Service;
+
 /// One finding about one label of one service.
 ///
 /// Sorted by service, then label, so that lists of findings are the same in any order of services.
@@ -45,5 +47,29 @@ impl fmt::Display for Diagnostic {
             write!(f, "{} = {:?}: ", self.label, self.value)?;
         }
         write!(f, "{}; {}", self.problem, self.remedy)
+    }
+}
+
+/// Characters of a label's value that a finding repeats.
+const VALUE_CHARS_MAX: usize = 200;
+
+impl Diagnostic {
+    /// A finding about one label of `service`; the value is cut to 200 characters.
+    pub fn new(
+        service: &Service,
+        label: impl Into<String>,
+        value: &str,
+        severity: Severity,
+        problem: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Diagnostic {
+            service: service.name.clone(),
+            label: label.into(),
+            value: value.chars().take(VALUE_CHARS_MAX).collect(),
+            severity,
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
     }
 }

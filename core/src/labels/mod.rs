@@ -1,7 +1,16 @@
 //! Labels of services to route specs. Pure: same services in any order, same specs.
 //!
-//! A spec that cannot be right is refused with a [`Diagnostic`] and affects its own service alone.
+//! Two steps, so that a change of one service re-reads that one alone: [`read`] parses the labels, [`resolve`] adds
+//! what Docker says about networks, ports and tasks. A spec that cannot be right is refused with a [`Diagnostic`] and
+//! affects its own service alone; so is one with a security setting that cannot be honoured. Every other fault is a
+//! warning beside a route that works.
 
 pub mod diagnostic;
+pub mod keys;
+pub mod read;
+pub mod resolve;
+mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use read::{BackendMode, LabelledRoute, Reading, is_own_service, read, unknown_cluster};
+pub use resolve::{Reach, Resolved, resolve};

@@ -51,7 +51,7 @@ pub struct RouteSpec {
 /// One place where requests can go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointSpec {
-    /// A task's id, or `vip:<network>`.
+    /// A task's id, or `vip:<service>:<network>`.
     pub id: EndpointId,
     /// Where to connect.
     pub addr: SocketAddr,

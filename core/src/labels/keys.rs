@@ -1,0 +1,399 @@
+//! Every label there is: the one table that parsing, suggestions and `docs/labels.md` share.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt::Write as _;
+
+use crate::labels::diagnostic::{Diagnostic, Severity};
+use crate::swarm::model::Service;
+use crate::text;
+
+/// Interlock's prefix.
+pub const INTERLOCK_PREFIX: &str = "com.docker.lb.";
+/// Our own prefix; wins where both say different things.
+pub const PREFIX: &str = "tidegate.";
+/// Label of Tidegate's own services; a service with it is never routed.
+pub const ROLE_LABEL: &str = "tidegate.role";
+
+/// Keys under [`PREFIX`] that mark Tidegate's own services and secrets, and are no route labels.
+const OWN: &[&str] = &["applied", "cluster", "role"];
+/// Beginnings of such keys.
+const OWN_FAMILIES: &[&str] = &["identity"];
+
+/// How far this version goes with a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// Accepted without effect, because what it asks for is always so.
+    Hint,
+    /// Does what it says.
+    Honoured,
+    /// Known from Interlock; ignored with a warning.
+    Ignored,
+    /// Known from Interlock; where it is on, the route is refused rather than served without it.
+    Refused,
+}
+
+/// One label, as documented.
+#[derive(Clone, Copy, Debug)]
+pub struct Label {
+    /// The key without prefix.
+    pub name: &'static str,
+    /// Whether Interlock has it too, so that both prefixes are read.
+    pub interlock: bool,
+    /// How far this version goes.
+    pub support: Support,
+    /// What the value looks like.
+    pub syntax: &'static str,
+    /// What holds without it.
+    pub default: &'static str,
+    /// What it does.
+    pub meaning: &'static str,
+    /// A value.
+    pub example: &'static str,
+    /// What follows from a wrong value.
+    pub when_wrong: &'static str,
+}
+
+const fn honoured(name: &'static str, syntax: &'static str, default: &'static str) -> Label {
+    Label {
+        name,
+        interlock: true,
+        support: Support::Honoured,
+        syntax,
+        default,
+        meaning: "",
+        example: "",
+        when_wrong: "",
+    }
+}
+
+const fn foreseen(support: Support, name: &'static str, syntax: &'static str, meaning: &'static str) -> Label {
+    Label {
+        name,
+        interlock: true,
+        support,
+        syntax,
+        default: "none",
+        meaning,
+        example: "",
+        when_wrong: match support {
+            Support::Hint | Support::Honoured => "nothing: every value is accepted",
+            Support::Ignored => "warning, whatever the value: not supported by this version",
+            Support::Refused => "where it is on or unreadable, the route is refused: not supported by this version",
+        },
+    }
+}
+
+/// Every label, sorted by name.
+pub const LABELS: &[Label] = &[
+    Label {
+        meaning: "`task`: requests go to each task's own address. `vip`: they go to the service's virtual IP, and Swarm \
+                  chooses the task; a service without virtual IP (`dnsrr`) is served by its tasks, with a warning.",
+        example: "vip",
+        when_wrong: "warning; `task` holds",
+        ..honoured("backend_mode", "`task` or `vip`", "`task`")
+    },
+    Label {
+        interlock: false,
+        meaning: "What is spoken to the app. `auto`: HTTP/1.1, and HTTP/2 without TLS for gRPC requests. `h2c`: always HTTP/2 \
+                  without TLS. `http1`: always HTTP/1.1.",
+        example: "h2c",
+        when_wrong: "warning; `auto` holds",
+        ..honoured("backend_protocol", "`auto`, `h2c` or `http1`", "`auto`")
+    },
+    Label {
+        interlock: false,
+        meaning: "How an endpoint is chosen. `least_requests`: of two drawn at random, the one with fewer requests under way. \
+                  `round_robin`: one after the other.",
+        example: "round_robin",
+        when_wrong: "warning; `least_requests` holds",
+        ..honoured("balance", "`least_requests` or `round_robin`", "`least_requests`")
+    },
+    Label {
+        meaning: "Serves only the paths under this prefix, by whole segments: `/app` covers `/app` and `/app/x`, not \
+                  `/application`. Several services may share a host with a context root each; the longest one that fits serves.",
+        example: "/app",
+        when_wrong: "the route is refused",
+        ..honoured("context_root", "a path", "`/`")
+    },
+    Label {
+        meaning: "Takes the context root away before forwarding: `/app/x` reaches the app as `/x`, and `/app` as `/`.",
+        example: "true",
+        when_wrong: "warning; `false` holds",
+        ..honoured("context_root_rewrite", "a boolean", "`false`")
+    },
+    Label {
+        meaning: "Also serves every host that nobody claims, and requests without a host. Of several such services the oldest \
+                  serves. Needs no `hosts`.",
+        example: "true",
+        when_wrong: "warning; `false` holds",
+        ..honoured("default_backend", "a boolean", "`false`")
+    },
+    foreseen(
+        Support::Ignored,
+        "fail_timeout",
+        "a time",
+        "Passive health checks of this service; the cluster's settings hold.",
+    ),
+    Label {
+        meaning: "The host names to serve, compared without case, port and trailing dot. `*.example.org` covers every name \
+                  below `example.org`; an exact name beats a wildcard, a longer wildcard a shorter one. Names outside ASCII are \
+                  written in punycode. Several services with one host and path are one pool, weighted by their tasks (canary). At most \
+                  20,000.",
+        example: "shop.example.org, *.shop.example.org",
+        when_wrong: "the wrong names are left out with a warning; without a right one the route is refused",
+        ..honoured(
+            "hosts",
+            "host names between commas",
+            "none; required unless `default_backend`",
+        )
+    },
+    foreseen(
+        Support::Ignored,
+        "ip_hash",
+        "a boolean",
+        "Pins clients to endpoints by their address.",
+    ),
+    foreseen(
+        Support::Ignored,
+        "max_fails",
+        "a number",
+        "Passive health checks of this service; the cluster's settings hold.",
+    ),
+    Label {
+        meaning: "The network over which proxies reach the tasks: its name, its id, or in a stack its name without the stack's. \
+                  Without it, of several networks one that the proxies are on already is taken, else the first by name, with a warning.",
+        example: "shop_backend",
+        when_wrong: "with exactly one usable network that one is taken, with a warning; else the route is refused; \
+                     `ingress` is always refused",
+        ..honoured("network", "one network", "the service's only network")
+    },
+    Label {
+        interlock: false,
+        meaning: "How long a request may wait while the service has no endpoint that is ready, before it is answered 503. \
+                  At most 10m; `0` answers at once.",
+        example: "5s",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured("park_timeout", "a time", "the cluster's `park_ms`")
+    },
+    Label {
+        meaning: "The port on which the app listens. Without an overlay network shared with the proxies, the port of a \
+                  host-mode publication: requests then go to the node's address and the published port.",
+        example: "8080",
+        when_wrong: "the route is refused",
+        ..honoured(
+            "port",
+            "a number from 1 to 65535",
+            "the only published TCP port; else required",
+        )
+    },
+    foreseen(
+        Support::Ignored,
+        "redirects",
+        "`source,target;…`",
+        "Redirects from one host to another.",
+    ),
+    Label {
+        meaning: "The service cluster whose proxies serve the service; others answer as if they had never heard of it.",
+        example: "us-east",
+        when_wrong: "the route is refused; one that the settings do not have is not routed and reported",
+        ..honoured("service_cluster", "one name", "`default`")
+    },
+    foreseen(Support::Refused, "ssl_backend", "a boolean", "Speaks TLS to the app."),
+    foreseen(
+        Support::Ignored,
+        "ssl_backend_tls_verify",
+        "`none` or `required`",
+        "How the app's certificate is verified.",
+    ),
+    foreseen(
+        Support::Ignored,
+        "ssl_cert",
+        "a Docker secret",
+        "Ends TLS with this certificate. The hosts are served over plain HTTP.",
+    ),
+    foreseen(Support::Ignored, "ssl_key", "a Docker secret", "The certificate's key."),
+    foreseen(
+        Support::Refused,
+        "ssl_only",
+        "a boolean",
+        "Redirects plain HTTP to HTTPS.",
+    ),
+    foreseen(
+        Support::Refused,
+        "ssl_passthrough",
+        "a boolean",
+        "Passes TLS to the app untouched.",
+    ),
+    foreseen(
+        Support::Ignored,
+        "sticky_session_cookie",
+        "a cookie's name",
+        "Pins clients to endpoints by the app's cookie.",
+    ),
+    foreseen(
+        Support::Hint,
+        "websocket_endpoints",
+        "paths between commas",
+        "Upgrades (WebSocket and others) work on every route, so this changes nothing.",
+    ),
+];
+
+/// The label with this name.
+pub fn label(name: &str) -> Option<&'static Label> {
+    LABELS.iter().find(|label| label.name == name)
+}
+
+/// A label as its service has it.
+#[derive(Clone, Debug)]
+pub(super) struct Found<'a> {
+    /// The whole key, with prefix. Where the label is absent, the key under which we would like it.
+    pub(super) key: String,
+    /// The value, trimmed; empty where it is absent.
+    pub(super) value: &'a str,
+}
+
+/// Looks a label up under both prefixes; ours wins.
+pub(super) fn find<'a>(service: &'a Service, label: &Label) -> Option<Found<'a>> {
+    let prefixes: &[&str] = if label.interlock {
+        &[PREFIX, INTERLOCK_PREFIX]
+    } else {
+        &[PREFIX]
+    };
+    prefixes.iter().find_map(|prefix| {
+        let key = format!("{prefix}{}", label.name);
+        let value = service.labels.get(&key)?.trim();
+        Some(Found { key, value })
+    })
+}
+
+/// Looks a label up by name, for messages: absent ones have our key and an empty value.
+pub(super) fn find_or_absent<'a>(service: &'a Service, name: &str) -> Found<'a> {
+    label(name)
+        .and_then(|label| find(service, label))
+        .unwrap_or_else(|| Found {
+            key: format!("{PREFIX}{name}"),
+            value: "",
+        })
+}
+
+/// A route label's prefix and name; `None` for labels of others and for those of Tidegate's own services.
+pub(super) fn split(key: &str) -> Option<(&str, &str)> {
+    if let Some(name) = key.strip_prefix(INTERLOCK_PREFIX) {
+        return Some((INTERLOCK_PREFIX, name));
+    }
+    let name = key.strip_prefix(PREFIX)?;
+    let is_own = OWN.contains(&name) || OWN_FAMILIES.iter().any(|family| name.starts_with(family));
+    (!is_own).then_some((PREFIX, name))
+}
+
+/// What to say about a key that is no label: the nearest that is.
+pub(super) fn unknown(service: &Service, key: &str, prefix: &str, name: &str, value: &str) -> Diagnostic {
+    let known = || LABELS.iter().filter(|label| label.interlock || prefix == PREFIX);
+    let lower = name.to_ascii_lowercase();
+    let elsewhere = LABELS.iter().find(|label| label.name == lower && !label.interlock);
+    let remedy = match elsewhere.filter(|_| prefix != PREFIX) {
+        Some(label) => format!("write {PREFIX}{}, which is no label of Interlock", label.name),
+        None => match nearest(&lower, known().map(|label| label.name)) {
+            Some(near) => format!("did you mean {prefix}{near}?"),
+            None => String::from("take it away; docs/labels.md lists every label"),
+        },
+    };
+    Diagnostic::new(
+        service,
+        key,
+        value,
+        Severity::Warning,
+        "there is no such label, so it does nothing",
+        remedy,
+    )
+}
+
+/// The nearest word, for texts short enough that the search costs nothing.
+pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    (word.len() <= 64).then(|| text::nearest(word, known)).flatten()
+}
+
+/// The reference table of `docs/labels.md`, from [`LABELS`].
+pub fn reference_markdown() -> String {
+    let mut out = String::new();
+    for label in LABELS {
+        write_label(&mut out, label).expect("writing to a String cannot fail");
+    }
+    out
+}
+
+fn write_label(out: &mut String, label: &Label) -> core::fmt::Result {
+    writeln!(out, "### `{}`\n", label.name)?;
+    writeln!(out, "{}\n", label.meaning)?;
+    writeln!(out, "| | |\n|---|---|")?;
+    match label.interlock {
+        true => writeln!(out, "| keys | `{PREFIX}{0}`, `{INTERLOCK_PREFIX}{0}` |", label.name)?,
+        false => writeln!(out, "| key | `{PREFIX}{}` |", label.name)?,
+    }
+    writeln!(out, "| value | {} |", label.syntax)?;
+    writeln!(out, "| default | {} |", label.default)?;
+    if !label.example.is_empty() {
+        writeln!(out, "| example | `{PREFIX}{}={}` |", label.name, label.example)?;
+    }
+    writeln!(out, "| when wrong | {} |\n", label.when_wrong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_sorted_and_documented() {
+        assert!(LABELS.is_sorted_by_key(|label| label.name));
+        for label in LABELS {
+            assert!(
+                !label.meaning.is_empty() && !label.when_wrong.is_empty(),
+                "{}",
+                label.name
+            );
+            assert!(
+                label.support != Support::Honoured || !label.example.is_empty(),
+                "{}",
+                label.name
+            );
+            assert!(split(&format!("{PREFIX}{}", label.name)).is_some(), "{}", label.name);
+        }
+    }
+
+    #[test]
+    fn labels_of_our_own_services_are_no_route_labels() {
+        for key in [
+            "tidegate.role",
+            "tidegate.cluster",
+            "tidegate.applied",
+            "tidegate.identity",
+            "tidegate.identity.ca",
+        ] {
+            assert_eq!(split(key), None, "{key}");
+        }
+        assert_eq!(split("com.example.hosts"), None);
+        assert_eq!(split("tidegate.hosts"), Some((PREFIX, "hosts")));
+    }
+
+    #[test]
+    fn the_documentation_lists_every_label_as_the_code_has_it() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/labels.md");
+        let written = std::fs::read_to_string(path).expect("docs/labels.md exists");
+        let (begin, end) = ("<!-- labels: begin -->\n\n", "<!-- labels: end -->\n");
+        let (before, rest) = written
+            .split_once(begin)
+            .expect("docs/labels.md has the mark of the begin");
+        let (table, after) = rest.split_once(end).expect("docs/labels.md has the mark of the end");
+        let expected = reference_markdown();
+        if table != expected && std::env::var_os("INSTA_UPDATE").is_some() {
+            std::fs::write(path, format!("{before}{begin}{expected}{end}{after}"))
+                .expect("docs/labels.md can be written");
+            return;
+        }
+        assert!(
+            table == expected,
+            "docs/labels.md differs from LABELS; run INSTA_UPDATE=always cargo test -p tidegate-core"
+        );
+    }
+}

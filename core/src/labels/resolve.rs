@@ -1,0 +1,423 @@
+//! What a service asks for, and what Docker says about it, to a spec: which network, which port, which endpoints.
+//!
+//! Never asks whether a task answers (that is `health`), and never removes an endpoint for what a node's state says.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::net::{IpAddr, SocketAddr};
+
+use crate::id::{EndpointId, NetworkId, NodeId};
+use crate::labels::diagnostic::{Diagnostic, Severity};
+use crate::labels::keys;
+use crate::labels::read::{BackendMode, LabelledRoute};
+use crate::labels::value::quote;
+use crate::route::spec::{EndpointSpec, Leaving, RouteSpec};
+use crate::settings::cluster::NetworkPolicy;
+use crate::swarm::model::{Network, Node, PublishMode, Service, Task};
+
+/// Milliseconds during which a leaving task with an overlay or ingress address may serve as last resort. Swarm tells the app 3.1 s
+/// after the decision (facts §1), and the proxy learns of it within 0.5 s.
+pub const LAST_RESORT_MS: u32 = 2_500;
+/// The same for tasks without: Swarm tells the app 1.1 s after the decision.
+pub const LAST_RESORT_NO_OVERLAY_MS: u32 = 800;
+
+/// How the proxies of a cluster reach tasks.
+#[derive(Clone, Copy, Debug)]
+pub struct Reach<'a> {
+    /// Networks that the proxy service is on now.
+    pub attached: &'a BTreeSet<NetworkId>,
+    /// Networks that it may be on.
+    pub policy: &'a NetworkPolicy,
+}
+
+/// What became of a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// What the proxies serve; `None` where the route is refused.
+    pub spec: Option<RouteSpec>,
+    /// The network over which they reach the tasks; `None` in host mode and where the route is refused.
+    pub network: Option<NetworkId>,
+    /// Findings, sorted.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Resolves one route. `tasks` are the tasks of the service, in any order.
+pub fn resolve<'t>(
+    route: &LabelledRoute,
+    service: &Service,
+    tasks: impl Iterator<Item = &'t Task>,
+    networks: &BTreeMap<NetworkId, Network>,
+    nodes: &BTreeMap<NodeId, Node>,
+    reach: &Reach<'_>,
+) -> Resolved {
+    let mut resolver = Resolver {
+        service,
+        networks,
+        nodes,
+        reach,
+        diagnostics: Vec::new(),
+    };
+    let way = resolver
+        .port(route)
+        .and_then(|port| Some((port, resolver.way(route, port)?)));
+    let spec = way.as_ref().map(|(port, way)| {
+        let endpoints = resolver.endpoints(route, *port, way, tasks);
+        route.to_spec(service, endpoints)
+    });
+    let network = way.and_then(|(_, way)| match way {
+        Way::HostPort => None,
+        Way::Overlay(network) => Some(network),
+    });
+    let mut diagnostics = resolver.diagnostics;
+    diagnostics.sort();
+    diagnostics.dedup();
+    Resolved {
+        spec,
+        network,
+        diagnostics,
+    }
+}
+
+/// How the tasks of a service are reached.
+enum Way {
+    /// The node's address and the port that the task got there.
+    HostPort,
+    /// The task's own address on this network.
+    Overlay(NetworkId),
+}
+
+struct Resolver<'a> {
+    service: &'a Service,
+    networks: &'a BTreeMap<NetworkId, Network>,
+    nodes: &'a BTreeMap<NodeId, Node>,
+    reach: &'a Reach<'a>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// A network that the service is on and proxies could use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Usable {
+    name: String,
+    id: NetworkId,
+}
+
+impl Resolver<'_> {
+    fn say(&mut self, label: &str, severity: Severity, problem: impl Into<String>, remedy: impl Into<String>) {
+        let found = keys::find_or_absent(self.service, label);
+        let diagnostic = Diagnostic::new(self.service, found.key, found.value, severity, problem, remedy);
+        self.diagnostics.push(diagnostic);
+    }
+
+    fn port(&mut self, route: &LabelledRoute) -> Option<u16> {
+        if route.port.is_none() {
+            let problem = if self.service.ports.iter().any(|port| port.tcp) {
+                "no port is named, and the service publishes several"
+            } else {
+                "no port is named, and the service publishes none"
+            };
+            self.say(
+                "port",
+                Severity::Error,
+                problem,
+                "write the port on which the app listens, e.g. 8080",
+            );
+        }
+        route.port
+    }
+
+    /// Rows 23 to 26.
+    fn way(&mut self, route: &LabelledRoute, port: u16) -> Option<Way> {
+        let on = self.networks_of_service();
+        let usable: Vec<Usable> = on.iter().filter(|network| self.may_use(network)).cloned().collect();
+        let has_host_port = self
+            .service
+            .ports
+            .iter()
+            .any(|published| published.tcp && published.mode == PublishMode::Host && published.target == port);
+        if let Some(wanted) = &route.network {
+            return self.labelled_network(wanted, &on, &usable, has_host_port);
+        }
+        match usable.as_slice() {
+            [only] => Some(Way::Overlay(only.id.clone())),
+            [first, ..] => {
+                let chosen = usable
+                    .iter()
+                    .find(|network| self.reach.attached.contains(&network.id))
+                    .unwrap_or(first)
+                    .clone();
+                let names: Vec<&str> = usable.iter().map(|network| network.name.as_str()).collect();
+                let problem = format!(
+                    "the service is on {} networks ({}) and none is named, so {} is taken",
+                    usable.len(),
+                    names.join(", "),
+                    quote(&chosen.name)
+                );
+                self.say(
+                    "network",
+                    Severity::Warning,
+                    problem,
+                    format!("write {}, or another of them", chosen.name),
+                );
+                Some(Way::Overlay(chosen.id))
+            }
+            [] if has_host_port => Some(Way::HostPort),
+            [] => {
+                let problem = format!("proxies cannot reach the service: {}", self.why_unreachable(&on));
+                let remedy = match &self.reach.policy {
+                    NetworkPolicy::Attach => {
+                        format!("attach it to an overlay network, or publish port {port} in host mode")
+                    }
+                    NetworkPolicy::Shared(names) => {
+                        format!(
+                            "attach it to {}, or publish port {port} in host mode",
+                            names.join(" or ")
+                        )
+                    }
+                };
+                self.say("network", Severity::Error, problem, remedy);
+                None
+            }
+        }
+    }
+
+    fn labelled_network(&mut self, wanted: &str, on: &[Usable], usable: &[Usable], has_host_port: bool) -> Option<Way> {
+        let by_name = |candidates: &[Usable]| -> Option<Usable> {
+            let in_stack = self.service.stack().map(|stack| format!("{stack}_{wanted}"));
+            let exact = candidates
+                .iter()
+                .find(|network| network.name == wanted || network.id.as_str() == wanted);
+            let stacked = || {
+                candidates
+                    .iter()
+                    .find(|network| in_stack.as_deref() == Some(network.name.as_str()))
+            };
+            exact.or_else(stacked).cloned()
+        };
+        if let Some(network) = by_name(usable) {
+            return Some(Way::Overlay(network.id));
+        }
+        // Row 25.
+        let is_ingress = wanted == "ingress"
+            || self
+                .networks
+                .values()
+                .any(|network| network.ingress && (network.name == wanted || network.id.as_str() == wanted));
+        if is_ingress {
+            self.say(
+                "network",
+                Severity::Error,
+                "the ingress network is the routing mesh's own, and tasks are not reached over it",
+                "write an overlay network of the service",
+            );
+            return None;
+        }
+        let is_barred = by_name(on).is_some();
+        let problem = if is_barred {
+            format!("the proxies may not use the network {}", quote(wanted))
+        } else {
+            format!("the service is not on a network {}", quote(wanted))
+        };
+        match usable {
+            [only] => {
+                let problem = format!("{problem}, so its only usable one, {}, is taken", quote(&only.name));
+                self.say("network", Severity::Warning, problem, format!("write {}", only.name));
+                Some(Way::Overlay(only.id.clone()))
+            }
+            [] if has_host_port && is_barred => {
+                let problem = format!("{problem}, so requests go to the port published in host mode");
+                self.say("network", Severity::Warning, problem, "take this label away");
+                Some(Way::HostPort)
+            }
+            _ => {
+                let names: Vec<&str> = usable.iter().map(|network| network.name.as_str()).collect();
+                let remedy = if names.is_empty() {
+                    String::from("attach the service to an overlay network and write its name")
+                } else {
+                    match keys::nearest(wanted, names.iter().copied()) {
+                        Some(near) => format!("did you mean {near}?"),
+                        None => format!("write one of {}", names.join(", ")),
+                    }
+                };
+                self.say("network", Severity::Error, problem, remedy);
+                None
+            }
+        }
+    }
+
+    /// The overlay networks of the service, by name. Targets are ids or names; one that Docker's list does not have, which
+    /// happens without quorum, counts if the service has an address on it.
+    fn networks_of_service(&self) -> Vec<Usable> {
+        let mut found: BTreeSet<Usable> = BTreeSet::new();
+        for target in &self.service.networks {
+            let id = NetworkId::from(target.as_str());
+            let known = self.networks.get(&id).or_else(|| {
+                let named = self.networks.values().filter(|network| network.name == *target);
+                named.max_by_key(|network| network.swarm_scope)
+            });
+            match known {
+                Some(network) if network.swarm_scope && !network.ingress => {
+                    let (name, id) = (network.name.clone(), network.id.clone());
+                    found.insert(Usable { name, id });
+                }
+                Some(_) => {}
+                None if self.service.virtual_ips.iter().any(|address| address.network == id) => {
+                    found.insert(Usable {
+                        name: target.clone(),
+                        id,
+                    });
+                }
+                None => {}
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn may_use(&self, network: &Usable) -> bool {
+        match self.reach.policy {
+            NetworkPolicy::Attach => true,
+            NetworkPolicy::Shared(names) => names
+                .iter()
+                .any(|name| *name == network.name || name == network.id.as_str()),
+        }
+    }
+
+    fn why_unreachable(&self, on: &[Usable]) -> String {
+        let names: Vec<&str> = on.iter().map(|network| network.name.as_str()).collect();
+        if names.is_empty() {
+            String::from("it is on no overlay network")
+        } else {
+            format!("they do not use its networks ({})", names.join(", "))
+        }
+    }
+
+    fn endpoints<'t>(
+        &mut self,
+        route: &LabelledRoute,
+        port: u16,
+        way: &Way,
+        tasks: impl Iterator<Item = &'t Task>,
+    ) -> Vec<EndpointSpec> {
+        // Row 28: serving by both states; a leaving task stays, as last resort, until it is over.
+        let alive: Vec<&Task> = tasks
+            .filter(|task| task.service == self.service.id && (task.is_serving() || task.is_leaving()))
+            .collect();
+        if route.backend_mode == BackendMode::Vip {
+            match self.virtual_ip(way) {
+                Some((network, addr)) => return self.vip_endpoints(&network, SocketAddr::new(addr, port), &alive),
+                None => self.say(
+                    "backend_mode",
+                    Severity::Warning,
+                    "the service has no virtual IP on a network that proxies use, so requests go to its tasks",
+                    "write task, or attach the service to an overlay network",
+                ),
+            }
+        }
+        let mut endpoints = Vec::with_capacity(alive.len());
+        for task in alive {
+            let addr = match way {
+                Way::HostPort => self.host_addr(task, port),
+                Way::Overlay(network) => self.overlay_addr(task, network).map(|addr| SocketAddr::new(addr, port)),
+            };
+            match addr {
+                Some(addr) => endpoints.push(EndpointSpec {
+                    id: EndpointId::from(task.id.as_str()),
+                    addr,
+                    node: task.node.clone(),
+                    leaving: task.is_leaving().then(|| leaving(task)),
+                }),
+                None if task.is_serving() => self.report_unreachable(task, port, way),
+                None => {}
+            }
+        }
+        endpoints
+    }
+
+    fn virtual_ip(&self, way: &Way) -> Option<(NetworkId, IpAddr)> {
+        let Way::Overlay(network) = way else { return None };
+        let address = self
+            .service
+            .virtual_ips
+            .iter()
+            .find(|address| address.network == *network)?;
+        Some((network.clone(), address.addr))
+    }
+
+    /// Row 29: the virtual IP is an endpoint while a task is behind it.
+    fn vip_endpoints(&self, network: &NetworkId, addr: SocketAddr, alive: &[&Task]) -> Vec<EndpointSpec> {
+        let is_serving = alive.iter().any(|task| task.is_serving());
+        let last = alive
+            .iter()
+            .map(|task| leaving(task))
+            .max_by_key(|leaving| leaving.last_resort_ms);
+        let leaving = if is_serving { None } else { last };
+        if !is_serving && leaving.is_none() {
+            return Vec::new();
+        }
+        alloc::vec![EndpointSpec {
+            id: EndpointId::from(format!("vip:{}:{network}", self.service.id)),
+            addr,
+            node: None,
+            leaving,
+        }]
+    }
+
+    /// The task's address on the network of the route; for tasks from before the service joined it, on any other that the
+    /// proxies are on.
+    fn overlay_addr(&self, task: &Task, network: &NetworkId) -> Option<IpAddr> {
+        let is_ingress = |id: &NetworkId| self.networks.get(id).is_some_and(|network| network.ingress);
+        let on = task.addresses.iter().find(|address| address.network == *network);
+        let elsewhere = || {
+            let mut others = task.addresses.iter();
+            others.find(|address| self.reach.attached.contains(&address.network) && !is_ingress(&address.network))
+        };
+        on.or_else(elsewhere).map(|address| address.addr)
+    }
+
+    fn host_addr(&self, task: &Task, port: u16) -> Option<SocketAddr> {
+        let bound = task
+            .ports
+            .iter()
+            .find(|bound| bound.tcp && bound.mode == PublishMode::Host && bound.target == port)?;
+        let node = self.nodes.get(task.node.as_ref()?)?;
+        let addr = node.addr.filter(|addr| !addr.is_unspecified())?;
+        Some(SocketAddr::new(addr, bound.published?))
+    }
+
+    fn report_unreachable(&mut self, task: &Task, port: u16, way: &Way) {
+        let node = task.node.as_ref().map(NodeId::to_string).unwrap_or_default();
+        match way {
+            Way::HostPort => self.say(
+                "port",
+                Severity::Warning,
+                format!("a task on node {node} has no address with port {port} in host mode, so it gets no requests"),
+                format!("check that the node has an address and the service publishes port {port} in host mode"),
+            ),
+            Way::Overlay(network) => {
+                let name = self
+                    .networks
+                    .get(network)
+                    .map_or(network.as_str(), |network| &network.name);
+                let problem = format!("a task on node {node} has no address on {name} yet, so it gets no requests");
+                self.say(
+                    "network",
+                    Severity::Warning,
+                    problem,
+                    "wait for the service's update to end",
+                );
+            }
+        }
+    }
+}
+
+/// Facts §1: a task with an overlay or ingress address runs on for 3.1 s, one without for 1.1 s.
+fn leaving(task: &Task) -> Leaving {
+    Leaving {
+        last_resort_ms: if task.addresses.is_empty() {
+            LAST_RESORT_NO_OVERLAY_MS
+        } else {
+            LAST_RESORT_MS
+        },
+    }
+}

@@ -1,0 +1,112 @@
+//! The path that is forwarded: the client's bytes, but for a prefix that is taken away and dot segments that are
+//! resolved.
+
+use alloc::borrow::Cow;
+use alloc::format;
+
+use crate::route::path::{self, RequestPath};
+use crate::route::rule::Rule;
+
+/// The request target to forward for a request that fell under `rule`.
+///
+/// With `strip_path`, the rule's prefix goes away: `/app` and `/app/` become `/`, `/app/x?y` becomes `/x?y`. Slashes in
+/// front of what remains are merged, since a target that begins with `//` names a host to some parsers. Without it, a
+/// target is forwarded as it came, unless it has dot segments (see [`path`]).
+pub fn strip<'a>(rule: &Rule, path_and_query: &'a str) -> Cow<'a, str> {
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query, None),
+    };
+    let resolved = match path::read(path) {
+        RequestPath::Normalised { text, had_dots: true } => Some(text),
+        RequestPath::Normalised { had_dots: false, .. } | RequestPath::Plain(_) => None,
+        RequestPath::RootOnly => return Cow::Borrowed(path_and_query),
+    };
+    let strips = rule.strip_path && !rule.path.is_root();
+    if !strips {
+        return match resolved {
+            None if path.is_empty() => with_query("/", query),
+            None => Cow::Borrowed(path_and_query),
+            Some(text) => with_query(&text, query),
+        };
+    }
+    // Decoding makes no slash, so the prefix has as many segments in the client's bytes as in its own.
+    let segments = rule.path.as_str().bytes().filter(|byte| *byte == b'/').count();
+    let whole = resolved.as_deref().unwrap_or(path);
+    let end = path::end_of_segments(whole, segments);
+    let rest = whole[end..].trim_start_matches('/');
+    if resolved.is_none() && whole.len() - end == rest.len() + 1 {
+        return Cow::Borrowed(&path_and_query[end..]);
+    }
+    with_query(&format!("/{rest}"), query)
+}
+
+fn with_query<'a>(path: &str, query: Option<&str>) -> Cow<'a, str> {
+    Cow::Owned(match query {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::route::rule::{PoolKey, RuleHost};
+    use crate::route::spec::PathPrefix;
+    use alloc::sync::Arc;
+
+    fn rule(path: &str, strip_path: bool) -> Rule {
+        Rule {
+            host: RuleHost::Default,
+            path: PathPrefix::from_normalised(path.into()),
+            strip_path,
+            pool: PoolKey::of(core::iter::empty()),
+            services: Arc::new([]),
+        }
+    }
+
+    #[test]
+    fn row_08_the_prefix_itself_is_forwarded_as_slash() {
+        let rule = rule("/app", true);
+        for (target, expected) in [
+            ("/app", "/"),
+            ("/app/", "/"),
+            ("/app?x=1", "/?x=1"),
+            ("/app/?x=1", "/?x=1"),
+            ("/app/a/b?x=/app", "/a/b?x=/app"),
+            ("/%61pp/caf%c3%a9", "/caf%c3%a9"),
+            ("/app//evil.example", "/evil.example"),
+            ("/app/x/../y", "/y"),
+            ("/app/x?..", "/x?.."),
+        ] {
+            assert_eq!(strip(&rule, target), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn a_prefix_of_several_segments_goes_away_as_a_whole() {
+        assert_eq!(strip(&rule("/a/b", true), "/a/b/c"), "/c");
+        assert_eq!(strip(&rule("/a/b", true), "/x/../a/%62/c/"), "/c/");
+    }
+
+    #[test]
+    fn without_strip_path_the_target_keeps_its_bytes() {
+        let rule = rule("/app", false);
+        for target in ["/app", "/app/%7Euser?a=%2e%2e", "/app//x", "/app/a%2fb", "*"] {
+            assert_eq!(strip(&rule, target), target);
+            assert!(matches!(strip(&rule, target), Cow::Borrowed(_)));
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_resolved_before_forwarding() {
+        assert_eq!(strip(&rule("/admin", false), "/app/../admin?x"), "/admin?x");
+        assert_eq!(strip(&rule("/", false), "/a/%2e%2e/b"), "/b");
+        assert_eq!(strip(&rule("/", false), "?x"), "/?x");
+    }
+
+    #[test]
+    fn stripping_the_common_case_allocates_nothing() {
+        assert!(matches!(strip(&rule("/app", true), "/app/x?y"), Cow::Borrowed("/x?y")));
+    }
+}

@@ -1,0 +1,451 @@
+//! The immutable route table of one service cluster, compiled from its specs.
+//!
+//! Invariants: the table depends on the specs alone, not on their order or on the tables before it
+//! (`apply` equals `compile`); every rule leads to a pool of the table, and every pool has a rule.
+
+use alloc::borrow::ToOwned;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write as _;
+
+use crate::id::{EndpointId, ServiceId};
+use crate::route::host;
+use crate::route::path::{self, RequestPath};
+use crate::route::rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef};
+use crate::route::shards::Shards;
+use crate::route::spec::{HostPattern, PathPrefix, RouteSpec};
+use crate::settings::proxy::ProxySettings;
+use crate::snapshot::model::Snapshot;
+
+/// Answers for every request which rule it falls under. Share it in an [`Arc`]; a change makes a new one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteTable {
+    settings: ProxySettings,
+    specs: BTreeMap<ServiceId, Arc<RouteSpec>>,
+    /// By host name.
+    exact: Shards<Arc<HostRules>>,
+    /// By what follows `*.`.
+    wildcard: Shards<Arc<HostRules>>,
+    default: Option<Arc<HostRules>>,
+    pools: BTreeMap<PoolKey, Arc<PoolSpec>>,
+    /// How many rules lead to each pool.
+    uses: BTreeMap<PoolKey, usize>,
+}
+
+/// The rules of one host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct HostRules {
+    /// Sorted by path, each path once.
+    rules: Vec<Arc<Rule>>,
+    /// Segments of the longest path.
+    depth_max: usize,
+}
+
+/// What a request falls under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// Forward to the rule's pool. The rule says why: host, path and services.
+    Forward(&'a Arc<Rule>),
+    /// Nobody claims the host and there is no default backend.
+    UnknownHost,
+    /// The host is claimed, this path of it is not.
+    UnknownPath,
+}
+
+impl RouteTable {
+    /// The table of a snapshot.
+    pub fn compile(snapshot: &Snapshot) -> RouteTable {
+        let all = snapshot.routes.keys().cloned().collect();
+        RouteTable::default().apply(snapshot, &all)
+    }
+
+    /// The table of `snapshot`, which differs from this table's in the services `changed` (added, changed or gone) and
+    /// perhaps in its settings. Equal to [`RouteTable::compile`] and costs what it changes.
+    pub fn apply(&self, snapshot: &Snapshot, changed: &BTreeSet<ServiceId>) -> RouteTable {
+        let mut next = self.clone();
+        next.settings = snapshot.settings.clone();
+        let mut touched: BTreeSet<&ServiceId> = BTreeSet::new();
+        let mut moved: BTreeSet<&ServiceId> = BTreeSet::new();
+        let mut claims: BTreeMap<&HostPattern, Vec<&ServiceId>> = BTreeMap::new();
+        let mut default_moved = false;
+        for id in changed {
+            let (old, new) = (self.specs.get(id), snapshot.routes.get(id));
+            if old == new {
+                continue;
+            }
+            touched.insert(id);
+            match new {
+                Some(spec) => next.specs.insert(id.clone(), Arc::clone(spec)),
+                None => next.specs.remove(id),
+            };
+            if claims_the_same(old, new) {
+                continue;
+            }
+            moved.insert(id);
+            default_moved |= [old, new].into_iter().flatten().any(|spec| spec.default_backend);
+            for host in old.iter().flat_map(|spec| &spec.hosts) {
+                claims.entry(host).or_default();
+            }
+            for host in new.iter().flat_map(|spec| &spec.hosts) {
+                let services = claims.entry(host).or_default();
+                if services.last() != Some(&id) {
+                    services.push(id);
+                }
+            }
+        }
+        let mut members = Members::default();
+        for (host, newcomers) in claims {
+            next.rebuild_host(host, &newcomers, &moved, &mut members);
+        }
+        if default_moved {
+            next.rebuild_default(&mut members);
+        }
+        next.rebuild_pools(&touched, &members);
+        next
+    }
+
+    /// Which rule a request falls under: `host` as the client sent it (`Host` or `:authority`; `None` where there is
+    /// none, which only the default backend serves), `path` as it sent it, with or without query.
+    pub fn route(&self, host: Option<&str>, path: &str) -> Decision<'_> {
+        match self.rules_of(host) {
+            None => Decision::UnknownHost,
+            Some(rules) => match rules.find(&path::read(path)) {
+                Some(rule) => Decision::Forward(rule),
+                None => Decision::UnknownPath,
+            },
+        }
+    }
+
+    /// All pools.
+    pub fn pools(&self) -> &BTreeMap<PoolKey, Arc<PoolSpec>> {
+        &self.pools
+    }
+
+    /// The pool of a rule of this table. A pool that an `apply` left alone is the same [`Arc`] as before.
+    pub fn pool(&self, key: &PoolKey) -> Option<&Arc<PoolSpec>> {
+        self.pools.get(key)
+    }
+
+    /// What the proxies serve by.
+    pub fn settings(&self) -> &ProxySettings {
+        &self.settings
+    }
+
+    /// The specs that the table was compiled from.
+    pub fn specs(&self) -> &BTreeMap<ServiceId, Arc<RouteSpec>> {
+        &self.specs
+    }
+
+    /// All rules: exact hosts, wildcards, the default, each by host and path.
+    pub fn rules(&self) -> Vec<&Arc<Rule>> {
+        let mut hosts: Vec<_> = self.exact.iter().collect();
+        hosts.sort_unstable_by_key(|(host, _)| *host);
+        let mut suffixes: Vec<_> = self.wildcard.iter().collect();
+        suffixes.sort_unstable_by_key(|(suffix, _)| *suffix);
+        let named = hosts.into_iter().chain(suffixes).map(|(_, rules)| rules);
+        named.chain(&self.default).flat_map(|rules| &rules.rules).collect()
+    }
+
+    /// The table as text, for people, snapshots and comparisons: same specs and settings, same bytes.
+    pub fn canonical_text(&self) -> String {
+        let mut out = String::new();
+        self.write_canonical(&mut out).expect("writing to a String cannot fail");
+        out
+    }
+
+    fn write_canonical(&self, out: &mut String) -> core::fmt::Result {
+        let defaults = serde_json::to_value(ProxySettings::default()).unwrap_or_default();
+        let settings = serde_json::to_value(&self.settings).unwrap_or_default();
+        if let (Some(settings), Some(defaults)) = (settings.as_object(), defaults.as_object()) {
+            for (name, value) in settings
+                .iter()
+                .filter(|(name, value)| defaults.get(*name) != Some(value))
+            {
+                writeln!(out, "set {name} = {value}")?;
+            }
+        }
+        for rule in self.rules() {
+            write!(out, "rule {rule} -> {}", rule.pool)?;
+            if rule.strip_path {
+                out.push_str(" strip");
+            }
+            out.push('\n');
+        }
+        for pool in self.pools.values() {
+            write!(
+                out,
+                "pool {} = {} {:?} {:?}",
+                pool.key,
+                pool.name(),
+                pool.balance,
+                pool.protocol
+            )?;
+            if let Some(ms) = pool.limits.park_ms {
+                write!(out, " park={ms}ms")?;
+            }
+            out.push('\n');
+            for endpoint in &pool.endpoints {
+                let spec = &endpoint.spec;
+                write!(out, "  {} {} of {}", spec.id, spec.addr, endpoint.service.name)?;
+                if let Some(node) = &spec.node {
+                    write!(out, " on {node}")?;
+                }
+                if let Some(leaving) = spec.leaving {
+                    write!(out, " leaving, last resort {} ms", leaving.last_resort_ms)?;
+                }
+                out.push('\n');
+            }
+        }
+        Ok(())
+    }
+
+    /// The rules of the one entry that decides for `host`.
+    fn rules_of(&self, host: Option<&str>) -> Option<&HostRules> {
+        if let Some(host) = host.and_then(host::normalise) {
+            let host = host.as_str();
+            if let Some(rules) = self.exact.get(host) {
+                return Some(rules);
+            }
+            if !self.wildcard.is_empty() {
+                // One label at least stands for the `*`; the longest suffix comes first.
+                let mut rest = host;
+                while let Some((label, suffix)) = rest.split_once('.') {
+                    if label.is_empty() {
+                        break;
+                    }
+                    if let Some(rules) = self.wildcard.get(suffix) {
+                        return Some(rules);
+                    }
+                    rest = suffix;
+                }
+            }
+        }
+        self.default.as_deref()
+    }
+
+    fn rebuild_host(
+        &mut self,
+        pattern: &HostPattern,
+        newcomers: &[&ServiceId],
+        moved: &BTreeSet<&ServiceId>,
+        members: &mut Members,
+    ) {
+        let (map, key) = match pattern.wildcard_suffix() {
+            Some(suffix) => (&mut self.wildcard, suffix),
+            None => (&mut self.exact, pattern.as_str()),
+        };
+        let old = map.get(key).map(Arc::clone).unwrap_or_default();
+        let stay = old
+            .rules
+            .iter()
+            .flat_map(|rule| rule.services.iter())
+            .map(|service| &service.id)
+            .filter(|id| !moved.contains(id));
+        let mut by_path: BTreeMap<PathPrefix, Vec<ServiceId>> = BTreeMap::new();
+        for id in stay.chain(newcomers.iter().copied()) {
+            if let Some(spec) = self.specs.get(id) {
+                by_path.entry(spec.path.clone()).or_default().push(id.clone());
+            }
+        }
+        let host = RuleHost::Pattern(pattern.clone());
+        let new = HostRules::build(&host, &by_path, &self.specs, members);
+        if new.rules.is_empty() {
+            map.remove(key);
+        } else {
+            map.insert(key, Arc::new(new.clone()));
+        }
+        self.count_uses(&old, &new);
+    }
+
+    /// Row 21: of several default backends, the oldest serves.
+    fn rebuild_default(&mut self, members: &mut Members) {
+        let oldest = self
+            .specs
+            .iter()
+            .filter(|(_, spec)| spec.default_backend)
+            .min_by_key(|(id, spec)| (&spec.created_at, *id));
+        let by_path = oldest
+            .map(|(id, spec)| (spec.path.clone(), alloc::vec![id.clone()]))
+            .into_iter()
+            .collect();
+        let new = HostRules::build(&RuleHost::Default, &by_path, &self.specs, members);
+        let old = self.default.take().unwrap_or_default();
+        self.count_uses(&old, &new);
+        if !new.rules.is_empty() {
+            self.default = Some(Arc::new(new));
+        }
+    }
+
+    fn count_uses(&mut self, old: &HostRules, new: &HostRules) {
+        for rule in &new.rules {
+            *self.uses.entry(rule.pool.clone()).or_default() += 1;
+        }
+        for rule in &old.rules {
+            if let Some(count) = self.uses.get_mut(&rule.pool) {
+                *count -= 1;
+                if *count == 0 {
+                    self.uses.remove(&rule.pool);
+                    self.pools.remove(&rule.pool);
+                }
+            }
+        }
+    }
+
+    /// Makes the pools that are new, and those of which a service changed.
+    fn rebuild_pools(&mut self, touched: &BTreeSet<&ServiceId>, members: &Members) {
+        let mut stale: BTreeMap<PoolKey, Arc<[ServiceRef]>> = members
+            .by_key
+            .iter()
+            .filter(|(key, _)| self.uses.contains_key(*key))
+            .map(|(key, services)| (key.clone(), Arc::clone(services)))
+            .collect();
+        for pool in self.pools.values() {
+            if pool.services.iter().any(|service| touched.contains(&service.id)) {
+                stale
+                    .entry(pool.key.clone())
+                    .or_insert_with(|| Arc::clone(&pool.services));
+            }
+        }
+        for (key, services) in stale {
+            let pool = build_pool(&key, services, &self.specs);
+            if self.pools.get(&key).is_none_or(|old| **old != pool) {
+                self.pools.insert(key, Arc::new(pool));
+            }
+        }
+    }
+
+    /// The paths of the host entry that would decide for `host`, for explanations.
+    pub(super) fn rules_for_host(&self, host: Option<&str>) -> Option<&[Arc<Rule>]> {
+        self.rules_of(host).map(|rules| &*rules.rules)
+    }
+
+    /// All host patterns, sorted by the text that follows a `*.`, for suggestions.
+    pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
+        let entries = self.exact.iter().chain(self.wildcard.iter());
+        entries.filter_map(|(_, rules)| match &rules.rules.first()?.host {
+            RuleHost::Pattern(pattern) => Some(pattern),
+            RuleHost::Default => None,
+        })
+    }
+}
+
+impl HostRules {
+    fn build(
+        host: &RuleHost,
+        by_path: &BTreeMap<PathPrefix, Vec<ServiceId>>,
+        specs: &BTreeMap<ServiceId, Arc<RouteSpec>>,
+        members: &mut Members,
+    ) -> HostRules {
+        let mut rules = Vec::with_capacity(by_path.len());
+        let mut depth_max = 0;
+        for (path, ids) in by_path {
+            let (pool, services) = members.of(ids, specs);
+            let oldest = services.first().and_then(|service| specs.get(&service.id));
+            if !path.is_root() {
+                depth_max = depth_max.max(path.as_str().split('/').count() - 1);
+            }
+            rules.push(Arc::new(Rule {
+                host: host.clone(),
+                path: path.clone(),
+                strip_path: oldest.is_some_and(|spec| spec.strip_path),
+                pool,
+                services,
+            }));
+        }
+        HostRules { rules, depth_max }
+    }
+
+    /// The rule with the longest prefix of whole segments.
+    fn find(&self, path: &RequestPath<'_>) -> Option<&Arc<Rule>> {
+        let path = match path {
+            RequestPath::Normalised { text, .. } => text.as_str(),
+            RequestPath::Plain(text) => text,
+            RequestPath::RootOnly => return self.with_path("/"),
+        };
+        let mut prefix = &path[..path::end_of_segments(path, self.depth_max)];
+        while !prefix.is_empty() {
+            if let Some(rule) = self.with_path(prefix) {
+                return Some(rule);
+            }
+            prefix = prefix.rfind('/').map_or("", |at| &prefix[..at]);
+        }
+        self.with_path("/")
+    }
+
+    fn with_path(&self, path: &str) -> Option<&Arc<Rule>> {
+        let at = self.rules.binary_search_by(|rule| rule.path.as_str().cmp(path)).ok()?;
+        self.rules.get(at)
+    }
+}
+
+/// The sets of services that rules were made for, so that 10,000 hosts of one service share them.
+#[derive(Default)]
+struct Members {
+    by_key: BTreeMap<PoolKey, Arc<[ServiceRef]>>,
+    by_ids: BTreeMap<Vec<ServiceId>, PoolKey>,
+}
+
+impl Members {
+    fn of(&mut self, ids: &[ServiceId], specs: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> (PoolKey, Arc<[ServiceRef]>) {
+        let mut sorted = ids.to_owned();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let key = self
+            .by_ids
+            .entry(sorted)
+            .or_insert_with_key(|ids| PoolKey::of(ids.iter()))
+            .clone();
+        let services = self.by_key.entry(key.clone()).or_insert_with(|| {
+            let mut found: Vec<(&ServiceId, &RouteSpec)> =
+                ids.iter().filter_map(|id| Some((id, &**specs.get(id)?))).collect();
+            found.sort_unstable_by_key(|(id, spec)| (&spec.created_at, *id));
+            found.dedup_by_key(|(id, _)| *id);
+            let named = found.into_iter().map(|(id, spec)| ServiceRef {
+                id: id.clone(),
+                name: Arc::from(spec.name.as_str()),
+            });
+            named.collect()
+        });
+        (key, Arc::clone(services))
+    }
+}
+
+/// Whether two specs of one service make the same rules.
+fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            old.hosts == new.hosts
+                && old.default_backend == new.default_backend
+                && old.path == new.path
+                && old.strip_path == new.strip_path
+                && old.name == new.name
+                && old.created_at == new.created_at
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+        (None, None) => true,
+    }
+}
+
+/// Row 5: the union of the endpoints, weight 1 each. Row 11: the settings of the oldest service.
+fn build_pool(key: &PoolKey, services: Arc<[ServiceRef]>, specs: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> PoolSpec {
+    let mut endpoints: BTreeMap<EndpointId, PoolEndpoint> = BTreeMap::new();
+    for service in services.iter() {
+        for endpoint in specs.get(&service.id).iter().flat_map(|spec| &spec.endpoints) {
+            endpoints.entry(endpoint.id.clone()).or_insert_with(|| PoolEndpoint {
+                service: service.clone(),
+                spec: endpoint.clone(),
+            });
+        }
+    }
+    let oldest = services.first().and_then(|service| specs.get(&service.id));
+    PoolSpec {
+        key: key.clone(),
+        balance: oldest.map(|spec| spec.balance).unwrap_or_default(),
+        protocol: oldest.map(|spec| spec.protocol).unwrap_or_default(),
+        limits: oldest.map(|spec| spec.limits.clone()).unwrap_or_default(),
+        services,
+        endpoints: endpoints.into_values().collect(),
+    }
+}
