@@ -3,5 +3,9 @@
 
 pub mod clock;
 pub mod command;
+pub mod gate;
+pub mod image;
+pub mod load;
 pub mod swarm;
 pub mod tidy;
+pub mod web;

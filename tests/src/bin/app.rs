@@ -1,0 +1,153 @@
+//! The application that tests route to: one static binary, so its image is `FROM scratch` too.
+//!
+//! | path | answer |
+//! |---|---|
+//! | any | task, node, version, and the request as it arrived, a line each |
+//! | any, with `Upgrade:` | 101, then every byte comes back (WebSocket or not) |
+//! | `/echo` | the request's body, streamed |
+//! | `/slow?MS` | as any, after so many milliseconds |
+//!
+//! HTTP/1.1 and HTTP/2 with prior knowledge. Environment: `PORT` (8080), `VERSION`, `TASK`, `NODE` (told in answers),
+//! `STOP` (`drain`: requests under way end first; `now`: it dies at once on SIGTERM), `START_MS` (waits before it listens).
+//! `app check` asks the one beside it and exits 0 or 1, for health checks.
+
+use std::convert::Infallible;
+use std::env;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+type Body = BoxBody<Bytes, hyper::Error>;
+
+fn main() -> ExitCode {
+    if env::args().nth(1).as_deref() == Some("check") {
+        return if check().is_some() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(serve()))
+    {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("app: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn setting(name: &str, default: &str) -> String {
+    env::var(name).unwrap_or_else(|_| default.into())
+}
+
+/// One request to the app of this container.
+fn check() -> Option<()> {
+    let mut connection = TcpStream::connect(format!("127.0.0.1:{}", setting("PORT", "8080"))).ok()?;
+    connection.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+    connection
+        .write_all(b"GET / HTTP/1.1\r\nhost: check\r\nconnection: close\r\n\r\n")
+        .ok()?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).ok()?;
+    answer.starts_with("HTTP/1.1 200").then_some(())
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    tokio::time::sleep(Duration::from_millis(setting("START_MS", "0").parse()?)).await;
+    let listener = TcpListener::bind(format!("0.0.0.0:{}", setting("PORT", "8080"))).await?;
+    println!("app: listens on {}", listener.local_addr()?);
+    let open = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! { biased;
+            _ = terminated.recv() => break,
+            _ = interrupted.recv() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else { continue };
+        stream.set_nodelay(true)?;
+        let server = auto::Builder::new(TokioExecutor::new());
+        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer));
+        let connection = open.watch(connection.into_owned());
+        tokio::spawn(async move {
+            // The client went away: nobody is left to be told.
+            let _ = connection.await;
+        });
+    }
+    drop(listener);
+    if setting("STOP", "drain") == "drain" {
+        open.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    if let Some(protocol) = request.headers().get(header::UPGRADE).cloned() {
+        tokio::spawn(echo(request));
+        let switching = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, protocol);
+        return Ok(built(switching, Full::default()));
+    }
+    if request.uri().path() == "/echo" {
+        return Ok(Response::new(request.into_body().boxed()));
+    }
+    if request.uri().path() == "/slow"
+        && let Some(ms) = request.uri().query().and_then(|query| query.parse().ok())
+    {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+    }
+    let plain = Response::builder().header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    Ok(built(plain, Full::from(description(&request))))
+}
+
+fn built(builder: http::response::Builder, body: Full<Bytes>) -> Response<Body> {
+    let body = body.map_err(|never| match never {}).boxed();
+    builder.body(body).expect("the headers are right as they stand here")
+}
+
+fn description(request: &Request<Incoming>) -> String {
+    let mut text = format!(
+        "task: {}\nnode: {}\nversion: {}\nrequest: {} {} {:?}\n",
+        setting("TASK", "-"),
+        setting("NODE", "-"),
+        setting("VERSION", "-"),
+        request.method(),
+        request.uri(),
+        request.version(),
+    );
+    for (name, value) in request.headers() {
+        text.push_str(&format!(
+            "header {name}: {}\n",
+            String::from_utf8_lossy(value.as_bytes())
+        ));
+    }
+    text
+}
+
+async fn echo(request: Request<Incoming>) {
+    if let Ok(upgraded) = hyper::upgrade::on(request).await {
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        // Either side may leave at any time.
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    }
+}

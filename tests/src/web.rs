@@ -1,0 +1,126 @@
+//! A plain HTTP/1.1 client: it must be easier to trust than what it tests, so it is a socket and a few lines.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+/// An answer, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Of the status line.
+    pub status: u16,
+    /// Names in lower case; the last of equal ones.
+    pub headers: BTreeMap<String, String>,
+    /// As text.
+    pub body: String,
+}
+
+impl Answer {
+    /// What the test application says of itself or of the request: the value behind `name: `.
+    pub fn says(&self, name: &str) -> Option<&str> {
+        self.body
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// Status and the body's first line, for messages.
+    pub fn summary(&self) -> String {
+        format!("{} {}", self.status, self.body.lines().next().unwrap_or_default())
+    }
+}
+
+/// One GET request on a connection of its own.
+///
+/// # Errors
+/// If there is no connection within a second, no answer within `limit`, or what comes is not HTTP.
+pub fn get(server: SocketAddr, host: &str, path: &str, limit: Duration) -> Result<Answer> {
+    let mut connection = TcpStream::connect_timeout(&server, Duration::from_secs(1)).context("cannot connect")?;
+    connection.set_read_timeout(Some(limit))?;
+    connection.set_write_timeout(Some(limit))?;
+    connection.set_nodelay(true)?;
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes).context("no whole answer")?;
+    parse(&bytes)
+}
+
+fn parse(bytes: &[u8]) -> Result<Answer> {
+    let text = String::from_utf8_lossy(bytes);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        bail!("no whole head: {text:?}")
+    };
+    let mut lines = head.lines();
+    let status = lines
+        .next()
+        .and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+    let headers: BTreeMap<String, String> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.trim().to_lowercase(), value.trim().to_string()))
+        .collect();
+    let chunked = headers
+        .get("transfer-encoding")
+        .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
+    let body = if chunked { unchunk(body)? } else { body.to_string() };
+    if let Some(length) = headers.get("content-length")
+        && length.parse() != Ok(body.len())
+    {
+        bail!("a body of {} bytes instead of {length}", body.len());
+    }
+    Ok(Answer {
+        status: status.with_context(|| format!("no status in {head:?}"))?,
+        headers,
+        body,
+    })
+}
+
+/// RFC 9112 §7.1, without extensions and trailers.
+fn unchunk(mut rest: &str) -> Result<String> {
+    let mut body = String::new();
+    loop {
+        let (size, after) = rest.split_once("\r\n").context("a chunk without size")?;
+        let size = usize::from_str_radix(size, 16).context("a chunk's size is no number")?;
+        if size == 0 {
+            return Ok(body);
+        }
+        body.push_str(after.get(..size).context("a chunk is cut off")?);
+        rest = after.get(size + 2..).context("a chunk is cut off")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_with_a_length_is_read() {
+        let answer = parse(b"HTTP/1.1 200 OK\r\nX-A: b\r\ncontent-length: 10\r\n\r\ntask: a.1\n").unwrap();
+        assert_eq!((answer.status, answer.says("task")), (200, Some("a.1")));
+        assert_eq!(answer.headers["x-a"], "b");
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_off_is_an_error() {
+        for cut in [
+            "",
+            "HTTP/1.1 200 OK\r\n",
+            "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nabc",
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nab",
+            "what\r\n\r\n",
+        ] {
+            assert!(parse(cut.as_bytes()).is_err(), "{cut:?}");
+        }
+    }
+
+    #[test]
+    fn chunks_are_put_together() {
+        let answer =
+            parse(b"HTTP/1.1 404 X\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n").unwrap();
+        assert_eq!((answer.status, answer.body.as_str()), (404, "abcd"));
+    }
+}

@@ -1,0 +1,72 @@
+//! The harness itself: before it judges Tidegate, it shows that it can start, hurt and mend a Swarm.
+
+use std::time::Duration;
+
+use e2e::clock::{Look, once_ok, wait_for};
+use e2e::{gate, image, swarm, web};
+
+#[test]
+fn a_swarm_runs_the_app_and_survives_what_is_done_to_it() {
+    if !gate::may_run("swarm_harness", swarm::obstacle()) {
+        return;
+    }
+    let swarm = swarm::Swarm::start(1, 1).unwrap();
+    image::load_app(&swarm).unwrap();
+    let publish = "mode=host,published=8080,target=8080";
+    let create = [
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "app",
+        "--mode",
+        "global",
+        "--publish",
+        publish,
+    ];
+    let environment = ["--env", "NODE={{.Node.Hostname}}", image::APP];
+    swarm.docker(&[&create[..], &environment[..]].concat()).unwrap();
+
+    let limit = Duration::from_secs(30);
+    for node in swarm.nodes() {
+        let address = format!("{}:8080", node.address()).parse().unwrap();
+        let (answer, waited) = wait_for("the app answers", limit, || {
+            once_ok(web::get(address, "app", "/x", limit))
+        })
+        .unwrap();
+        assert_eq!((answer.status, answer.says("node")), (200, Some(node.name().as_str())));
+        println!("app on {} after {:.2} s", node.name(), waited.as_secs_f64());
+    }
+
+    let worker = swarm.node(2);
+    let address = format!("{}:8080", worker.address()).parse().unwrap();
+    let short = Duration::from_millis(500);
+    worker.pause().unwrap();
+    assert!(web::get(address, "app", "/", short).is_err(), "a frozen node answers");
+    worker.resume().unwrap();
+    web::get(address, "app", "/", limit).unwrap();
+    worker.cut(true).unwrap();
+    assert!(
+        web::get(address, "app", "/", short).is_err(),
+        "a node without network answers"
+    );
+    worker.cut(false).unwrap();
+    wait_for("the healed node answers", limit, || {
+        once_ok(web::get(address, "app", "/", limit))
+    })
+    .unwrap();
+
+    worker.kill_dockerd().unwrap();
+    web::get(address, "app", "/", limit).expect("containers outlive a killed dockerd");
+    worker.start_dockerd().unwrap();
+    worker.wait_for_api().unwrap();
+    worker.wait_for_swarm().unwrap();
+    wait_for("the node takes part again", limit, || {
+        match swarm.docker(&["node", "ls", "--format", "{{.Status}}"]) {
+            Ok(list) if list == "Ready\nReady" => Look::Holds(()),
+            other => Look::NotYet(format!("{other:?}")),
+        }
+    })
+    .unwrap();
+    assert_eq!(swarm.leader().unwrap(), 1);
+}
