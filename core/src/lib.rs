@@ -10,6 +10,7 @@
 //! - [`pool`], [`balance`]: which endpoint takes it, and which are out of rotation
 //! - [`reconcile`]: the services that Tidegate owns, as the settings want them
 //! - [`snapshot`]: tables on their way from controller to proxies
+//! - [`identity`]: certificates of the control network: what there should be and when it is renewed
 //! - [`settings`]: what the operator sets
 //! - [`machine`], [`time`], [`rng`], [`id`], [`text`]: the vocabulary of all of them
 #![no_std]
@@ -20,6 +21,7 @@ extern crate std;
 
 pub mod balance;
 pub mod id;
+pub mod identity;
 pub mod labels;
 pub mod machine;
 pub mod pool;

@@ -8,9 +8,10 @@ use rcgen::{
 };
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tidegate_core::identity::{AUTHORITY_LIFE, CERTIFICATE_LIFE};
 use time::OffsetDateTime;
 
-use super::{AUTHORITY_LIFE, CERTIFICATE_LIFE, Role};
+use super::Role;
 
 /// Certificates are valid from a little earlier on, since clocks of nodes differ.
 const CLOCK_SKEW: Duration = Duration::from_secs(3600);

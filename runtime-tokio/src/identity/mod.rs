@@ -11,7 +11,6 @@ pub use authority::{Authority, IdentityError, IdentityPem};
 pub use tls::{client_config, peer_role, server_config};
 
 use std::fmt;
-use std::time::Duration;
 
 use tidegate_core::id::ClusterName;
 
@@ -26,10 +25,6 @@ pub enum Role {
 
 /// Name that every controller's certificate carries.
 pub const CONTROLLER_NAME: &str = "controller.tidegate.internal";
-/// How long an authority is valid.
-pub const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-/// How long a role's certificate is valid.
-pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 const PROXY_SUFFIX: &str = ".proxy.tidegate.internal";
 
 impl Role {

@@ -1,0 +1,319 @@
+//! Which authorities, certificates and secrets there should be. Decides names, lifetimes and rotation; keys are made by
+//! the shell, and Docker's secrets are the only store.
+//!
+//! At first start a controller asks for an authority in a secret that its own service then mounts. The secret's content
+//! cannot be read back through the API, so a controller that loses the race to create it mounts the winner's. Whoever
+//! has the newest authority's key makes one identity per service cluster, in a secret that the proxies mount.
+//! Everything is renewed when a third of its life is left; old and new are both accepted meanwhile.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::id::{ClusterName, SecretId};
+use crate::reconcile::desired::CLUSTER_LABEL;
+use crate::swarm::model::{STACK_LABEL, Secret};
+use crate::time::Duration;
+
+/// How long an authority is valid.
+pub const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+/// How long a role's certificate is valid.
+pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Secret label: `authority` or `proxy`.
+pub const IDENTITY_LABEL: &str = "tidegate.identity";
+/// Secret label: the installation (the controllers' stack) that made it.
+pub const INSTALLATION_LABEL: &str = "tidegate.installation";
+/// Secret label: a number that grows with each renewal.
+pub const GENERATION_LABEL: &str = "tidegate.generation";
+/// Secret label: the end of its life, in seconds since 1970.
+pub const NOT_AFTER_LABEL: &str = "tidegate.not-after";
+/// Secret label of a proxy's identity: generations of the authorities that it trusts, with commas.
+pub const ROOTS_LABEL: &str = "tidegate.roots";
+
+/// File name prefix of a mounted authority, followed by its generation.
+pub const AUTHORITY_FILE: &str = "tidegate-authority-";
+/// File name of a proxy's mounted identity.
+pub const PROXY_FILE: &str = "tidegate-identity";
+
+/// What there should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdentityPlan {
+    /// Secrets to make now.
+    pub create: Vec<NewSecret>,
+    /// Secrets to remove: their life is over.
+    pub remove: Vec<SecretId>,
+    /// What the controllers' service should mount: secret name -> file name.
+    pub controller_mounts: BTreeMap<String, String>,
+    /// What each cluster's proxies should mount, where it exists.
+    pub proxy_secrets: BTreeMap<ClusterName, String>,
+}
+
+/// A secret to make.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewSecret {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: Vec<(String, String)>,
+    /// What to put into it.
+    pub content: Content,
+}
+
+/// What the shell puts into a new secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A new authority.
+    Authority,
+    /// An identity for proxies, signed by the newest of `roots`, trusting all of them.
+    Proxy {
+        /// Whose table it opens.
+        cluster: ClusterName,
+        /// Generations of authorities.
+        roots: BTreeSet<u64>,
+    },
+}
+
+/// Decides from the secrets that exist (`secrets`), the authorities whose key this controller has (`mounted`) and the
+/// wall time since 1970.
+pub fn plan<'a>(
+    installation: &str,
+    secrets: impl Iterator<Item = &'a Secret>,
+    mounted: &BTreeSet<u64>,
+    clusters: impl Iterator<Item = &'a ClusterName>,
+    wall: Duration,
+) -> IdentityPlan {
+    let mut plan = IdentityPlan::default();
+    let mut authorities: BTreeMap<u64, Known<'_>> = BTreeMap::new();
+    let mut proxies: BTreeMap<ClusterName, BTreeMap<u64, Known<'_>>> = BTreeMap::new();
+    for secret in secrets {
+        let Some(known) = Known::read(secret, installation) else {
+            continue;
+        };
+        if known.not_after <= wall {
+            plan.remove.push(secret.id.clone());
+        } else if secret
+            .labels
+            .get(IDENTITY_LABEL)
+            .is_some_and(|kind| kind == "authority")
+        {
+            authorities.insert(known.generation, known);
+        } else if let Some(cluster) = secret.labels.get(CLUSTER_LABEL) {
+            proxies
+                .entry(ClusterName::from(cluster.as_str()))
+                .or_default()
+                .insert(known.generation, known);
+        }
+    }
+    let newest = authorities
+        .last_key_value()
+        .map(|(generation, known)| (*generation, known.not_after));
+    if newest.is_none_or(|(_, not_after)| is_old(not_after, AUTHORITY_LIFE, wall)) {
+        let generation = newest.map_or(1, |(generation, _)| generation + 1);
+        let labels = labels(installation, "authority", generation, wall + AUTHORITY_LIFE);
+        plan.create.push(NewSecret {
+            name: format!("{installation}-authority-{generation}"),
+            labels,
+            content: Content::Authority,
+        });
+    }
+    for (generation, known) in &authorities {
+        plan.controller_mounts
+            .insert(known.name.to_string(), format!("{AUTHORITY_FILE}{generation}"));
+    }
+    let roots: BTreeSet<u64> = authorities.keys().copied().collect();
+    for cluster in clusters {
+        let last = proxies
+            .get(cluster)
+            .and_then(|generations| generations.last_key_value());
+        if let Some((_, known)) = last {
+            plan.proxy_secrets.insert(cluster.clone(), known.name.to_string());
+        }
+        let is_good =
+            last.is_some_and(|(_, known)| !is_old(known.not_after, CERTIFICATE_LIFE, wall) && known.roots == roots);
+        let can_sign = newest.is_some_and(|(generation, _)| mounted.contains(&generation)) && roots.is_subset(mounted);
+        if is_good || !can_sign {
+            continue;
+        }
+        let generation = last.map_or(1, |(generation, _)| generation + 1);
+        let mut labels = labels(installation, "proxy", generation, wall + CERTIFICATE_LIFE);
+        let listed: Vec<String> = roots.iter().map(u64::to_string).collect();
+        labels.push((ROOTS_LABEL.to_string(), listed.join(",")));
+        labels.push((CLUSTER_LABEL.to_string(), cluster.to_string()));
+        plan.create.push(NewSecret {
+            name: format!("{installation}-proxy-{cluster}-{generation}"),
+            labels,
+            content: Content::Proxy {
+                cluster: cluster.clone(),
+                roots: roots.clone(),
+            },
+        });
+    }
+    plan
+}
+
+struct Known<'a> {
+    name: &'a str,
+    generation: u64,
+    not_after: Duration,
+    roots: BTreeSet<u64>,
+}
+
+impl<'a> Known<'a> {
+    /// None for secrets that are not ours, or whose labels an operator broke.
+    fn read(secret: &'a Secret, installation: &str) -> Option<Known<'a>> {
+        let label = |key: &str| secret.labels.get(key).map(String::as_str);
+        if label(INSTALLATION_LABEL) != Some(installation) || label(IDENTITY_LABEL).is_none() {
+            return None;
+        }
+        Some(Known {
+            name: &secret.name,
+            generation: label(GENERATION_LABEL)?.parse().ok()?,
+            not_after: Duration::from_secs(label(NOT_AFTER_LABEL)?.parse().ok()?),
+            roots: label(ROOTS_LABEL)
+                .unwrap_or_default()
+                .split(',')
+                .filter_map(|root| root.parse().ok())
+                .collect(),
+        })
+    }
+}
+
+fn labels(installation: &str, kind: &str, generation: u64, not_after: Duration) -> Vec<(String, String)> {
+    [
+        (IDENTITY_LABEL, kind.to_string()),
+        (INSTALLATION_LABEL, installation.to_string()),
+        (GENERATION_LABEL, generation.to_string()),
+        (NOT_AFTER_LABEL, not_after.as_secs().to_string()),
+        // `docker stack rm` of the controllers takes it along.
+        (STACK_LABEL, installation.to_string()),
+    ]
+    .map(|(key, value)| (key.to_string(), value))
+    .to_vec()
+}
+
+/// Whether less than a third of a life is left.
+fn is_old(not_after: Duration, life: Duration, wall: Duration) -> bool {
+    not_after.saturating_sub(wall) < life / 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1_800_000_000);
+
+    /// Secrets as Docker would have them after the plan was carried out.
+    fn carry_out(secrets: &mut Vec<Secret>, plan: &IdentityPlan) {
+        for new in &plan.create {
+            assert!(
+                secrets.iter().all(|secret| secret.name != new.name),
+                "{} is new",
+                new.name
+            );
+            secrets.push(Secret {
+                id: SecretId::from(format!("id-{}", new.name)),
+                name: new.name.clone(),
+                labels: new.labels.iter().cloned().collect(),
+            });
+        }
+        secrets.retain(|secret| !plan.remove.contains(&secret.id));
+    }
+
+    fn plan_at(secrets: &[Secret], mounted: &[u64], wall: Duration) -> IdentityPlan {
+        let clusters = [ClusterName::from("default"), ClusterName::from("east")];
+        plan(
+            "tidegate",
+            secrets.iter(),
+            &mounted.iter().copied().collect(),
+            clusters.iter(),
+            wall,
+        )
+    }
+
+    #[test]
+    fn a_fresh_swarm_gets_an_authority_then_identities() {
+        let mut secrets = Vec::new();
+        let first = plan_at(&secrets, &[], NOW);
+        assert_eq!(first.create.len(), 1);
+        assert_eq!(first.create[0].content, Content::Authority);
+        carry_out(&mut secrets, &first);
+        // Made, but not mounted yet: nobody here can sign.
+        let second = plan_at(&secrets, &[], NOW);
+        assert_eq!(second.create, []);
+        assert_eq!(second.controller_mounts["tidegate-authority-1"], "tidegate-authority-1");
+        let third = plan_at(&secrets, &[1], NOW);
+        assert_eq!(third.create.len(), 2);
+        carry_out(&mut secrets, &third);
+        let settled = plan_at(&secrets, &[1], NOW);
+        assert_eq!((settled.create.len(), settled.remove.len()), (0, 0));
+        assert_eq!(
+            settled.proxy_secrets[&ClusterName::from("east")],
+            "tidegate-proxy-east-1"
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
+        let mut secrets = Vec::new();
+        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
+        let made = plan_at(&secrets, &[1], NOW);
+        carry_out(&mut secrets, &made);
+        let early = NOW + CERTIFICATE_LIFE / 2;
+        assert_eq!(plan_at(&secrets, &[1], early).create, []);
+        let late = NOW + CERTIFICATE_LIFE * 3 / 4;
+        let renewal = plan_at(&secrets, &[1], late);
+        assert_eq!(renewal.create.len(), 2);
+        carry_out(&mut secrets, &renewal);
+        assert_eq!(
+            plan_at(&secrets, &[1], late).proxy_secrets[&ClusterName::from("default")],
+            "tidegate-proxy-default-2"
+        );
+        let over = NOW + CERTIFICATE_LIFE + Duration::from_secs(1);
+        assert_eq!(
+            plan_at(&secrets, &[1], over).remove.len(),
+            2,
+            "the first generation is over"
+        );
+    }
+
+    #[test]
+    fn a_new_authority_is_trusted_by_all_before_the_old_one_ends() {
+        let mut secrets = Vec::new();
+        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
+        let late = NOW + AUTHORITY_LIFE * 3 / 4;
+        let plan = plan_at(&secrets, &[1], late);
+        assert_eq!(plan.create[0].name, "tidegate-authority-2");
+        carry_out(&mut secrets, &plan);
+        let plan = plan_at(&secrets, &[1], late);
+        assert_eq!(plan.controller_mounts.len(), 2, "both are mounted");
+        assert_eq!(plan.create, [], "the newest key is not here yet");
+        let plan = plan_at(&secrets, &[1, 2], late);
+        let both: BTreeSet<u64> = [1, 2].into();
+        assert!(
+            plan.create
+                .iter()
+                .all(|new| matches!(&new.content, Content::Proxy { roots, .. } if *roots == both))
+        );
+        assert_eq!(plan.create.len(), 2);
+    }
+
+    #[test]
+    fn secrets_of_others_are_left_alone() {
+        let mut secrets = Vec::new();
+        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
+        secrets[0]
+            .labels
+            .insert(INSTALLATION_LABEL.to_string(), "another".to_string());
+        secrets.push(Secret {
+            id: "x".into(),
+            name: "app-key".into(),
+            labels: BTreeMap::new(),
+        });
+        let plan = plan_at(&secrets, &[], NOW + AUTHORITY_LIFE * 2);
+        assert_eq!(plan.remove, []);
+        assert_eq!(plan.create.len(), 1);
+        assert!(plan.controller_mounts.is_empty());
+    }
+}
