@@ -1,0 +1,743 @@
+//! Folds Docker's lists into one model, and says what to ask next and when.
+//!
+//! Docker's event stream has no task and no health events, and its contents lie at times (facts §3): an event is only
+//! ever a reason to look. So the stream is opened first, then everything is listed; an event causes a look at the list
+//! it belongs to, a changed service a series of looks at its tasks until they rest, and all tasks are listed every few
+//! seconds as the safety net. A gap, an error or a reconnect lists everything again.
+//!
+//! What never removes anything: an error, a list without an object that no `remove` event explains (until a second list
+//! confirms it some time later), a node that is `unknown`, an object older than the one known, history that is replayed
+//! as events, a network that a service or task still refers to. The world never waits and never calls Docker: it emits
+//! [`WorldAction::Fetch`], one in flight per [`Lane`], and backs off under errors.
+
+mod absence;
+mod facts;
+mod fold;
+mod lane;
+mod watch;
+
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::vec::Vec;
+
+use self::absence::Absence;
+use self::fold::{Folded, Rules, fold, fold_alike};
+use self::lane::{Flight, Schedule};
+use self::watch::{Look, Watch, at_rest};
+use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId};
+use crate::machine::Machine;
+use crate::reconcile::desired::ManagedService;
+use crate::swarm::model::{ApiError, Event, EventAction, EventKind, Network, Node, Secret, Service, Task};
+use crate::time::{Deadline, Duration, Instant};
+
+pub use self::facts::{
+    Answer, Changes, Fetch, FetchId, StreamId, WorldAction, WorldCounters, WorldFact, WorldSettings,
+};
+pub use self::lane::Lane;
+pub(crate) use self::lane::backoff;
+
+/// After an answer that was behind what is known.
+const OUTDATED_PAUSE: Duration = Duration::from_millis(250);
+
+/// The model of one Swarm; see the module. Starts with its first `handle_timeout`, which is due at once.
+#[derive(Debug)]
+pub struct World {
+    settings: WorldSettings,
+    services: BTreeMap<ServiceId, Service>,
+    /// Tasks of known services alone; no empty maps.
+    tasks: BTreeMap<ServiceId, BTreeMap<TaskId, Task>>,
+    networks: BTreeMap<NetworkId, Network>,
+    nodes: BTreeMap<NodeId, Node>,
+    secrets: BTreeMap<SecretId, Secret>,
+    managed: BTreeMap<ServiceId, ManagedService>,
+    absent: Absences,
+    /// Services that tasks name and no list has: a list is asked for once each. Jobs leave such tasks (facts §5).
+    strangers: BTreeSet<ServiceId>,
+    watch: Watch,
+    lanes: BTreeMap<Lane, Schedule>,
+    stream: Stream,
+    /// A call hung or failed to connect, so an open stream may be dead without having said so.
+    stream_in_doubt: bool,
+    synced: bool,
+    next_fetch: u64,
+    next_stream: u64,
+    changes: Changes,
+    actions: VecDeque<WorldAction>,
+    counters: WorldCounters,
+}
+
+#[derive(Debug, Default)]
+struct Absences {
+    services: Absence<ServiceId>,
+    tasks: Absence<TaskId>,
+    networks: Absence<NetworkId>,
+    nodes: Absence<NodeId>,
+    secrets: Absence<SecretId>,
+    managed: Absence<ServiceId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Stream {
+    Closed {
+        retry_at: Instant,
+        failures: u32,
+    },
+    Open {
+        id: StreamId,
+        since: Instant,
+        failures: u32,
+    },
+    Opening {
+        id: StreamId,
+        since: Instant,
+        failures: u32,
+    },
+}
+
+impl World {
+    /// An empty model that wants to look at once.
+    pub fn new(settings: WorldSettings) -> Self {
+        World {
+            settings,
+            services: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            networks: BTreeMap::new(),
+            nodes: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            managed: BTreeMap::new(),
+            absent: Absences::default(),
+            strangers: BTreeSet::new(),
+            watch: Watch::default(),
+            lanes: Lane::ALL.iter().map(|lane| (*lane, Schedule::default())).collect(),
+            stream: Stream::Closed {
+                retry_at: Instant::START,
+                failures: 0,
+            },
+            stream_in_doubt: false,
+            synced: false,
+            next_fetch: 1,
+            next_stream: 1,
+            changes: Changes::default(),
+            actions: VecDeque::new(),
+            counters: WorldCounters::default(),
+        }
+    }
+
+    /// All services.
+    pub fn services(&self) -> &BTreeMap<ServiceId, Service> {
+        &self.services
+    }
+
+    /// The tasks of one service, ordered by id; none if it is unknown.
+    pub fn tasks_of<'a>(&'a self, service: &ServiceId) -> impl Iterator<Item = &'a Task> + use<'a> {
+        self.tasks.get(service).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// All networks of the engine, also those of local scope.
+    pub fn networks(&self) -> &BTreeMap<NetworkId, Network> {
+        &self.networks
+    }
+
+    /// All nodes. A node that is `unknown` keeps the state that it had before.
+    pub fn nodes(&self) -> &BTreeMap<NodeId, Node> {
+        &self.nodes
+    }
+
+    /// All secrets, without content.
+    pub fn secrets(&self) -> &BTreeMap<SecretId, Secret> {
+        &self.secrets
+    }
+
+    /// Services with a `tidegate.role` label, as shapes.
+    pub fn managed(&self) -> &BTreeMap<ServiceId, ManagedService> {
+        &self.managed
+    }
+
+    /// Whether services, tasks, networks and nodes have all been listed: before that, what is missing means nothing.
+    pub fn is_synced(&self) -> bool {
+        self.synced
+    }
+
+    /// Whether a lane has been answered at least once.
+    pub fn has_listed(&self, lane: Lane) -> bool {
+        self.lanes.get(&lane).is_some_and(|lane| lane.fresh_at.is_some())
+    }
+
+    /// How old the model may be at `now`; none before it is synced. Services, networks and nodes count as current while
+    /// the event stream is open and nothing is asked for, tasks since they were last listed as a whole.
+    pub fn staleness(&self, now: Instant) -> Option<Duration> {
+        if !self.synced {
+            return None;
+        }
+        let of = |lane: &Lane| {
+            let schedule = self.lanes.get(lane)?;
+            let fresh_at = schedule.fresh_at?;
+            let followed = match self.stream {
+                Stream::Open { since, .. } => *lane != Lane::Tasks && since <= fresh_at,
+                Stream::Closed { .. } | Stream::Opening { .. } => false,
+            };
+            let quiet = schedule.failures == 0 && schedule.wanted.is_none_or(|wanted| wanted > now);
+            Some(if followed && quiet {
+                Duration::ZERO
+            } else {
+                now.since(fresh_at)
+            })
+        };
+        [Lane::Services, Lane::Tasks, Lane::Networks, Lane::Nodes]
+            .iter()
+            .filter_map(of)
+            .max()
+    }
+
+    /// Whether the event stream is open.
+    pub fn is_following(&self) -> bool {
+        matches!(self.stream, Stream::Open { .. })
+    }
+
+    /// Counts since the start.
+    pub fn counters(&self) -> &WorldCounters {
+        &self.counters
+    }
+
+    fn handle_event(&mut self, event: &Event, now: Instant) {
+        self.counters.events += 1;
+        let at = now + self.settings.coalesce;
+        let removed = event.action == EventAction::Remove;
+        match event.kind {
+            EventKind::Service => {
+                let id = ServiceId::from(event.id.as_str());
+                if removed {
+                    if self.services.contains_key(&id) {
+                        self.absent.services.explain(id.clone());
+                    }
+                    if self.managed.contains_key(&id) {
+                        self.absent.managed.explain(id);
+                    }
+                } else if self.services.contains_key(&id) {
+                    self.watch.start(&id, at, &self.settings);
+                }
+                self.want(Lane::Services, at);
+                self.want(Lane::Managed, at);
+            }
+            EventKind::Node => {
+                let id = NodeId::from(event.id.as_str());
+                if removed && self.nodes.contains_key(&id) {
+                    self.absent.nodes.explain(id.clone());
+                }
+                // A node that drains, dies or returns moves the tasks on it, and no event says so.
+                let there = |tasks: &BTreeMap<TaskId, Task>| {
+                    let mut tasks = tasks.values();
+                    tasks.any(|task| task.node.as_ref() == Some(&id) && !task.is_over())
+                };
+                for (service, tasks) in &self.tasks {
+                    if there(tasks) {
+                        self.watch.start(service, at, &self.settings);
+                    }
+                }
+                self.want(Lane::Nodes, at);
+                self.want(Lane::Tasks, at);
+            }
+            EventKind::Network => {
+                let id = NetworkId::from(event.id.as_str());
+                if removed && self.networks.contains_key(&id) {
+                    self.absent.networks.explain(id);
+                }
+                self.want(Lane::Networks, at);
+            }
+            EventKind::Secret => {
+                let id = SecretId::from(event.id.as_str());
+                if removed && self.secrets.contains_key(&id) {
+                    self.absent.secrets.explain(id);
+                }
+                self.want(Lane::Secrets, at);
+            }
+            EventKind::Other => {}
+        }
+    }
+
+    fn handle_answer(&mut self, id: FetchId, result: Result<Answer, ApiError>, now: Instant) {
+        let ours = |schedule: &Schedule| schedule.flight.as_ref().is_some_and(|flight| flight.id == id);
+        let Some((&lane, schedule)) = self.lanes.iter_mut().find(|(_, schedule)| ours(schedule)) else {
+            return;
+        };
+        let Some(flight) = schedule.flight.take() else { return };
+        match result {
+            Ok(answer) => self.handle_list(lane, &flight, answer, now),
+            Err(ApiError::NotFound(_)) if matches!(&flight.fetch, Fetch::Tasks(of) if !of.is_empty()) => {
+                self.handle_unknown_service(&flight, now);
+            }
+            Err(error) => self.handle_failure(lane, Some(&error), now),
+        }
+    }
+
+    /// One of several services is unknown to Docker, so none was answered: all of them, and a look at what is left.
+    fn handle_unknown_service(&mut self, flight: &Flight, now: Instant) {
+        if let Fetch::Tasks(of) = &flight.fetch {
+            for service in of {
+                self.watch.postpone(service, now + self.settings.pause * 4);
+            }
+        }
+        let pause = self.settings.pause;
+        let schedule = self.lane(Lane::Tasks);
+        schedule.not_before = now + pause;
+        schedule.want(now);
+        self.want(Lane::Services, now);
+    }
+
+    fn handle_failure(&mut self, lane: Lane, error: Option<&ApiError>, now: Instant) {
+        *self.counters.failures.entry(lane).or_default() += 1;
+        if error.is_none_or(|error| matches!(error, ApiError::Unreachable(_))) {
+            self.stream_in_doubt = true;
+        }
+        let (min, max) = (self.settings.retry_min, self.settings.retry_max);
+        self.lane(lane).fail(min, max, now);
+    }
+
+    fn handle_list(&mut self, lane: Lane, flight: &Flight, answer: Answer, now: Instant) {
+        let sent = flight.sent;
+        let outdated = match (answer, &flight.fetch) {
+            (Answer::Services(list), Fetch::Services) => self.fold_services(list, sent, now),
+            (Answer::Tasks(list), Fetch::Tasks(of)) => self.fold_tasks(list, of, sent, now),
+            (Answer::Networks(list), Fetch::Networks) => self.fold_networks(list, sent, now),
+            (Answer::Nodes(list), Fetch::Nodes) => {
+                let confirm = self.settings.confirm_of(&list);
+                let folded = fold_alike(&mut self.nodes, &mut self.absent.nodes, list, sent, confirm, now);
+                self.changes.nodes.extend(folded.changed.iter().cloned());
+                self.account(Lane::Nodes, &folded, now)
+            }
+            (Answer::Secrets(list), Fetch::Secrets) => {
+                let confirm = self.settings.confirm_of(&list);
+                let absent = &mut self.absent.secrets;
+                let folded = fold_alike(&mut self.secrets, absent, list, sent, confirm, now);
+                self.changes.secrets.extend(folded.changed.iter().cloned());
+                self.account(Lane::Secrets, &folded, now)
+            }
+            (Answer::Managed(list), Fetch::Managed) => {
+                let confirm = self.settings.confirm_of(&list);
+                let absent = &mut self.absent.managed;
+                let folded = fold_alike(&mut self.managed, absent, list, sent, confirm, now);
+                self.changes.managed.extend(folded.changed.iter().cloned());
+                self.account(Lane::Managed, &folded, now)
+            }
+            (
+                Answer::Managed(_)
+                | Answer::Networks(_)
+                | Answer::Nodes(_)
+                | Answer::Secrets(_)
+                | Answer::Services(_)
+                | Answer::Tasks(_),
+                _,
+            ) => {
+                let error = ApiError::Garbled(alloc::format!("a {} list was answered by another one", lane.name()));
+                self.handle_failure(lane, Some(&error), now);
+                return;
+            }
+        };
+        let recovered = self.lane(lane).failures > 0;
+        let took = now.since(sent);
+        if matches!(&flight.fetch, Fetch::Tasks(of) if !of.is_empty()) {
+            let pause = took.max(self.settings.poll_changing / 4);
+            let schedule = self.lane(lane);
+            schedule.failures = 0;
+            schedule.not_before = now + pause;
+        } else {
+            let pause = self.settings.pause.max(took * 2);
+            let every = match (lane, self.stream) {
+                (Lane::Tasks, _) => self.settings.tasks_every,
+                (_, Stream::Open { .. }) => self.settings.lists_every,
+                (_, Stream::Closed { .. } | Stream::Opening { .. }) => self.settings.blind_every,
+            };
+            self.lane(lane).succeed(sent, every, pause, now);
+        }
+        if outdated {
+            self.want(lane, now + OUTDATED_PAUSE);
+        }
+        if recovered {
+            self.want_all(now);
+        }
+        if self.stream_in_doubt {
+            self.stream_in_doubt = false;
+            if let Stream::Open { failures, .. } = self.stream {
+                self.stream = Stream::Closed {
+                    retry_at: now,
+                    failures,
+                };
+            }
+        }
+    }
+
+    fn fold_services(&mut self, list: Vec<Service>, sent: Instant, now: Instant) -> bool {
+        let confirm = self.settings.confirm_of(&list);
+        let absent = &mut self.absent.services;
+        let folded = fold_alike(&mut self.services, absent, list, sent, confirm, now);
+        for id in &folded.gone {
+            for task in self.tasks.remove(id).into_iter().flatten() {
+                self.absent.tasks.forget(&task.0);
+            }
+            self.watch.forget(id);
+        }
+        for id in &folded.touched {
+            self.strangers.remove(id);
+            self.watch.start(id, now, &self.settings);
+        }
+        self.changes.services.extend(folded.changed.iter().cloned());
+        self.account(Lane::Services, &folded, now)
+    }
+
+    /// Folds the tasks of the services `of`, or of all where it is empty.
+    fn fold_tasks(&mut self, list: Vec<Task>, of: &[ServiceId], sent: Instant, now: Instant) -> bool {
+        let whole = of.is_empty();
+        let confirm_empty = whole && list.is_empty();
+        let mut by_service: BTreeMap<ServiceId, Vec<Task>> = BTreeMap::new();
+        for task in list {
+            by_service.entry(task.service.clone()).or_default().push(task);
+        }
+        let asked: Vec<ServiceId> = if whole {
+            self.services.keys().cloned().collect()
+        } else {
+            of.iter()
+                .filter(|id| self.services.contains_key(*id))
+                .cloned()
+                .collect()
+        };
+        let mut outdated = false;
+        for id in asked {
+            let tasks = by_service.remove(&id).unwrap_or_default();
+            outdated |= self.fold_tasks_of(&id, tasks, confirm_empty, sent, now);
+        }
+        // Tasks of a service that no list has yet: a new one, or a finished job's.
+        let known_strangers = self.strangers.len();
+        self.strangers
+            .extend(by_service.into_keys().filter(|id| !self.services.contains_key(id)));
+        if self.strangers.len() > known_strangers {
+            self.want(Lane::Services, now);
+        }
+        outdated
+    }
+
+    fn fold_tasks_of(
+        &mut self,
+        id: &ServiceId,
+        list: Vec<Task>,
+        confirm_empty: bool,
+        sent: Instant,
+        now: Instant,
+    ) -> bool {
+        let Some(service) = self.services.get(id) else {
+            return false;
+        };
+        let settings = &self.settings;
+        // A serving task does not vanish: it is told to stop first, and other answers show it then.
+        let confirm = |task: &Task| match (task.is_serving(), confirm_empty) {
+            (false, _) => Duration::ZERO,
+            (true, false) => settings.confirm,
+            (true, true) => settings.confirm_empty,
+        };
+        let rules = Rules {
+            sent,
+            keep: &|_| false,
+            confirm: &confirm,
+        };
+        let known = self.tasks.entry(id.clone()).or_default();
+        let mut told_to_stop = false;
+        let folded = fold(known, &mut self.absent.tasks, list, &rules, now, |old, new| {
+            told_to_stop |= new.is_leaving() && old.is_some_and(|old| old.desired != new.desired);
+        });
+        self.counters.outdated += folded.outdated;
+        self.counters.kept += folded.kept;
+        let look = Look {
+            at_rest: folded.kept == 0 && folded.outdated == 0 && at_rest(service, known.values(), &self.nodes),
+            changed: !folded.changed.is_empty(),
+            told_to_stop,
+        };
+        if known.is_empty() {
+            self.tasks.remove(id);
+        }
+        self.watch.looked(id, look, &self.settings, now);
+        if look.changed {
+            self.changes.services.insert(id.clone());
+        }
+        folded.outdated > 0
+    }
+
+    fn fold_networks(&mut self, list: Vec<Network>, sent: Instant, now: Instant) -> bool {
+        let mut referred: BTreeSet<&str> = BTreeSet::new();
+        for service in self.services.values() {
+            referred.extend(service.networks.iter().map(core::ops::Deref::deref));
+            referred.extend(service.virtual_ips.iter().map(|vip| vip.network.as_str()));
+        }
+        for task in self.tasks.values().flat_map(BTreeMap::values) {
+            referred.extend(task.addresses.iter().map(|address| address.network.as_str()));
+        }
+        // Without quorum `/networks` answers, but lacks the networks without a task on that manager (facts §4).
+        let leaderless = self.lanes.get(&Lane::Services).is_some_and(|lane| lane.failures > 0);
+        let confirm = if list.is_empty() {
+            self.settings.confirm_empty.max(self.settings.confirm_network)
+        } else {
+            self.settings.confirm_network
+        };
+        let rules = Rules {
+            sent,
+            keep: &|network: &Network| {
+                leaderless || referred.contains(network.id.as_str()) || referred.contains(network.name.as_str())
+            },
+            confirm: &|_| confirm,
+        };
+        let folded = fold(
+            &mut self.networks,
+            &mut self.absent.networks,
+            list,
+            &rules,
+            now,
+            |_, _| (),
+        );
+        self.changes.networks.extend(folded.changed.iter().cloned());
+        self.account(Lane::Networks, &folded, now)
+    }
+
+    /// Counts what a fold found and asks again where it leaves doubt; says whether the list was behind.
+    fn account<K: Ord>(&mut self, lane: Lane, folded: &Folded<K>, now: Instant) -> bool {
+        self.counters.outdated += folded.outdated;
+        self.counters.kept += folded.kept;
+        let doubts = match lane {
+            Lane::Managed => self.absent.managed.doubts(),
+            Lane::Networks => self.absent.networks.doubts(),
+            Lane::Nodes => self.absent.nodes.doubts(),
+            Lane::Secrets => self.absent.secrets.doubts(),
+            Lane::Services => self.absent.services.doubts(),
+            Lane::Tasks => false,
+        };
+        if doubts {
+            self.want(lane, now + self.settings.confirm);
+        }
+        folded.outdated > 0
+    }
+
+    fn handle_stream_opened(&mut self, id: StreamId, now: Instant) {
+        if let Stream::Opening { id: ours, failures, .. } = self.stream
+            && ours == id
+        {
+            self.stream = Stream::Open {
+                id,
+                since: now,
+                failures,
+            };
+            self.counters.streams += 1;
+            self.want_all(now);
+        }
+    }
+
+    fn handle_stream_closed(&mut self, id: StreamId, now: Instant) {
+        let failures = match self.stream {
+            Stream::Opening { id: ours, failures, .. } if ours == id => failures,
+            // A stream that lived is no failure; one that opens and ends at once is.
+            Stream::Open {
+                id: ours,
+                since,
+                failures,
+            } if ours == id => {
+                if now.since(since) >= self.settings.retry_max {
+                    0
+                } else {
+                    failures
+                }
+            }
+            Stream::Closed { .. } | Stream::Open { .. } | Stream::Opening { .. } => return,
+        };
+        self.stream = Stream::Closed {
+            retry_at: now + backoff(failures, self.settings.retry_min, self.settings.retry_max),
+            failures: failures.saturating_add(1),
+        };
+        self.want_all(now);
+    }
+
+    fn lane(&mut self, lane: Lane) -> &mut Schedule {
+        self.lanes.entry(lane).or_default()
+    }
+
+    fn want(&mut self, lane: Lane, at: Instant) {
+        self.lane(lane).want(at);
+    }
+
+    fn want_all(&mut self, at: Instant) {
+        for lane in Lane::ALL {
+            self.want(lane, at);
+        }
+    }
+
+    /// When the next question of `lane` starts, and why.
+    fn starts(&self, lane: Lane) -> Option<Deadline> {
+        let schedule = self.lanes.get(&lane)?;
+        let list = schedule.starts().map(|at| Deadline {
+            at,
+            why: "a list is asked for",
+        });
+        if lane != Lane::Tasks {
+            return list;
+        }
+        // Tasks of services that are not known yet would have to be dropped.
+        if schedule.flight.is_some() || !self.has_listed(Lane::Services) {
+            return None;
+        }
+        let look = self.watch.next().map(|at| Deadline {
+            at: at.max(schedule.not_before),
+            why: "tasks of changing services are looked at",
+        });
+        Deadline::earliest(list, look)
+    }
+
+    /// Starts everything that is due, and says what changed.
+    fn pump(&mut self, now: Instant) {
+        if let Stream::Closed { retry_at, failures } = self.stream
+            && retry_at <= now
+        {
+            let id = StreamId(self.next_stream);
+            self.next_stream += 1;
+            self.stream = Stream::Opening {
+                id,
+                since: now,
+                failures,
+            };
+            self.actions.push_back(WorldAction::OpenEvents(id));
+        }
+        for lane in Lane::ALL {
+            if self.starts(lane).is_some_and(|start| start.at <= now) {
+                self.send(lane, now);
+            }
+        }
+        let changes = core::mem::take(&mut self.changes);
+        if !changes.is_empty() {
+            self.actions.push_back(WorldAction::Changed(changes));
+        }
+        let needed = [Lane::Services, Lane::Tasks, Lane::Networks, Lane::Nodes];
+        if !self.synced && needed.iter().all(|lane| self.has_listed(*lane)) {
+            self.synced = true;
+            self.actions.push_back(WorldAction::Synced);
+        }
+    }
+
+    fn send(&mut self, lane: Lane, now: Instant) {
+        let whole = self.lane(lane).wanted.is_some_and(|wanted| wanted <= now);
+        let fetch = match lane {
+            Lane::Managed => Fetch::Managed,
+            Lane::Networks => Fetch::Networks,
+            Lane::Nodes => Fetch::Nodes,
+            Lane::Secrets => Fetch::Secrets,
+            Lane::Services => Fetch::Services,
+            Lane::Tasks => {
+                let some = self.watch.due(now + self.settings.poll_changing / 4);
+                Fetch::Tasks(if whole || some.len() > self.settings.some_tasks_max {
+                    Vec::new()
+                } else {
+                    some
+                })
+            }
+        };
+        let id = FetchId(self.next_fetch);
+        self.next_fetch += 1;
+        let partial = matches!(&fetch, Fetch::Tasks(of) if !of.is_empty());
+        let schedule = self.lane(lane);
+        if !partial {
+            schedule.wanted = None;
+        }
+        schedule.flight = Some(Flight {
+            id,
+            fetch: fetch.clone(),
+            sent: now,
+        });
+        *self.counters.fetches.entry(lane).or_default() += 1;
+        self.actions.push_back(WorldAction::Fetch { id, fetch });
+    }
+}
+
+impl Machine for World {
+    type Fact = WorldFact;
+    type Action = WorldAction;
+
+    fn handle(&mut self, fact: WorldFact, now: Instant) {
+        match fact {
+            WorldFact::Answer { id, result } => self.handle_answer(id, result, now),
+            WorldFact::Event(event) => self.handle_event(&event, now),
+            WorldFact::EventStreamClosed { stream, .. } => self.handle_stream_closed(stream, now),
+            WorldFact::EventStreamOpened(stream) => self.handle_stream_opened(stream, now),
+            WorldFact::Look(lane) => self.want(lane, now),
+        }
+        self.pump(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let limit = self.settings.answer_limit;
+        for lane in Lane::ALL {
+            if self.lane(lane).lost(limit).is_some_and(|lost| lost.at <= now) {
+                self.lane(lane).flight = None;
+                self.handle_failure(lane, None, now);
+            }
+        }
+        if let Stream::Opening { id, since, .. } = self.stream
+            && since + limit <= now
+        {
+            self.handle_stream_closed(id, now);
+        }
+        self.pump(now);
+    }
+
+    fn poll_action(&mut self) -> Option<WorldAction> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        let limit = self.settings.answer_limit;
+        let stream = match self.stream {
+            Stream::Closed { retry_at, .. } => Some(Deadline {
+                at: retry_at,
+                why: "the event stream is opened",
+            }),
+            Stream::Open { .. } => None,
+            Stream::Opening { since, .. } => Some(Deadline {
+                at: since + limit,
+                why: "opening the event stream counts as lost",
+            }),
+        };
+        Lane::ALL.iter().fold(stream, |earliest, lane| {
+            let lost = self.lanes.get(lane).and_then(|schedule| schedule.lost(limit));
+            Deadline::earliest(Deadline::earliest(earliest, lost), self.starts(*lane))
+        })
+    }
+
+    fn check_invariants(&self) {
+        for (service, tasks) in &self.tasks {
+            assert!(
+                self.services.contains_key(service),
+                "tasks of an unknown service {service}"
+            );
+            assert!(!tasks.is_empty(), "an empty list of tasks is kept for {service}");
+            for (id, task) in tasks {
+                assert!(task.id == *id && task.service == *service, "task {id} is filed wrongly");
+            }
+        }
+        for service in self.watch.services() {
+            assert!(
+                self.services.contains_key(service),
+                "watches an unknown service {service}"
+            );
+        }
+        for (lane, schedule) in &self.lanes {
+            let flight = schedule.flight.as_ref();
+            assert!(
+                flight.is_none_or(|flight| flight.fetch.lane() == *lane),
+                "a fetch in the wrong lane"
+            );
+        }
+        assert!(self.changes.is_empty(), "changes that nobody was told of");
+    }
+}
+
+impl WorldSettings {
+    /// How long what `list` lacks must be missing.
+    fn confirm_of<V>(&self, list: &[V]) -> Duration {
+        if list.is_empty() {
+            self.confirm_empty
+        } else {
+            self.confirm
+        }
+    }
+}
