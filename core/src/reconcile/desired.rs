@@ -13,6 +13,8 @@ use crate::swarm::model::{PublishMode, PublishedPort};
 pub const ROLE_LABEL: &str = "tidegate.role";
 /// Service label of a proxy service: its service cluster.
 pub const CLUSTER_LABEL: &str = "tidegate.cluster";
+/// Service label of everything Tidegate made: the installation (stack) whose controllers look after it.
+pub const INSTALLATION_LABEL: &str = "tidegate.installation";
 /// Service label with the shape that Tidegate wrote last, as JSON: a field that an operator changed since is theirs.
 pub const APPLIED_LABEL: &str = "tidegate.applied";
 

@@ -1,0 +1,689 @@
+//! When the services that Tidegate owns are written: one write in flight, each by compare-and-swap on what was seen.
+//!
+//! A lost race is a reason to look again, never an error. After a write nothing is decided about that service until
+//! Docker shows it changed. New networks are written in batches (a write replaces the proxy's tasks), but a network
+//! that the last routed service left is left at once, because `docker stack rm` waits for it. A write for the same wish
+//! that must be repeated, because it was refused or undone by somebody, waits longer each time and says so. What Docker
+//! rolled back is not written again until the wish changes. A service that vanished is made anew after a pause, so that
+//! `docker stack rm` can take controllers and proxies away in any order.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::desired::{INSTALLATION_LABEL, ManagedService, ROLE_LABEL, ServiceShape};
+use super::plan::{Plan, differences, plan, stamped};
+use super::proxy::PROXY_ROLE;
+use crate::id::{ServiceId, Version};
+use crate::machine::Machine;
+use crate::swarm::model::ApiError;
+use crate::swarm::world::backoff;
+use crate::time::{Deadline, Duration, Instant};
+
+/// How patiently services are written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReconcileSettings {
+    /// The installation (stack) whose services these are; others are never touched.
+    pub installation: String,
+    /// Says what would be written instead of writing it. Default false.
+    pub read_only: bool,
+    /// New networks are written when no more came for this long. Default 500 ms.
+    pub network_quiet: Duration,
+    /// And at the latest this long after the first. Default 2 s.
+    pub network_wait_max: Duration,
+    /// A service that vanished is made anew this much later. Default 6 s: longer than a stopping controller lives on.
+    pub recreate_after: Duration,
+    /// After a write, how long to wait for Docker to show it. Default 5 s.
+    pub settle: Duration,
+    /// First pause before a write for the same wish is repeated; doubles. Default 1 s.
+    pub retry_min: Duration,
+    /// Longest such pause. Default 5 min.
+    pub retry_max: Duration,
+    /// Longest such pause while Docker cannot be reached or has no leader. Default 10 s.
+    pub retry_unreachable_max: Duration,
+    /// Repetitions are forgotten after this long without one. Default 10 min.
+    pub forget_after: Duration,
+    /// A write without an answer counts as lost then; the shell's own limit is shorter. Default 30 s.
+    pub answer_limit: Duration,
+}
+
+impl Default for ReconcileSettings {
+    fn default() -> Self {
+        ReconcileSettings {
+            installation: String::from("tidegate"),
+            read_only: false,
+            network_quiet: Duration::from_millis(500),
+            network_wait_max: Duration::from_secs(2),
+            recreate_after: Duration::from_secs(6),
+            settle: Duration::from_secs(5),
+            retry_min: Duration::from_secs(1),
+            retry_max: Duration::from_secs(300),
+            retry_unreachable_max: Duration::from_secs(10),
+            forget_after: Duration::from_secs(600),
+            answer_limit: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Names one write; a late answer to an older one is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct WriteId(pub u64);
+
+/// One call that changes Docker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// Make a service.
+    Create(Box<ServiceShape>),
+    /// Remove a service of this name.
+    Remove {
+        /// Which.
+        id: ServiceId,
+        /// Its name, for logs.
+        name: String,
+    },
+    /// Change a service, if it still has this version.
+    Update {
+        /// Which.
+        id: ServiceId,
+        /// Must be the present one.
+        version: Version,
+        /// All of the new shape.
+        shape: Box<ServiceShape>,
+    },
+}
+
+impl Write {
+    /// Name of the service.
+    pub fn service(&self) -> &str {
+        match self {
+            Write::Create(shape) | Write::Update { shape, .. } => &shape.name,
+            Write::Remove { name, .. } => name,
+        }
+    }
+}
+
+/// What the reconciler is told.
+#[derive(Clone, Debug)]
+pub enum ReconcileFact {
+    /// Managed services as Docker has them: all of them, once they have been listed.
+    Managed(Vec<ManagedService>),
+    /// All shapes that are wanted. An own proxy service that is not among them is removed.
+    Wanted(Vec<ServiceShape>),
+    /// The answer to a write.
+    Written {
+        /// The write.
+        id: WriteId,
+        /// Whether it was done.
+        result: Result<(), ApiError>,
+    },
+}
+
+/// What the reconciler wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReconcileAction {
+    /// List the managed services again.
+    LookAgain,
+    /// Tell the operator; repeated only when it differs from the last one for that service.
+    Notice(Notice),
+    /// Call Docker, with a limit on the call. The answer comes back as [`ReconcileFact::Written`].
+    Write {
+        /// Goes back with the answer.
+        id: WriteId,
+        /// The call.
+        write: Write,
+    },
+}
+
+/// Something that an operator should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Docker paused an update; Tidegate waits for the operator.
+    Paused {
+        /// The service.
+        service: String,
+    },
+    /// The name belongs to a service that is not ours.
+    NameTaken {
+        /// The service.
+        service: String,
+    },
+    /// The same wish had to be written several times: something writes otherwise.
+    Overruled {
+        /// The service.
+        service: String,
+        /// How often.
+        writes: u32,
+        /// Until the next write, if it is needed again.
+        pause: Duration,
+    },
+    /// Docker did not do a write.
+    Refused {
+        /// The service.
+        service: String,
+        /// Why.
+        error: ApiError,
+        /// Until it is tried again.
+        pause: Duration,
+    },
+    /// Docker rolled an update back; it is not written again until the settings change.
+    RolledBack {
+        /// The service.
+        service: String,
+    },
+    /// What a controller that may write would do now.
+    WouldWrite {
+        /// The service.
+        service: String,
+        /// `create`, `remove`, or the fields of an update.
+        what: String,
+    },
+}
+
+impl Notice {
+    /// Name of the service.
+    pub fn service(&self) -> &str {
+        match self {
+            Notice::NameTaken { service }
+            | Notice::Overruled { service, .. }
+            | Notice::Paused { service }
+            | Notice::Refused { service, .. }
+            | Notice::RolledBack { service }
+            | Notice::WouldWrite { service, .. } => service,
+        }
+    }
+
+    fn same_cause(&self, other: &Notice) -> bool {
+        match (self, other) {
+            (Notice::Refused { error: a, .. }, Notice::Refused { error: b, .. }) => a == b,
+            (a, b) => a == b,
+        }
+    }
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Notice::NameTaken { service } => write!(
+                f,
+                "a service {service} exists that this installation did not make: rename it, or set service_name of the cluster"
+            ),
+            Notice::Overruled { service, writes, pause } => write!(
+                f,
+                "service {service} was written {writes} times for the same settings: does another controller with other \
+                 settings or another version run? Next write after {} s",
+                pause.as_secs()
+            ),
+            Notice::Paused { service } => write!(
+                f,
+                "Docker paused the update of {service}: see `docker service ps {service}`; change the settings, or roll back"
+            ),
+            Notice::Refused { service, error, pause } => {
+                write!(
+                    f,
+                    "service {service} is not written: {error}; again after {} s",
+                    pause.as_secs()
+                )
+            }
+            Notice::RolledBack { service } => write!(
+                f,
+                "Docker rolled the update of {service} back: see `docker service ps {service}`. It is not tried again \
+                 until the settings change"
+            ),
+            Notice::WouldWrite { service, what } => write!(f, "read-only: would write {service}: {what}"),
+        }
+    }
+}
+
+/// See the module. Decides nothing before both [`ReconcileFact::Wanted`] and [`ReconcileFact::Managed`] have come once.
+#[derive(Debug)]
+pub struct Reconciler {
+    settings: ReconcileSettings,
+    wanted: Option<BTreeMap<String, ServiceShape>>,
+    /// Our own proxy services, by name.
+    actual: Option<BTreeMap<String, ManagedService>>,
+    progress: BTreeMap<String, Progress>,
+    flight: Option<Flight>,
+    next_write: u64,
+    actions: VecDeque<ReconcileAction>,
+}
+
+#[derive(Debug)]
+struct Flight {
+    id: WriteId,
+    write: Write,
+    /// The wish behind the write; none for a removal.
+    wish: Option<ServiceShape>,
+    sent: Instant,
+}
+
+/// What happened to one service so far.
+#[derive(Debug, Default)]
+struct Progress {
+    /// The wish that was written last, how often, and when.
+    written: Option<Option<ServiceShape>>,
+    writes: u32,
+    written_at: Instant,
+    /// No write before this.
+    next_at: Instant,
+    /// Nothing is decided until Docker shows another state than this, or until then.
+    settling: Option<(Seen, Instant)>,
+    /// When the wanted networks changed first and last since they were written.
+    networks: Option<(Instant, Instant)>,
+    /// It was there and is not any more, though nobody here removed it.
+    vanished: Option<Instant>,
+    /// Docker rolled back this wish.
+    held: Option<ServiceShape>,
+    said: Option<Notice>,
+}
+
+/// Identity and version of a service as listed.
+type Seen = Option<(ServiceId, Version)>;
+
+/// What to do about one service, and when.
+#[derive(Debug)]
+struct Step {
+    at: Instant,
+    /// None: only look again at the state of things then.
+    write: Option<Write>,
+}
+
+impl Reconciler {
+    /// Knows nothing yet.
+    pub fn new(settings: ReconcileSettings) -> Self {
+        Reconciler {
+            settings,
+            wanted: None,
+            actual: None,
+            progress: BTreeMap::new(),
+            flight: None,
+            next_write: 1,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// Whether everything is as wanted, as far as is known: no write in flight, due or waited for.
+    pub fn is_settled(&self) -> bool {
+        self.flight.is_none() && self.wanted.is_some() && self.actual.is_some() && self.next_step().is_none()
+    }
+
+    /// The last thing worth knowing about each service.
+    pub fn notices(&self) -> impl Iterator<Item = &Notice> {
+        self.progress.values().filter_map(|progress| progress.said.as_ref())
+    }
+
+    fn handle_wanted(&mut self, shapes: Vec<ServiceShape>, now: Instant) {
+        let wanted: BTreeMap<_, _> = shapes.into_iter().map(|shape| (shape.name.clone(), shape)).collect();
+        for (name, shape) in &wanted {
+            let before = self.wanted.as_ref().and_then(|wanted| wanted.get(name));
+            if before.is_none_or(|before| before.networks != shape.networks) {
+                let progress = self.progress.entry(name.clone()).or_default();
+                let first = progress.networks.map_or(now, |(first, _)| first);
+                progress.networks = Some((first, now));
+            }
+        }
+        self.wanted = Some(wanted);
+    }
+
+    fn handle_managed(&mut self, services: Vec<ManagedService>, now: Instant) {
+        let ours = |service: &ManagedService| {
+            let label = |key| service.shape.labels.get(key).map(String::as_str);
+            label(ROLE_LABEL) == Some(PROXY_ROLE)
+                && label(INSTALLATION_LABEL) == Some(self.settings.installation.as_str())
+        };
+        let actual: BTreeMap<_, _> = services
+            .into_iter()
+            .filter(ours)
+            .map(|service| (service.shape.name.clone(), service))
+            .collect();
+        for name in self.actual.iter().flat_map(BTreeMap::keys) {
+            let progress = self.progress.entry(name.clone()).or_default();
+            let removing = progress.written == Some(None);
+            if !actual.contains_key(name) && !removing {
+                progress.vanished.get_or_insert(now);
+            }
+        }
+        for (name, service) in &actual {
+            let progress = self.progress.entry(name.clone()).or_default();
+            progress.vanished = None;
+            let wish = self.wanted.as_ref().and_then(|wanted| wanted.get(name));
+            if wish.is_some_and(|wish| wish.networks.is_subset(&service.shape.networks)) {
+                progress.networks = None;
+            }
+            match service.update_state.as_deref() {
+                Some("rollback_started" | "rollback_paused" | "rollback_completed") => {
+                    if progress.held.is_none() {
+                        progress.held = progress.written.clone().flatten().or_else(|| wish.cloned());
+                    }
+                    let service = name.clone();
+                    say(&mut self.actions, progress, Notice::RolledBack { service });
+                }
+                Some("paused") => {
+                    progress.held = None;
+                    let service = name.clone();
+                    say(&mut self.actions, progress, Notice::Paused { service });
+                }
+                Some(_) | None => {
+                    progress.held = None;
+                    progress
+                        .said
+                        .take_if(|said| matches!(said, Notice::Paused { .. } | Notice::RolledBack { .. }));
+                }
+            }
+        }
+        for (name, progress) in &mut self.progress {
+            let seen: Seen = actual.get(name).map(|service| (service.id.clone(), service.version));
+            progress.settling.take_if(|(before, _)| *before != seen);
+        }
+        self.actual = Some(actual);
+    }
+
+    fn handle_written(&mut self, id: WriteId, result: Result<(), ApiError>, now: Instant) {
+        let Some(flight) = self.flight.take_if(|flight| flight.id == id) else {
+            return;
+        };
+        let name = String::from(flight.write.service());
+        let seen: Seen = match &flight.write {
+            Write::Create(_) => None,
+            Write::Remove { id, .. } => {
+                let service = self
+                    .actual
+                    .iter()
+                    .flat_map(BTreeMap::values)
+                    .find(|service| service.id == *id);
+                service.map(|service| (service.id.clone(), service.version))
+            }
+            Write::Update { id, version, .. } => Some((id.clone(), *version)),
+        };
+        let wish = flight.wish;
+        let present = self.actual.as_ref().and_then(|actual| actual.get(&name));
+        let unseen = present.map(|service| (service.id.clone(), service.version)) == seen;
+        let progress = self.progress.entry(name.clone()).or_default();
+        // Another write than the last one begins a new count.
+        if progress.written.as_ref() != Some(&wish) || now.since(progress.written_at) >= self.settings.forget_after {
+            progress.writes = 0;
+        }
+        let lost_race = matches!(result, Err(ApiError::Conflict(_)));
+        if !lost_race {
+            progress.written = Some(wish);
+            progress.written_at = now;
+        }
+        let pause = |writes: u32, max: Duration| backoff(writes, self.settings.retry_min, max);
+        match result {
+            // The service has another version than the one seen: look, and decide again.
+            Err(ApiError::Conflict(_)) => {
+                if unseen {
+                    progress.settling = Some((seen, now + self.settings.settle));
+                }
+            }
+            Ok(()) => {
+                let next = pause(progress.writes, self.settings.retry_max);
+                progress.next_at = now + next;
+                progress.writes = progress.writes.saturating_add(1);
+                if progress.written.as_ref().map(Option::as_ref)
+                    == Some(self.wanted.as_ref().and_then(|w| w.get(&name)))
+                {
+                    progress.networks = None;
+                }
+                if unseen {
+                    progress.settling = Some((seen, now + self.settings.settle));
+                }
+                if progress.writes > 2 {
+                    let (service, writes) = (name, progress.writes);
+                    let notice = Notice::Overruled {
+                        service,
+                        writes,
+                        pause: next,
+                    };
+                    say(&mut self.actions, progress, notice);
+                } else {
+                    progress.said = None;
+                }
+            }
+            Err(ApiError::NotFound(_)) if matches!(flight.write, Write::Remove { .. }) => {
+                progress.next_at = now + pause(progress.writes, self.settings.retry_max);
+                progress.writes = progress.writes.saturating_add(1);
+            }
+            Err(error) => {
+                let transient = match &error {
+                    ApiError::Unreachable(_) | ApiError::NotManager(_) | ApiError::Server(_) => true,
+                    ApiError::Conflict(_)
+                    | ApiError::Exists(_)
+                    | ApiError::Garbled(_)
+                    | ApiError::NotFound(_)
+                    | ApiError::Refused(_) => false,
+                };
+                let max = if transient {
+                    self.settings.retry_unreachable_max
+                } else {
+                    self.settings.retry_max
+                };
+                let pause = pause(progress.writes, max);
+                progress.next_at = now + pause;
+                let repeated = progress.writes > 0;
+                progress.writes = progress.writes.saturating_add(1);
+                let service = name;
+                match error {
+                    // Another controller made it first, which the next list shows; or it is not ours.
+                    ApiError::Exists(_) => {
+                        if repeated {
+                            say(&mut self.actions, progress, Notice::NameTaken { service });
+                        }
+                    }
+                    ApiError::Conflict(_)
+                    | ApiError::Garbled(_)
+                    | ApiError::NotFound(_)
+                    | ApiError::NotManager(_)
+                    | ApiError::Refused(_)
+                    | ApiError::Server(_)
+                    | ApiError::Unreachable(_) => {
+                        let notice = Notice::Refused { service, error, pause };
+                        say(&mut self.actions, progress, notice);
+                    }
+                }
+            }
+        }
+        self.actions.push_back(ReconcileAction::LookAgain);
+    }
+
+    /// The step that is due first; removals before everything else, then by name.
+    fn next_step(&self) -> Option<Step> {
+        let (wanted, actual) = (self.wanted.as_ref()?, self.actual.as_ref()?);
+        let gone = actual
+            .values()
+            .filter(|service| !wanted.contains_key(&service.shape.name));
+        let removals = gone.filter_map(|service| self.removal(service));
+        let others = wanted
+            .values()
+            .filter_map(|shape| self.step(shape, actual.get(&shape.name)));
+        removals.chain(others).min_by_key(|step| step.at)
+    }
+
+    fn removal(&self, service: &ManagedService) -> Option<Step> {
+        let name = service.shape.name.clone();
+        let id = service.id.clone();
+        self.at(&name, None, Instant::START, Write::Remove { id, name: name.clone() })
+    }
+
+    fn step(&self, wanted: &ServiceShape, actual: Option<&ManagedService>) -> Option<Step> {
+        let name = &wanted.name;
+        let progress = self.progress.get(name);
+        let Some(actual) = actual else {
+            let vanished = progress.and_then(|progress| progress.vanished);
+            let not_before = vanished.map_or(Instant::START, |at| at + self.settings.recreate_after);
+            let create = Write::Create(Box::new(stamped(wanted.clone(), wanted)));
+            return self.at(name, Some(wanted), not_before, create);
+        };
+        match plan(wanted, actual, progress.and_then(|progress| progress.held.as_ref())) {
+            Plan::Nothing => None,
+            Plan::Recreate => {
+                let id = actual.id.clone();
+                let name = name.clone();
+                self.at(&name, None, Instant::START, Write::Remove { id, name: name.clone() })
+            }
+            Plan::Update(shape) => {
+                let mut joined = actual.shape.clone();
+                joined.networks.extend(shape.networks.iter().cloned());
+                // Only networks are added: more may come.
+                let joins = joined.networks == shape.networks && differences(&joined, &shape).is_empty();
+                let batch = progress
+                    .and_then(|progress| progress.networks)
+                    .filter(|_| joins && joined.networks != actual.shape.networks);
+                let not_before = batch.map_or(Instant::START, |(first, last)| {
+                    (last + self.settings.network_quiet).min(first + self.settings.network_wait_max)
+                });
+                let (id, version) = (actual.id.clone(), actual.version);
+                self.at(name, Some(wanted), not_before, Write::Update { id, version, shape })
+            }
+        }
+    }
+
+    /// `write` as soon as the service's progress allows it, for the wish `wish`.
+    fn at(&self, name: &str, wish: Option<&ServiceShape>, not_before: Instant, write: Write) -> Option<Step> {
+        let Some(progress) = self.progress.get(name) else {
+            return Some(Step {
+                at: not_before,
+                write: Some(write),
+            });
+        };
+        if let Some((_, until)) = progress.settling {
+            return Some(Step { at: until, write: None });
+        }
+        let repeats = progress
+            .written
+            .as_ref()
+            .is_some_and(|written| written.as_ref() == wish);
+        let pause = if repeats { progress.next_at } else { Instant::START };
+        if self.settings.read_only && progress.said.as_ref() == Some(&self.would_write(&write)) {
+            return None;
+        }
+        Some(Step {
+            at: not_before.max(pause),
+            write: Some(write),
+        })
+    }
+
+    fn would_write(&self, write: &Write) -> Notice {
+        let what = match write {
+            Write::Create(_) => String::from("create"),
+            Write::Remove { .. } => String::from("remove"),
+            Write::Update { shape, .. } => {
+                let actual = self.actual.as_ref().and_then(|actual| actual.get(&shape.name));
+                let fields = actual
+                    .map(|actual| differences(&actual.shape, shape))
+                    .unwrap_or_default();
+                if fields.is_empty() {
+                    String::from("update of its labels")
+                } else {
+                    alloc::format!("update of {}", fields.join(", "))
+                }
+            }
+        };
+        Notice::WouldWrite {
+            service: write.service().to_string(),
+            what,
+        }
+    }
+
+    fn pump(&mut self, now: Instant) {
+        while self.flight.is_none() {
+            let Some(step) = self.next_step().filter(|step| step.at <= now) else {
+                return;
+            };
+            let Some(write) = step.write else {
+                // Docker did not show a write in time: decide by what it shows.
+                for progress in self.progress.values_mut() {
+                    progress.settling.take_if(|(_, until)| *until <= now);
+                }
+                self.actions.push_back(ReconcileAction::LookAgain);
+                continue;
+            };
+            if self.settings.read_only {
+                let notice = self.would_write(&write);
+                let progress = self.progress.entry(write.service().to_string()).or_default();
+                say(&mut self.actions, progress, notice);
+                continue;
+            }
+            let id = WriteId(self.next_write);
+            self.next_write += 1;
+            self.actions.push_back(ReconcileAction::Write {
+                id,
+                write: write.clone(),
+            });
+            let wish = match &write {
+                Write::Remove { .. } => None,
+                Write::Create(_) | Write::Update { .. } => self
+                    .wanted
+                    .as_ref()
+                    .and_then(|wanted| wanted.get(write.service()))
+                    .cloned(),
+            };
+            self.flight = Some(Flight {
+                id,
+                write,
+                wish,
+                sent: now,
+            });
+        }
+    }
+}
+
+fn say(actions: &mut VecDeque<ReconcileAction>, progress: &mut Progress, notice: Notice) {
+    if !progress.said.as_ref().is_some_and(|said| said.same_cause(&notice)) {
+        actions.push_back(ReconcileAction::Notice(notice.clone()));
+    }
+    progress.said = Some(notice);
+}
+
+impl Machine for Reconciler {
+    type Fact = ReconcileFact;
+    type Action = ReconcileAction;
+
+    fn handle(&mut self, fact: ReconcileFact, now: Instant) {
+        match fact {
+            ReconcileFact::Managed(services) => self.handle_managed(services, now),
+            ReconcileFact::Wanted(shapes) => self.handle_wanted(shapes, now),
+            ReconcileFact::Written { id, result } => self.handle_written(id, result, now),
+        }
+        self.pump(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let lost = self
+            .flight
+            .as_ref()
+            .filter(|flight| flight.sent + self.settings.answer_limit <= now);
+        if let Some(id) = lost.map(|flight| flight.id) {
+            let error = ApiError::Unreachable(String::from("the write was never answered"));
+            self.handle_written(id, Err(error), now);
+        }
+        self.pump(now);
+    }
+
+    fn poll_action(&mut self) -> Option<ReconcileAction> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        if let Some(flight) = &self.flight {
+            return Some(Deadline {
+                at: flight.sent + self.settings.answer_limit,
+                why: "a write to Docker counts as lost",
+            });
+        }
+        self.next_step().map(|step| Deadline {
+            at: step.at,
+            why: "a managed service is written",
+        })
+    }
+
+    fn check_invariants(&self) {
+        for (name, service) in self.actual.iter().flatten() {
+            assert_eq!(*name, service.shape.name, "a service is filed wrongly");
+        }
+        if self.settings.read_only {
+            assert!(self.flight.is_none(), "a read-only reconciler writes");
+        }
+    }
+}

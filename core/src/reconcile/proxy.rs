@@ -1,0 +1,124 @@
+//! How the proxy service of a cluster should look: settings and a few facts in, a shape out. Pure, and the same for
+//! every controller, so that two of them never disagree.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::desired::{CLUSTER_LABEL, INSTALLATION_LABEL, ROLE_LABEL, ServiceShape, UpdatePolicy, published_tcp};
+use crate::id::{ClusterName, NetworkId};
+use crate::settings::ClusterSettings;
+use crate::swarm::model::{PublishMode, STACK_LABEL};
+
+/// Value of [`ROLE_LABEL`] on proxy services.
+pub const PROXY_ROLE: &str = "proxy";
+/// Port inside the proxy's container that HTTP arrives at. Above 1024: the proxy is nobody in particular.
+pub const PROXY_HTTP_PORT: u16 = 8080;
+/// Where a proxy keeps its last good table: a named volume.
+pub const PROXY_STATE_DIR: &str = "/var/lib/tidegate";
+/// `uid:gid` of the proxy's process.
+pub const PROXY_USER: &str = "65532:65532";
+
+/// What a proxy service depends on besides its cluster's settings.
+#[derive(Clone, Copy, Debug)]
+pub struct ProxyFacts<'a> {
+    /// The installation: name of the controller's stack.
+    pub installation: &'a str,
+    /// Image of the controller, for clusters that name none.
+    pub own_image: &'a str,
+    /// The control network.
+    pub control_network: &'a NetworkId,
+    /// Networks of routed services, or the shared ones.
+    pub networks: &'a BTreeSet<NetworkId>,
+    /// Whether the Swarm has a node that is no manager.
+    pub has_workers: bool,
+    /// Environment of the process, besides what the settings say; wins over that.
+    pub env: &'a BTreeMap<String, String>,
+    /// Secrets with the proxies' identity: name -> file below `/run/secrets`.
+    pub secrets: &'a BTreeMap<String, String>,
+}
+
+/// Name of the proxy service of `cluster`.
+pub fn proxy_service_name(cluster: &ClusterName, settings: &ClusterSettings, installation: &str) -> String {
+    if !settings.service_name.is_empty() {
+        settings.service_name.clone()
+    } else if cluster.as_str() == ClusterName::DEFAULT {
+        format!("{installation}_proxy")
+    } else {
+        format!("{installation}_proxy-{cluster}")
+    }
+}
+
+/// The proxy service of `cluster` as its settings want it.
+pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &ProxyFacts<'_>) -> ServiceShape {
+    let name = proxy_service_name(cluster, settings, facts.installation);
+    let host_mode = settings.publish_mode == PublishMode::Host;
+    let mut labels = settings.labels.clone();
+    // With the stack's label `docker stack rm` takes the proxies along, and so sets the control network free.
+    labels.extend(
+        [
+            (ROLE_LABEL, PROXY_ROLE),
+            (CLUSTER_LABEL, cluster.as_str()),
+            (INSTALLATION_LABEL, facts.installation),
+            (STACK_LABEL, facts.installation),
+        ]
+        .map(|(key, value)| (String::from(key), String::from(value))),
+    );
+    let mut env: BTreeMap<String, String> = [
+        ("TIDEGATE_CLUSTER", cluster.as_str()),
+        ("TIDEGATE_LOG", &settings.log),
+        ("TIDEGATE_ACCESS_LOG", &settings.access_log),
+        ("TIDEGATE_STATE_DIR", PROXY_STATE_DIR),
+    ]
+    .map(|(key, value)| (String::from(key), String::from(value)))
+    .into();
+    env.extend(facts.env.clone());
+    let mut constraints: BTreeSet<String> = settings.constraints.iter().cloned().collect();
+    if constraints.is_empty() && facts.has_workers {
+        constraints.insert(String::from("node.role==worker"));
+    }
+    let own_image = || facts.own_image.to_string();
+    ServiceShape {
+        volumes: BTreeMap::from([(format!("{name}-state"), String::from(PROXY_STATE_DIR))]),
+        name,
+        labels,
+        container_labels: settings.container_labels.clone(),
+        image: if settings.image.is_empty() {
+            own_image()
+        } else {
+            settings.image.clone()
+        },
+        args: vec![String::from("proxy")],
+        env: env.into_iter().map(|(key, value)| format!("{key}={value}")).collect(),
+        user: String::from(PROXY_USER),
+        read_only: true,
+        replicas: (!settings.global).then_some(settings.replicas),
+        constraints,
+        spread: settings.spread.clone(),
+        ports: BTreeSet::from([published_tcp(
+            settings.http_port,
+            PROXY_HTTP_PORT,
+            settings.publish_mode,
+        )]),
+        // Nobody asks for a virtual IP of the proxies but the routing mesh.
+        dnsrr: host_mode,
+        networks: core::iter::once(facts.control_network)
+            .chain(facts.networks)
+            .map(ToString::to_string)
+            .collect(),
+        secrets: facts.secrets.clone(),
+        stop_signal: settings.stop_signal.clone(),
+        stop_grace_ms: settings.stop_grace_ms,
+        health_command: Vec::from(["CMD", "/tidegate", "healthcheck"].map(String::from)),
+        update: UpdatePolicy {
+            parallelism: settings.update_parallelism,
+            delay_ms: settings.update_delay_ms,
+            // A second task cannot have the port: the update would hang for ever (facts §6).
+            start_first: settings.update_start_first && !host_mode,
+            failure_action: settings.update_failure_action.clone(),
+            monitor_ms: settings.update_monitor_ms,
+        },
+    }
+}
