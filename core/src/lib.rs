@@ -12,6 +12,7 @@
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
 //! - [`settings`]: what the operator sets
+//! - [`simulated`]: a whole Swarm as a model, for `tidegate demo` and the simulations
 //! - [`machine`], [`time`], [`rng`], [`id`], [`text`]: the vocabulary of all of them
 #![no_std]
 
@@ -30,6 +31,7 @@ pub mod request;
 pub mod rng;
 pub mod route;
 pub mod settings;
+pub mod simulated;
 pub mod snapshot;
 pub mod swarm;
 pub mod text;

@@ -1,0 +1,217 @@
+//! What goes wrong with nodes and leaders, and how late a Swarm notices (facts §2, §4).
+
+use alloc::format;
+use alloc::vec::Vec;
+
+use super::record::{Loss, Place, Process};
+use super::{Action, Due, Span, Swarm};
+use crate::id::{NodeId, TaskId};
+use crate::swarm::model::{ApiError, DesiredState, EventAction, EventKind, NodeState};
+use crate::time::Instant;
+
+/// From the stop of a dockerd to the SIGTERM of its apps (facts §2).
+const DOCKERD_SIGNAL: Span = Span::ms(40, 55);
+/// From the stop of a dockerd to the black hole in front of its apps.
+const DOCKERD_BLACK_HOLE: Span = Span::ms(130, 240);
+/// From the return of a node to the report of what ended meanwhile.
+const RETURN_REPORT: Span = Span::ms(1900, 2100);
+/// From the return of a link to the SIGTERM of tasks that were replaced meanwhile.
+const RETURN_SIGNAL: Span = Span::ms(4900, 6900);
+
+impl Swarm {
+    /// `docker node update --availability drain`: a planned stop of everything on the node.
+    pub fn drain_node(&mut self, node: &NodeId, now: Instant) -> Result<(), ApiError> {
+        self.set_availability(node, false, now)?;
+        let leaving: Vec<_> = self
+            .tasks
+            .values()
+            .filter(|record| record.task.node.as_ref() == Some(node) && record.is_live())
+            .map(|record| {
+                (
+                    record.task.id.clone(),
+                    record.task.service.clone(),
+                    record.place.clone(),
+                )
+            })
+            .collect();
+        for (task, service, place) in leaving {
+            self.stop(&task, DesiredState::Shutdown, now);
+            if matches!(place, Place::Slot(_)) {
+                // No restart delay for drained nodes: the successor waits for the end of the old task alone.
+                self.replace(&service, place, &task, None, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// `docker node update --availability active`
+    pub fn activate_node(&mut self, node: &NodeId, now: Instant) -> Result<(), ApiError> {
+        self.set_availability(node, true, now)?;
+        self.fill_all(now);
+        Ok(())
+    }
+
+    fn set_availability(&mut self, node: &NodeId, active: bool, now: Instant) -> Result<(), ApiError> {
+        self.has_leader()?;
+        let version = self.next_version();
+        let Some(record) = self.nodes.get_mut(node) else {
+            return Err(ApiError::NotFound(format!("node {node} not found")));
+        };
+        record.node.active = active;
+        record.version = version;
+        self.emit(EventKind::Node, EventAction::Update, node.as_str(), now);
+        Ok(())
+    }
+
+    /// A node is lost without a word; the Swarm notices seconds later. Nothing happens to one that is lost already.
+    pub fn lose_node(&mut self, node: &NodeId, loss: Loss, now: Instant) {
+        let Some(record) = self.nodes.get_mut(node).filter(|record| record.loss.is_none()) else {
+            return;
+        };
+        record.loss = Some(loss);
+        let notice = match loss {
+            Loss::Dockerd => self.delays.notice_dockerd,
+            Loss::Link => self.delays.notice_link,
+            Loss::Power => self.delays.notice_power,
+        };
+        self.after(Due::NodeDown(node.clone()), notice, now);
+        if loss == Loss::Link {
+            self.actions.push_back(Action::Unlink(node.clone()));
+        }
+        for task in self.on_node(node) {
+            self.after(Due::LeaveDns(task.clone()), self.delays.lost_leave_dns, now);
+            let Some(record) = self.tasks.get_mut(&task) else {
+                continue;
+            };
+            if record.process != Process::Running {
+                continue;
+            }
+            match loss {
+                Loss::Dockerd => {
+                    self.after(Due::Signal(task.clone()), DOCKERD_SIGNAL, now);
+                    self.after(Due::BlackHole(task), DOCKERD_BLACK_HOLE, now);
+                }
+                Loss::Link => {}
+                Loss::Power => {
+                    record.process = Process::Ended { code: 137 };
+                    self.timers.clear(&Due::Signal(task.clone()));
+                    self.timers.clear(&Due::Kill(task.clone()));
+                    // In this order: a host without power answers nothing, not even with a reset.
+                    self.actions.push_back(Action::BlackHole(task.clone()));
+                    self.actions.push_back(Action::Kill(task));
+                }
+            }
+        }
+    }
+
+    /// A lost node comes back. Nothing happens to one that is not lost.
+    pub fn return_node(&mut self, node: &NodeId, now: Instant) {
+        let Some(record) = self.nodes.get_mut(node) else { return };
+        let Some(loss) = record.loss.take() else { return };
+        self.timers.clear(&Due::NodeDown(node.clone()));
+        if loss == Loss::Link {
+            self.actions.push_back(Action::Rejoin(node.clone()));
+        }
+        self.after(Due::NodeReady(node.clone()), RETURN_REPORT, now);
+        for task in self.on_node(node) {
+            let Some(record) = self.tasks.get(&task) else { continue };
+            match record.process {
+                Process::Running if record.task.desired.is_past_running() => {
+                    self.after(Due::Signal(task), RETURN_SIGNAL, now);
+                }
+                Process::Running => {}
+                Process::Ended { .. } | Process::None => self.after(Due::ReportEnd(task), RETURN_REPORT, now),
+            }
+        }
+    }
+
+    pub(super) fn node_down(&mut self, node: &NodeId, now: Instant) {
+        self.set_node_state(node, NodeState::Down, now);
+        for task in self.on_node(node) {
+            let Some(record) = self.tasks.get_mut(&task) else {
+                continue;
+            };
+            if record.task.desired.is_past_running() {
+                self.release_successors(&task, now);
+                continue;
+            }
+            // The state stays `running`; only the desired state says otherwise.
+            let (service, place) = (record.task.service.clone(), record.place.clone());
+            self.stop(&task, DesiredState::Shutdown, now);
+            if matches!(place, Place::Slot(_)) {
+                let restart = self.delays.restart.draw(&mut self.rng);
+                self.replace(&service, place, &task, Some(now + restart), now);
+            }
+        }
+    }
+
+    pub(super) fn node_ready(&mut self, node: &NodeId, now: Instant) {
+        if self.nodes.get(node).is_some_and(|record| record.loss.is_none()) {
+            self.set_node_state(node, NodeState::Ready, now);
+            self.fill_all(now);
+        }
+    }
+
+    /// The leader is gone; until the next one is elected nothing is orchestrated and the API does not answer.
+    pub fn lose_leader(&mut self, now: Instant) {
+        let at = now + self.delays.election.draw(&mut self.rng);
+        self.leaderless = Some(at);
+        self.timers.set(Due::Elected, at);
+    }
+
+    /// When the next leader is elected; `None` while there is one.
+    pub fn leaderless_until(&self) -> Option<Instant> {
+        self.leaderless
+    }
+
+    pub(super) fn elected(&mut self, now: Instant) {
+        self.leaderless = None;
+        for network in self.networks.values_mut() {
+            network.subnet.restart_from_lowest();
+        }
+        let nodes: Vec<NodeId> = self.nodes.keys().cloned().collect();
+        for node in nodes {
+            if self
+                .nodes
+                .get(&node)
+                .is_some_and(|record| record.node.state == NodeState::Ready)
+            {
+                self.set_node_state(&node, NodeState::Unknown, now);
+                self.after(Due::NodeReady(node), self.delays.node_ready, now);
+            }
+        }
+        let networks: Vec<_> = self.networks.keys().cloned().collect();
+        for network in networks {
+            self.emit(EventKind::Network, EventAction::Update, network.as_str(), now);
+        }
+        let services: Vec<_> = self.services.keys().cloned().collect();
+        for service in services {
+            self.emit(EventKind::Service, EventAction::Update, service.as_str(), now);
+        }
+    }
+
+    pub(super) fn is_unknown(&self, node: &NodeId) -> bool {
+        self.nodes
+            .get(node)
+            .is_some_and(|record| record.node.state == NodeState::Unknown)
+    }
+
+    fn set_node_state(&mut self, node: &NodeId, state: NodeState, now: Instant) {
+        let version = self.next_version();
+        if let Some(record) = self.nodes.get_mut(node) {
+            record.node.state = state;
+            record.version = version;
+        }
+        self.emit(EventKind::Node, EventAction::Update, node.as_str(), now);
+    }
+
+    fn on_node(&self, node: &NodeId) -> Vec<TaskId> {
+        let here = self
+            .tasks
+            .values()
+            .filter(|record| record.task.node.as_ref() == Some(node));
+        here.filter(|record| !record.task.is_over())
+            .map(|record| record.task.id.clone())
+            .collect()
+    }
+}

@@ -1,0 +1,260 @@
+//! The orchestrator: as many tasks as a service wants, replaced one after another when its template changes, and
+//! replaced after a delay when they fail.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::record::{Place, Step, Update};
+use super::{Due, Swarm};
+use crate::id::{NodeId, ServiceId, TaskId};
+use crate::swarm::model::{DesiredState, EventAction, EventKind, TaskState};
+use crate::time::{Duration, Instant};
+
+impl Swarm {
+    pub(super) fn fill_all(&mut self, now: Instant) {
+        let services: Vec<ServiceId> = self.services.keys().cloned().collect();
+        for service in services {
+            self.after(Due::Fill(service), self.delays.orchestrate, now);
+        }
+        self.assign_waiting(now);
+    }
+
+    /// Creates what is missing and stops what is too many.
+    pub(super) fn fill(&mut self, id: &ServiceId, now: Instant) {
+        let Some(service) = self.services.get(id) else { return };
+        let live = self.live_places(id);
+        let wanted: BTreeSet<Place> = match service.shape.replicas {
+            Some(replicas) => {
+                // Places that run are kept before those that do not, then the lower ones.
+                let rank = |place: &Place| {
+                    let is_running = |task: &TaskId| self.tasks.get(task).is_some_and(|t| t.task.is_serving());
+                    !live.get(place).is_some_and(|tasks| tasks.iter().any(is_running))
+                };
+                let mut kept: Vec<&Place> = live.keys().collect();
+                kept.sort_by_key(|place| (rank(place), (*place).clone()));
+                let replicas = usize::try_from(replicas).unwrap_or(usize::MAX);
+                let mut wanted: BTreeSet<Place> = kept.into_iter().take(replicas).cloned().collect();
+                let mut slot = 1;
+                while wanted.len() < replicas {
+                    wanted.insert(Place::Slot(slot));
+                    slot += 1;
+                }
+                wanted
+            }
+            None => {
+                let shape = service.shape.clone();
+                let nodes = self.nodes.keys().filter(|node| self.is_eligible(node, &shape));
+                nodes.cloned().map(Place::Node).collect()
+            }
+        };
+        let replicated = service.shape.replicas.is_some();
+        for (place, tasks) in &live {
+            let unheard = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.loss.is_some());
+            // A node that cannot be heard, or whose state is unknown after an election, keeps its task.
+            let kept = matches!(place, Place::Node(node) if unheard(node) || self.is_unknown(node));
+            if wanted.contains(place) || kept {
+                continue;
+            }
+            let desired = if replicated {
+                DesiredState::Remove
+            } else {
+                DesiredState::Shutdown
+            };
+            for task in tasks {
+                self.stop(task, desired, now);
+            }
+            if let Some(update) = self.services.get_mut(id).and_then(|service| service.update.as_mut()) {
+                update.steps.remove(place);
+                update.resting.remove(place);
+            }
+        }
+        for place in wanted {
+            if !live.contains_key(&place) {
+                self.create_task(id, place, DesiredState::Running, None, now);
+            }
+        }
+        if self.services.get(id).is_some_and(|service| service.update.is_some()) {
+            self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
+        }
+    }
+
+    /// Live tasks by place, the older first.
+    fn live_places(&self, id: &ServiceId) -> BTreeMap<Place, Vec<TaskId>> {
+        let mut live: BTreeMap<Place, Vec<TaskId>> = BTreeMap::new();
+        for task in self.ids_of(id) {
+            if let Some(record) = self.tasks.get(&task).filter(|record| record.is_live()) {
+                live.entry(record.place.clone()).or_default().push(task);
+            }
+        }
+        live
+    }
+
+    /// Starts as many steps as the update's parallelism allows.
+    pub(super) fn advance_update(&mut self, id: &ServiceId, now: Instant) {
+        let Some(service) = self.services.get(id) else { return };
+        let (template, policy) = (service.template, service.shape.update.clone());
+        let Some(update) = &service.update else { return };
+        let dirty: Vec<(Place, TaskId)> = self
+            .live_places(id)
+            .into_iter()
+            .filter(|(place, _)| !update.steps.contains_key(place))
+            .filter_map(|(place, tasks)| Some((place, tasks.last()?.clone())))
+            .filter(|(_, task)| self.tasks.get(task).is_some_and(|record| record.template != template))
+            .collect();
+        let busy = update.steps.len() + update.resting.len();
+        if dirty.is_empty() && busy == 0 {
+            let monitor = Duration::from_millis(policy.monitor_ms);
+            self.timers.set_at_latest(Due::Monitored(id.clone()), now + monitor);
+            return;
+        }
+        let room = match policy.parallelism {
+            0 => usize::MAX,
+            parallelism => usize::try_from(parallelism).unwrap_or(usize::MAX).saturating_sub(busy),
+        };
+        for (place, old) in dirty.into_iter().take(room) {
+            self.begin_step(id, place, old, policy.start_first, now);
+        }
+    }
+
+    fn begin_step(&mut self, id: &ServiceId, place: Place, old: TaskId, start_first: bool, now: Instant) {
+        let new = if start_first {
+            self.create_task(id, place.clone(), DesiredState::Running, None, now)
+        } else {
+            self.stop(&old, DesiredState::Shutdown, now);
+            self.create_task(id, place.clone(), DesiredState::Ready, Some(old.clone()), now)
+        };
+        let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
+        if let (Some(new), Some(update)) = (new, update) {
+            update.steps.insert(place, Step { old, new });
+        }
+    }
+
+    /// A task was reported running: if it is the new one of a step, the step is done.
+    pub(super) fn step_done(&mut self, task: &TaskId, now: Instant) {
+        let Some(record) = self.tasks.get(task) else { return };
+        let (id, place) = (record.task.service.clone(), record.place.clone());
+        let Some(service) = self.services.get_mut(&id) else {
+            return;
+        };
+        let delay = Duration::from_millis(service.shape.update.delay_ms);
+        let Some(update) = &mut service.update else { return };
+        if update.steps.get(&place).is_none_or(|step| &step.new != task) {
+            return;
+        }
+        let old = update.steps.remove(&place).map(|step| step.old);
+        if delay > Duration::ZERO {
+            update.resting.insert(place.clone());
+            self.timers.set(Due::Rested(id.clone(), place), now + delay);
+        }
+        // Start-first: the old one is told in the same commit, so no list is without either (facts §1.1).
+        if let Some(old) = old {
+            self.stop(&old, DesiredState::Shutdown, now);
+        }
+        self.advance_update(&id, now);
+    }
+
+    pub(super) fn rested(&mut self, id: &ServiceId, place: &Place, now: Instant) {
+        if let Some(update) = self.services.get_mut(id).and_then(|service| service.update.as_mut()) {
+            update.resting.remove(place);
+        }
+        self.advance_update(id, now);
+    }
+
+    pub(super) fn monitored(&mut self, id: &ServiceId, now: Instant) {
+        let version = self.next_version();
+        let Some(service) = self.services.get_mut(id) else {
+            return;
+        };
+        let Some(update) = service.update.take() else { return };
+        let completed = if update.rollback {
+            "rollback_completed"
+        } else {
+            "completed"
+        };
+        service.update_state = service.update_state.map(|_| completed);
+        service.version = version;
+        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+    }
+
+    /// A task ended that should run: a new one takes its place after the restart delay.
+    pub(super) fn replace_failed(&mut self, id: &TaskId, now: Instant) {
+        let Some(record) = self.tasks.get_mut(id) else { return };
+        record.task.desired = DesiredState::Shutdown;
+        let failed = record.task.state == TaskState::Failed;
+        let (service, place, template) = (record.task.service.clone(), record.place.clone(), record.template);
+        let Some(owner) = self.services.get(&service) else {
+            return;
+        };
+        if failed && owner.update.is_some() && owner.template == template {
+            self.update_failed(&service, now);
+        }
+        let restart = self.delays.restart.draw(&mut self.rng);
+        self.replace(&service, place, id, Some(now + restart), now);
+    }
+
+    /// Creates the successor of a task that is lost or leaves its node, to start at `at` or else when `old` has ended;
+    /// none where the place is filled otherwise.
+    pub(super) fn replace(&mut self, id: &ServiceId, place: Place, old: &TaskId, at: Option<Instant>, now: Instant) {
+        let gone = |node: &NodeId| self.nodes.get(node).is_none_or(|node| !node.node.active);
+        let mut others = self
+            .tasks
+            .values()
+            .filter(|other| &other.task.service == id && other.place == place);
+        let filled = others.any(|other| other.is_live() && &other.task.id != old);
+        let update = self.services.get(id).and_then(|service| service.update.as_ref());
+        let is_new = update
+            .and_then(|update| update.steps.get(&place))
+            .is_some_and(|step| &step.new == old);
+        if matches!(&place, Place::Node(node) if gone(node)) || (filled && !is_new) {
+            return;
+        }
+        let waits_for = at.is_none().then(|| old.clone());
+        let Some(new) = self.create_task(id, place.clone(), DesiredState::Ready, waits_for, now) else {
+            return;
+        };
+        if let Some(at) = at {
+            self.timers.set(Due::Promote(new.clone()), at);
+        }
+        // A step whose new task is lost goes on with the successor.
+        let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
+        if let Some(step) = update
+            .and_then(|update| update.steps.get_mut(&place))
+            .filter(|_| is_new)
+        {
+            step.new = new;
+        }
+    }
+
+    /// `FailureAction` of the update, or of the rollback that it became.
+    fn update_failed(&mut self, id: &ServiceId, now: Instant) {
+        let version = self.next_version();
+        let Some(service) = self.services.get_mut(id) else {
+            return;
+        };
+        let Some(update) = &service.update else { return };
+        match service.shape.update.failure_action.as_str() {
+            "continue" => return,
+            "rollback" if !update.rollback => {
+                let Some(previous) = service.previous.clone() else {
+                    return;
+                };
+                service.previous = Some(core::mem::replace(&mut service.shape, Arc::clone(&previous)));
+                service.template += 1;
+                service.update_state = Some("rollback_started");
+                service.update = Some(Update {
+                    rollback: true,
+                    ..Update::default()
+                });
+            }
+            _ => {
+                let paused = if update.rollback { "rollback_paused" } else { "paused" };
+                service.update_state = Some(paused);
+                service.update = None;
+            }
+        }
+        service.version = version;
+        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
+    }
+}

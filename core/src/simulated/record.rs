@@ -1,0 +1,124 @@
+//! What the model knows about each object beyond what the API shows of it.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::address::Subnet;
+use crate::id::{NodeId, ServiceId, TaskId, Version};
+use crate::reconcile::desired::ServiceShape;
+use crate::swarm::model::{Network, NetworkAddress, Node, PublishedPort, Secret, Task};
+
+/// Which of a service's places a task fills.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// Of a global service: the node.
+    Node(NodeId),
+    /// Of a replicated service: the slot.
+    Slot(u64),
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ServiceRecord {
+    pub(super) id: ServiceId,
+    pub(super) version: Version,
+    pub(super) created_at: String,
+    pub(super) shape: Arc<ServiceShape>,
+    pub(super) previous: Option<Arc<ServiceShape>>,
+    /// Grows with each change that replaces tasks.
+    pub(super) template: u64,
+    pub(super) virtual_ips: Vec<NetworkAddress>,
+    pub(super) update: Option<Update>,
+    /// `UpdateStatus.State`: no witness of what goes on, a label change wipes it (facts §11.11).
+    pub(super) update_state: Option<&'static str>,
+}
+
+/// A rolling update under way.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Update {
+    pub(super) steps: BTreeMap<Place, Step>,
+    /// Places whose step is done and whose delay runs.
+    pub(super) resting: BTreeSet<Place>,
+    pub(super) rollback: bool,
+}
+
+/// One place being updated.
+#[derive(Clone, Debug)]
+pub(super) struct Step {
+    pub(super) old: TaskId,
+    pub(super) new: TaskId,
+}
+
+/// The process of a task, as its node knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Process {
+    None,
+    Running,
+    Ended { code: i32 },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct TaskRecord {
+    pub(super) task: Task,
+    pub(super) name: String,
+    pub(super) place: Place,
+    pub(super) template: u64,
+    pub(super) shape: Arc<ServiceShape>,
+    pub(super) process: Process,
+    pub(super) in_dns: bool,
+    /// The task that must have ended before this one may start.
+    pub(super) waits_for: Option<TaskId>,
+    /// Addresses are held until the end is reported; the task's own list of them stays.
+    pub(super) holds_addresses: bool,
+    /// Ports as the shell really bound them.
+    pub(super) bound: Vec<PublishedPort>,
+    /// Order of creation; ids say nothing about it.
+    pub(super) born: u64,
+}
+
+/// Why a node cannot be heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Its dockerd stops as at a reboot: apps get SIGTERM at once and are soon cut off.
+    Dockerd,
+    /// Its network is cut; apps run on.
+    Link,
+    /// Power off.
+    Power,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct NodeRecord {
+    pub(super) node: Node,
+    pub(super) version: Version,
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) loss: Option<Loss>,
+    pub(super) next_port: u16,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct NetworkRecord {
+    pub(super) network: Network,
+    pub(super) subnet: Subnet,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct SecretRecord {
+    pub(super) secret: Secret,
+    pub(super) data: Vec<u8>,
+}
+
+/// Whether a change from `a` to `b` replaces tasks (facts §6): everything but labels, replicas, update policy and
+/// placement.
+pub(super) fn replaces_tasks(a: &ServiceShape, b: &ServiceShape) -> bool {
+    let template = |shape: &ServiceShape| ServiceShape {
+        labels: BTreeMap::new(),
+        replicas: None,
+        constraints: BTreeSet::new(),
+        spread: Vec::new(),
+        update: crate::reconcile::desired::UpdatePolicy::default(),
+        ..shape.clone()
+    };
+    template(a) != template(b)
+}

@@ -1,0 +1,576 @@
+//! The timelines of facts §1 and §2 within their ranges, and random commands against the invariants.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
+use alloc::vec::Vec;
+
+use super::*;
+use crate::machine::{Input, step};
+use crate::reconcile::desired::UpdatePolicy;
+use crate::swarm::model::{ApiError, NodeState, PublishMode, PublishedPort, Task};
+use crate::time::Duration;
+
+/// A shell whose apps exit `drain_ms` after SIGTERM.
+struct Shell {
+    swarm: Swarm,
+    now: Instant,
+    drain_ms: u64,
+    exits: BTreeMap<(Instant, TaskId), i32>,
+    running: BTreeSet<TaskId>,
+    log: Vec<(u64, String)>,
+}
+
+impl Shell {
+    fn new(seed: u64) -> Self {
+        let mut shell = Shell {
+            swarm: Swarm::new(Delays::default(), Rng::new(seed)),
+            now: Instant::START,
+            drain_ms: 1500,
+            exits: BTreeMap::new(),
+            running: BTreeSet::new(),
+            log: Vec::new(),
+        };
+        for (name, manager) in [("m1", true), ("w1", false), ("w2", false)] {
+            shell.swarm.add_node(name, None, manager, shell.now);
+        }
+        shell.swarm.create_network("apps", false, shell.now).unwrap();
+        shell
+    }
+
+    fn perform(&mut self, action: Action) {
+        let ms = u64::try_from(self.now.since_start().as_millis()).unwrap();
+        let line = match action {
+            Action::Start(start) => {
+                self.running.insert(start.task.clone());
+                format!("start {}", start.task)
+            }
+            Action::Signal(task) => {
+                let at = self.now + Duration::from_millis(self.drain_ms);
+                self.exits.insert((at, task.clone()), 0);
+                format!("signal {task}")
+            }
+            Action::Kill(task) => {
+                self.exits.insert((self.now, task.clone()), 137);
+                format!("kill {task}")
+            }
+            Action::BlackHole(task) => format!("black hole {task}"),
+            Action::Emit(event) => format!("event {:?} {:?} {}", event.kind, event.action, event.id),
+            Action::Unlink(node) => format!("unlink {node}"),
+            Action::Rejoin(node) => format!("rejoin {node}"),
+        };
+        self.log.push((ms, line));
+    }
+
+    fn input(&mut self, input: Input<Fact>) {
+        let mut actions = Vec::new();
+        step(&mut self.swarm, input, self.now, |action| actions.push(action));
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    /// A command, and everything that follows from it at once.
+    fn command<T>(&mut self, run: impl FnOnce(&mut Swarm, Instant) -> T) -> T {
+        let answer = run(&mut self.swarm, self.now);
+        while let Some(action) = self.swarm.poll_action() {
+            self.perform(action);
+        }
+        self.swarm.check_invariants();
+        answer
+    }
+
+    fn run_for(&mut self, ms: u64) {
+        let end = self.now + Duration::from_millis(ms);
+        loop {
+            let timer = self.swarm.poll_timeout().map(|deadline| deadline.at);
+            let exit = self.exits.keys().next().map(|(at, _)| *at);
+            let next = [timer, exit].into_iter().flatten().min().filter(|at| *at <= end);
+            let Some(next) = next else { break };
+            self.now = next.max(self.now);
+            if exit.is_some_and(|exit| exit <= self.now) {
+                let ((_, task), code) = self.exits.pop_first().unwrap();
+                if self.running.remove(&task) {
+                    self.input(Input::Fact(Fact::Exited { task, code }));
+                }
+            } else {
+                self.input(Input::Timeout);
+            }
+        }
+        self.now = end;
+    }
+
+    /// Runs until `done`, a millisecond at a time; the milliseconds it took.
+    fn until(&mut self, mut done: impl FnMut(&Swarm) -> bool) -> u64 {
+        for ms in 0..60_000 {
+            if done(&self.swarm) {
+                return ms;
+            }
+            self.run_for(1);
+        }
+        panic!("does not happen within a minute; log: {:?}", self.log);
+    }
+
+    fn service(&mut self, name: &str, replicas: u64, start_first: bool) -> ServiceId {
+        let shape = shape(name, replicas, start_first);
+        let id = self.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+        self.until(|swarm| serving(swarm, &id).len() as u64 == replicas);
+        self.run_for(2000);
+        id
+    }
+
+    /// When the log has `line` first, in milliseconds.
+    fn when(&self, line: &str) -> u64 {
+        let found = self.log.iter().find(|(_, text)| text == line);
+        found.unwrap_or_else(|| panic!("no {line:?} in {:?}", self.log)).0
+    }
+
+    fn ms(&self) -> u64 {
+        u64::try_from(self.now.since_start().as_millis()).unwrap()
+    }
+}
+
+fn shape(name: &str, replicas: u64, start_first: bool) -> ServiceShape {
+    ServiceShape {
+        name: name.to_string(),
+        image: format!("{name}:1"),
+        replicas: Some(replicas),
+        networks: ["apps".to_string()].into(),
+        update: UpdatePolicy {
+            start_first,
+            failure_action: "pause".to_string(),
+            ..UpdatePolicy::default()
+        },
+        ..ServiceShape::default()
+    }
+}
+
+fn tasks(swarm: &Swarm, service: &ServiceId) -> Vec<Task> {
+    swarm.tasks(core::slice::from_ref(service)).unwrap_or_default()
+}
+
+fn serving(swarm: &Swarm, service: &ServiceId) -> Vec<Task> {
+    tasks(swarm, service).into_iter().filter(Task::is_serving).collect()
+}
+
+fn leaving(swarm: &Swarm, service: &ServiceId) -> Option<Task> {
+    tasks(swarm, service).into_iter().find(Task::is_leaving)
+}
+
+fn new_image(shell: &mut Shell, service: &ServiceId) {
+    let edit = |shape: &mut ServiceShape| shape.image.push('0');
+    shell
+        .command(|swarm, now| swarm.edit_service(service, now, edit))
+        .unwrap();
+}
+
+#[test]
+fn a_new_task_listens_after_half_a_second_and_is_then_said_to_run() {
+    for seed in 0..20 {
+        let mut shell = Shell::new(seed);
+        let first = shell.service("shop", 1, false);
+        // The second task on the same node: no first-of-network delay.
+        shell.command(|swarm, now| swarm.scale(&first, 6, now)).unwrap();
+        let begin = shell.ms();
+        shell.until(|swarm| serving(swarm, &first).len() == 6);
+        let starts: Vec<u64> = shell
+            .log
+            .iter()
+            .filter(|(at, line)| *at > begin && line.starts_with("start"))
+            .map(|(at, _)| at - begin)
+            .collect();
+        assert!(starts.iter().min().unwrap() >= &500, "{starts:?}");
+        assert!(starts.iter().min().unwrap() <= &850, "{starts:?}");
+        assert!(starts.iter().max().unwrap() <= &1850, "{starts:?}");
+    }
+}
+
+#[test]
+fn a_stop_first_step_takes_its_measured_times() {
+    for seed in 0..20 {
+        let mut shell = Shell::new(seed);
+        let shop = shell.service("shop", 2, false);
+        let posted = shell.ms();
+        new_image(&mut shell, &shop);
+        let t = shell.until(|swarm| leaving(swarm, &shop).is_some());
+        assert!((5..=15).contains(&t), "T is {t} ms after the POST");
+        let (decided, old) = (shell.ms(), leaving(&shell.swarm, &shop).unwrap());
+        assert_eq!(old.desired, DesiredState::Shutdown);
+        let new = tasks(&shell.swarm, &shop)
+            .into_iter()
+            .find(|task| task.desired == DesiredState::Ready);
+        assert!(new.is_some_and(|new| new.slot == old.slot), "its successor waits");
+
+        let addr = old.addresses[0].addr;
+        let dns = shell.until(|swarm| !swarm.dns("shop", None).contains(&addr));
+        assert!((1070..=1671).contains(&dns), "left DNS after {dns} ms");
+        shell.until(|swarm| !swarm.task(&old.id).is_some_and(|task| task.state == TaskState::Running));
+        let signal = shell.when(&format!("signal {}", old.id)) - decided;
+        assert!((3090..=3276).contains(&signal), "SIGTERM after {signal} ms");
+        let reported = shell.ms() - decided - signal - 1500;
+        assert!(
+            (105..=656).contains(&reported),
+            "its end was reported after {reported} ms"
+        );
+        let black_hole = shell.when(&format!("black hole {}", old.id)) - decided - signal - 1500;
+        assert!((40..=100).contains(&black_hole), "refused for {black_hole} ms");
+
+        assert_eq!(serving(&shell.swarm, &shop).len(), 1, "nobody else stopped meanwhile");
+        let gap = shell.until(|swarm| serving(swarm, &shop).iter().any(|task| task.slot == old.slot));
+        assert!(
+            (360..=1650).contains(&gap),
+            "the new one runs {gap} ms after the end of the old one"
+        );
+        shell.until(|swarm| leaving(swarm, &shop).is_some());
+        let step = shell.ms() - posted;
+        assert!((3090 + 1500..8000).contains(&step), "a step took {step} ms");
+        assert!(
+            shell
+                .log
+                .iter()
+                .any(|(at, line)| *at >= posted + 4 && *at <= posted + 8 && line.starts_with("event Service Update"))
+        );
+    }
+}
+
+#[test]
+fn a_start_first_step_never_shows_a_gap() {
+    for seed in 0..20 {
+        let mut shell = Shell::new(seed);
+        shell.drain_ms = 0;
+        let shop = shell.service("shop", 1, true);
+        new_image(&mut shell, &shop);
+        let begin = shell.ms();
+        let mut fewest = usize::MAX;
+        let t = shell.until(|swarm| {
+            fewest = fewest.min(serving(swarm, &shop).len());
+            leaving(swarm, &shop).is_some()
+        });
+        assert_eq!(fewest, 1);
+        assert_eq!(
+            serving(&shell.swarm, &shop).len(),
+            1,
+            "in the commit that stops the old one the new one runs"
+        );
+        assert!((550..=1950).contains(&t), "the old one is told after {t} ms");
+        let old = leaving(&shell.swarm, &shop).unwrap();
+        shell.run_for(5000);
+        let signal = shell.when(&format!("signal {}", old.id)) - begin - t;
+        assert!((3090..=3277).contains(&signal), "SIGTERM after {signal} ms");
+    }
+}
+
+#[test]
+fn without_an_overlay_sigterm_comes_after_one_second() {
+    let mut shell = Shell::new(1);
+    let mut shape = shape("bare", 1, false);
+    shape.networks.clear();
+    let bare = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &bare).len() == 1);
+    let task = serving(&shell.swarm, &bare)[0].id.clone();
+    let begin = shell.ms();
+    shell.command(|swarm, now| swarm.remove_service(&bare, now)).unwrap();
+    shell.run_for(4000);
+    let signal = shell.when(&format!("signal {task}")) - begin;
+    assert!((1103..=1185).contains(&signal), "SIGTERM after {signal} ms");
+    assert_eq!(shell.swarm.task(&task), None, "tasks of a removed service vanish");
+}
+
+#[test]
+fn an_app_that_ignores_sigterm_is_killed_after_its_grace_period() {
+    let mut shell = Shell::new(1);
+    shell.drain_ms = 1_000_000;
+    let shop = shell.service("shop", 1, false);
+    let task = serving(&shell.swarm, &shop)[0].id.clone();
+    shell.command(|swarm, now| swarm.scale(&shop, 0, now)).unwrap();
+    shell.run_for(20_000);
+    let grace = shell.when(&format!("kill {task}")) - shell.when(&format!("signal {task}"));
+    assert_eq!(grace, 10_000);
+    assert_eq!(tasks(&shell.swarm, &shop), [], "scaled down tasks are removed");
+}
+
+#[test]
+fn a_scale_down_desires_removal() {
+    let mut shell = Shell::new(1);
+    let shop = shell.service("shop", 3, false);
+    shell.command(|swarm, now| swarm.scale(&shop, 2, now)).unwrap();
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    let old = leaving(&shell.swarm, &shop).unwrap();
+    assert_eq!((old.desired, old.slot), (DesiredState::Remove, Some(3)));
+}
+
+#[test]
+fn a_crash_is_reported_late_and_replaced_after_the_restart_delay() {
+    let mut shell = Shell::new(3);
+    let shop = shell.service("shop", 2, false);
+    let old = serving(&shell.swarm, &shop)[0].clone();
+    shell.running.remove(&old.id);
+    let begin = shell.ms();
+    shell.input(Input::Fact(Fact::Exited {
+        task: old.id.clone(),
+        code: 139,
+    }));
+    let reported = shell.until(|swarm| serving(swarm, &shop).len() == 1);
+    assert!((180..=430).contains(&reported), "reported after {reported} ms");
+    let dead = shell.swarm.task(&old.id).unwrap();
+    assert_eq!(
+        (dead.state, dead.error.as_str()),
+        (TaskState::Failed, "task: non-zero exit (139)")
+    );
+    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+    let back = shell.ms() - begin;
+    assert!((5500..7500).contains(&back), "back after {back} ms");
+}
+
+#[test]
+fn a_node_without_power_is_noticed_after_fifteen_seconds_and_its_tasks_stay_running_in_name() {
+    let mut shell = Shell::new(4);
+    let shop = shell.service("shop", 3, false);
+    let lost = serving(&shell.swarm, &shop)[0].clone();
+    let node = lost.node.clone().unwrap();
+    shell.command(|swarm, now| swarm.lose_node(&node, Loss::Power, now));
+    shell.run_for(14_000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 3, "nobody tells");
+    shell.run_for(1600);
+    let lost = shell.swarm.task(&lost.id).unwrap().clone();
+    assert_eq!((lost.state, lost.desired), (TaskState::Running, DesiredState::Shutdown));
+    shell.run_for(7000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 3, "replaced elsewhere");
+    shell.command(|swarm, now| swarm.return_node(&node, now));
+    shell.run_for(3000);
+    assert!(shell.swarm.task(&lost.id).unwrap().is_over());
+}
+
+#[test]
+fn a_drained_node_is_left_by_all() {
+    let mut shell = Shell::new(5);
+    let shop = shell.service("shop", 3, false);
+    let node = serving(&shell.swarm, &shop)[0].node.clone().unwrap();
+    shell.command(|swarm, now| swarm.drain_node(&node, now)).unwrap();
+    shell.run_for(10_000);
+    let serving = serving(&shell.swarm, &shop);
+    assert_eq!(serving.len(), 3);
+    assert!(serving.iter().all(|task| task.node.as_ref() != Some(&node)));
+}
+
+#[test]
+fn after_an_election_nodes_are_unknown_and_addresses_start_from_the_lowest() {
+    let mut shell = Shell::new(6);
+    let shop = shell.service("shop", 1, false);
+    let old = serving(&shell.swarm, &shop)[0].addresses.clone();
+    shell.command(|swarm, now| swarm.remove_service(&shop, now)).unwrap();
+    shell.run_for(6000);
+    shell.command(|swarm, now| swarm.lose_leader(now));
+    let refused = shell.command(|swarm, now| swarm.create_service(shape("blog", 1, false), now));
+    assert!(matches!(refused, Err(ApiError::Server(_))));
+    shell.until(|swarm| swarm.leaderless_until().is_none());
+    assert!(shell.swarm.nodes().iter().all(|node| node.state == NodeState::Unknown));
+    let mut blog = shape("blog", 1, false);
+    blog.dnsrr = true;
+    let blog = shell.command(|swarm, now| swarm.create_service(blog, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &blog).len() == 1);
+    let reused: Vec<_> = serving(&shell.swarm, &blog)[0].addresses.clone();
+    assert!(
+        reused[0].addr <= old[0].addr,
+        "an address of another service comes back at once"
+    );
+}
+
+#[test]
+fn a_write_with_a_stale_version_is_a_conflict_and_changes_nothing() {
+    let mut shell = Shell::new(7);
+    let shop = shell.service("shop", 1, false);
+    let stale = shell.swarm.version(&shop).unwrap();
+    shell.command(|swarm, now| swarm.scale(&shop, 2, now)).unwrap();
+    let refused = shell.command(|swarm, now| swarm.update_service(&shop, stale, shape("shop", 9, false), now));
+    assert!(matches!(refused, Err(ApiError::Conflict(text)) if text.contains("update out of sequence")));
+    assert_eq!(shell.swarm.shape(&shop).unwrap().replicas, Some(2));
+}
+
+#[test]
+fn a_label_change_restarts_nothing_and_wipes_the_update_status() {
+    let mut shell = Shell::new(8);
+    let mut shape = shape("shop", 2, false);
+    shape.labels.insert("tidegate.role".to_string(), "proxy".to_string());
+    let shop = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+    new_image(&mut shell, &shop);
+    shell.run_for(100);
+    assert_eq!(shell.swarm.managed()[0].update_state.as_deref(), Some("updating"));
+    let label = |shape: &mut ServiceShape| {
+        shape.labels.insert("a".to_string(), "b".to_string());
+    };
+    shell
+        .command(|swarm, now| swarm.edit_service(&shop, now, label))
+        .unwrap();
+    assert_eq!(shell.swarm.managed()[0].update_state, None);
+    shell.run_for(30_000);
+    let images = |shell: &Shell| serving(&shell.swarm, &shop).len();
+    assert_eq!(images(&shell), 2, "and the update goes on");
+    assert_eq!(
+        shell.swarm.managed()[0].update_state,
+        None,
+        "its completion is never reported"
+    );
+}
+
+#[test]
+fn a_start_first_update_with_a_fixed_host_port_hangs_for_ever() {
+    let mut shell = Shell::new(9);
+    let mut edge = shape("edge", 3, true);
+    let mode = PublishMode::Host;
+    edge.ports.insert(PublishedPort {
+        tcp: true,
+        target: 80,
+        published: Some(80),
+        mode,
+    });
+    let edge = shell.command(|swarm, now| swarm.create_service(edge, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &edge).len() == 3);
+    let before: BTreeSet<TaskId> = serving(&shell.swarm, &edge).into_iter().map(|task| task.id).collect();
+    new_image(&mut shell, &edge);
+    shell.run_for(60_000);
+    let after: BTreeSet<TaskId> = serving(&shell.swarm, &edge).into_iter().map(|task| task.id).collect();
+    assert_eq!(before, after, "the old tasks serve on");
+    assert!(
+        tasks(&shell.swarm, &edge)
+            .iter()
+            .any(|task| task.error.contains("host-mode port already in use"))
+    );
+}
+
+#[test]
+fn a_random_host_port_is_shown_as_the_shell_bound_it() {
+    let mut shell = Shell::new(10);
+    let mut bare = shape("bare", 1, false);
+    bare.networks.clear();
+    let (published, mode) = (None, PublishMode::Host);
+    bare.ports.insert(PublishedPort {
+        tcp: true,
+        target: 80,
+        published,
+        mode,
+    });
+    let bare = shell.command(|swarm, now| swarm.create_service(bare, now)).unwrap();
+    shell.until(|swarm| tasks(swarm, &bare).iter().any(|task| task.state == TaskState::Starting));
+    let task = tasks(&shell.swarm, &bare)[0].id.clone();
+    shell.input(Input::Fact(Fact::Bound {
+        task,
+        target: 80,
+        published: 40_123,
+    }));
+    shell.until(|swarm| serving(swarm, &bare).len() == 1);
+    assert_eq!(serving(&shell.swarm, &bare)[0].ports[0].published, Some(40_123));
+}
+
+#[test]
+fn an_update_whose_tasks_crash_is_rolled_back() {
+    let mut shell = Shell::new(11);
+    let mut shop = shape("shop", 2, false);
+    shop.update.failure_action = "rollback".to_string();
+    let shop = shell.command(|swarm, now| swarm.create_service(shop, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+    let image = shell.swarm.shape(&shop).unwrap().image.clone();
+    let before: BTreeSet<TaskId> = serving(&shell.swarm, &shop).into_iter().map(|task| task.id).collect();
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| serving(swarm, &shop).len() == 1);
+    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+    let new = serving(&shell.swarm, &shop)
+        .into_iter()
+        .find(|task| !before.contains(&task.id))
+        .unwrap();
+    shell.running.remove(&new.id);
+    shell.input(Input::Fact(Fact::Exited { task: new.id, code: 1 }));
+    shell.run_for(1000);
+    assert_eq!(shell.swarm.shape(&shop).unwrap().image, image);
+    shell.run_for(30_000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
+}
+
+#[test]
+fn bad_requests_are_answered_as_docker_does() {
+    let mut shell = Shell::new(12);
+    let shop = shell.service("shop", 1, false);
+    let twice = shell.command(|swarm, now| swarm.create_service(shape("shop", 1, false), now));
+    assert!(matches!(twice, Err(ApiError::Exists(_))));
+    let mut lost = shape("lost", 1, false);
+    lost.networks = ["nowhere".to_string()].into();
+    let lost = shell.command(|swarm, now| swarm.create_service(lost, now));
+    assert_eq!(lost, Err(ApiError::Server("network nowhere not found".to_string())));
+    let unknown = ServiceId::from("unknown");
+    assert!(matches!(
+        shell.swarm.tasks(core::slice::from_ref(&unknown)),
+        Err(ApiError::NotFound(_))
+    ));
+    let apps = shell.swarm.network_named("apps").unwrap();
+    let used = shell.command(|swarm, now| swarm.remove_network(&apps, now));
+    assert!(matches!(used, Err(ApiError::Refused(_))));
+    let renamed = shell.command(|swarm, now| swarm.edit_service(&shop, now, |shape| shape.name.push('x')));
+    assert!(matches!(renamed, Err(ApiError::Server(_))));
+}
+
+/// Random commands and faults; the invariants are checked after every step.
+fn random_life(seed: u64) -> Vec<(u64, String)> {
+    let mut shell = Shell::new(seed);
+    let mut dice = Rng::new(seed).fork("life");
+    shell.drain_ms = dice.between(0, 3000);
+    let mut services = vec![shell.service("a", 2, false), shell.service("b", 3, true)];
+    let nodes: Vec<NodeId> = shell.swarm.nodes().into_iter().map(|node| node.id).collect();
+    for round in 0..60 {
+        let service = dice.pick(&services).unwrap().clone();
+        let node = dice.pick(&nodes).unwrap().clone();
+        let size = dice.below(6);
+        match dice.below(14) {
+            0..=3 => new_image(&mut shell, &service),
+            4..=6 => drop(shell.command(|swarm, now| swarm.scale(&service, size, now))),
+            7 => drop(shell.command(|swarm, now| swarm.drain_node(&node, now))),
+            8 => drop(shell.command(|swarm, now| swarm.activate_node(&node, now))),
+            9 => shell.command(|swarm, now| swarm.lose_node(&node, Loss::Power, now)),
+            10 => shell.command(|swarm, now| swarm.return_node(&node, now)),
+            11 => {
+                let name = format!("s{round}");
+                let shape = shape(&name, size, dice.chance(1, 2));
+                let made = shell.command(|swarm, now| swarm.create_service(shape, now));
+                services.extend(made);
+            }
+            12 => {
+                let victim = serving(&shell.swarm, &service).into_iter().next().map(|task| task.id);
+                if let Some(task) = victim.filter(|task| shell.running.remove(task)) {
+                    shell.input(Input::Fact(Fact::Exited { task, code: 1 }));
+                }
+            }
+            _ => shell.command(|swarm, now| swarm.lose_node(&node, Loss::Link, now)),
+        }
+        shell.run_for(dice.between(0, 4000));
+    }
+    // Liveness: once the faults stop, every service has what it wants.
+    for node in &nodes {
+        shell.command(|swarm, now| swarm.return_node(node, now));
+        shell.command(|swarm, now| swarm.activate_node(node, now)).unwrap();
+    }
+    shell.run_for(240_000);
+    for service in &services {
+        let wanted = shell.swarm.shape(service).unwrap().replicas.unwrap();
+        assert_eq!(
+            serving(&shell.swarm, service).len() as u64,
+            wanted,
+            "seed {seed}: {:#?}",
+            tasks(&shell.swarm, service)
+        );
+    }
+    shell.log
+}
+
+#[test]
+fn random_commands_break_no_invariant_and_settle() {
+    for seed in 0..60 {
+        random_life(seed);
+    }
+}
+
+#[test]
+fn the_same_seed_lives_the_same_life() {
+    assert_eq!(random_life(3), random_life(3));
+    assert_ne!(random_life(3), random_life(4));
+}
