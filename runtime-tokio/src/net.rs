@@ -10,8 +10,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 /// Listens, connects and resolves. Nothing here decides or limits: callers put a timeout around every call.
 pub trait Net: Clone + Debug + 'static {
-    /// A connection.
-    type Stream: AsyncRead + AsyncWrite + Debug + Unpin + 'static;
+    /// A connection. `Send` because hyper asks for it where a connection may be upgraded.
+    type Stream: AsyncRead + AsyncWrite + Debug + Send + Unpin + 'static;
     /// A bound port.
     type Listener: Debug + 'static;
 

@@ -168,7 +168,7 @@ impl Pool {
     }
 
     /// Takes the endpoints that are wanted now. One that is known already (same id, same address) keeps its state.
-    pub fn apply(&mut self, wanted: &[EndpointSpec], policy: PoolPolicy, now: Instant) {
+    pub fn apply<'a>(&mut self, wanted: impl Iterator<Item = &'a EndpointSpec>, policy: PoolPolicy, now: Instant) {
         self.policy = policy;
         let mut new: BTreeMap<(EndpointId, SocketAddr), &EndpointSpec> =
             wanted.iter().map(|spec| ((spec.id.clone(), spec.addr), spec)).collect();
@@ -208,14 +208,16 @@ impl Pool {
         self.wake(now);
     }
 
+    /// Counts a request, once, before its first pick.
+    pub fn handle_request(&mut self, now: Instant) {
+        self.budget.handle_request(now);
+        self.counters.requests += 1;
+    }
+
     /// Where a request goes; `tried` are the endpoints that failed it already.
     ///
     /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
     pub fn pick(&mut self, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
-        if tried.is_empty() {
-            self.budget.handle_request(now);
-            self.counters.requests += 1;
-        }
         let chosen = self
             .pick_ready(tried, rng)
             .or_else(|| self.pick_last_resort(tried, now))
@@ -456,7 +458,7 @@ impl Machine for Pool {
     fn handle(&mut self, fact: Fact, now: Instant) {
         match fact {
             Fact::Outcome(token, outcome) => self.handle_outcome(token, outcome, now),
-            Fact::Spec(endpoints, policy) => self.apply(&endpoints, policy, now),
+            Fact::Spec(endpoints, policy) => self.apply(endpoints.iter(), policy, now),
         }
     }
 

@@ -18,4 +18,3 @@ pub mod forwarded;
 pub mod framing;
 pub mod hop;
 pub mod retry;
-pub mod rewrite;
