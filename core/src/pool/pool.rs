@@ -171,7 +171,7 @@ impl Pool {
     pub fn apply<'a>(&mut self, wanted: impl Iterator<Item = &'a EndpointSpec>, policy: PoolPolicy, now: Instant) {
         self.policy = policy;
         let mut new: BTreeMap<(EndpointId, SocketAddr), &EndpointSpec> =
-            wanted.iter().map(|spec| ((spec.id.clone(), spec.addr), spec)).collect();
+            wanted.map(|spec| ((spec.id.clone(), spec.addr), spec)).collect();
         let mut told = Vec::new();
         let (timers, actions) = (&mut self.timers, &mut self.actions);
         self.endpoints.retain(|endpoint| {
