@@ -3,6 +3,8 @@
 
 pub mod clock;
 pub mod control;
+#[cfg(feature = "docker")]
+pub mod docker;
 pub mod identity;
 pub mod net;
 pub mod swarm_api;

@@ -1,0 +1,274 @@
+//! Docker's JSON to facts. Pure. An answer that is not a list of objects with identities is refused as a whole, since
+//! what it lacks would look like something that was removed; inside an object everything unknown is taken calmly.
+
+use std::net::IpAddr;
+
+use serde::de::DeserializeOwned;
+use tidegate_core::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
+use tidegate_core::reconcile::desired::ManagedService;
+use tidegate_core::swarm::model::{
+    ApiError, DesiredState, EndpointMode, Event, EventAction, EventKind, Network, NetworkAddress, Node, NodeState,
+    PublishMode, PublishedPort, Secret, Service, ServiceMode, Task, TaskState,
+};
+
+use crate::error::garbled;
+use crate::{shape, wire};
+
+fn list<W: DeserializeOwned>(what: &str, json: &[u8], id: impl Fn(&W) -> &str) -> Result<Vec<W>, ApiError> {
+    let items: Vec<W> = serde_json::from_slice(json).map_err(|error| garbled(format!("{what}: {error}")))?;
+    if items.iter().any(|item| id(item).is_empty()) {
+        return Err(garbled(format!("{what}: an object without an ID")));
+    }
+    Ok(items)
+}
+
+/// `GET /services`
+///
+/// # Errors
+/// [`ApiError::Garbled`] if this is no list of objects with an `ID`, as for each function below.
+pub fn services(json: &[u8]) -> Result<Vec<Service>, ApiError> {
+    let items = list("services", json, |item: &wire::Service| &item.id)?;
+    Ok(items.into_iter().map(service).collect())
+}
+
+/// `GET /services`, as shapes.
+pub fn managed(json: &[u8]) -> Result<Vec<ManagedService>, ApiError> {
+    let items = list("services", json, |item: &wire::Service| &item.id)?;
+    Ok(items
+        .into_iter()
+        .map(|item| ManagedService {
+            id: ServiceId::from(item.id),
+            version: Version(item.version.index),
+            update_state: Some(item.update_status.state).filter(|state| !state.is_empty()),
+            shape: shape::read(item.spec),
+        })
+        .collect())
+}
+
+/// `GET /tasks`. Tasks without a service are left out: plain containers on attachable networks.
+pub fn tasks(json: &[u8]) -> Result<Vec<Task>, ApiError> {
+    let items = list("tasks", json, |item: &wire::Task| &item.id)?;
+    Ok(items
+        .into_iter()
+        .filter(|item| !item.service.is_empty())
+        .map(task)
+        .collect())
+}
+
+/// `GET /networks`
+pub fn networks(json: &[u8]) -> Result<Vec<Network>, ApiError> {
+    let items = list("networks", json, |item: &wire::Network| &item.id)?;
+    Ok(items
+        .into_iter()
+        .map(|item| Network {
+            id: NetworkId::from(item.id),
+            name: item.name,
+            swarm_scope: item.scope == "swarm",
+            driver: item.driver,
+            attachable: item.attachable,
+            ingress: item.ingress,
+            labels: item.labels,
+        })
+        .collect())
+}
+
+/// `GET /nodes`
+pub fn nodes(json: &[u8]) -> Result<Vec<Node>, ApiError> {
+    let items = list("nodes", json, |item: &wire::Node| &item.id)?;
+    Ok(items
+        .into_iter()
+        .map(|item| Node {
+            id: NodeId::from(item.id),
+            hostname: item.description.hostname,
+            addr: address(&item.status.addr),
+            manager: item.spec.role == "manager",
+            active: item.spec.availability == "active",
+            state: match item.status.state.as_str() {
+                "ready" => NodeState::Ready,
+                "down" => NodeState::Down,
+                _ => NodeState::Unknown,
+            },
+        })
+        .collect())
+}
+
+/// `GET /secrets`
+pub fn secrets(json: &[u8]) -> Result<Vec<Secret>, ApiError> {
+    let items = list("secrets", json, |item: &wire::Secret| &item.id)?;
+    Ok(items
+        .into_iter()
+        .map(|item| Secret {
+            id: SecretId::from(item.id),
+            name: item.spec.name,
+            labels: item.spec.labels,
+        })
+        .collect())
+}
+
+/// One line of `GET /events`; none if it cannot be read.
+pub fn event(line: &[u8]) -> Option<Event> {
+    let event: wire::Event = serde_json::from_slice(line).ok()?;
+    Some(Event {
+        kind: match event.kind.as_str() {
+            "service" => EventKind::Service,
+            "node" => EventKind::Node,
+            "network" => EventKind::Network,
+            "secret" => EventKind::Secret,
+            _ => EventKind::Other,
+        },
+        action: match event.action.as_str() {
+            "create" => EventAction::Create,
+            "update" => EventAction::Update,
+            "remove" => EventAction::Remove,
+            _ => EventAction::Other,
+        },
+        id: event.actor.id,
+    })
+}
+
+/// The text of an answer that is no success.
+pub fn message(body: &[u8]) -> String {
+    match serde_json::from_slice::<wire::Message>(body) {
+        Ok(answer) if !answer.message.is_empty() => answer.message,
+        _ => String::from_utf8_lossy(body).into_owned(),
+    }
+}
+
+fn service(item: wire::Service) -> Service {
+    let spec = item.spec;
+    let template = spec.task_template;
+    // Engines before 1.25 wrote the networks here; no engine from 29 on reads them.
+    let networks = if template.networks.is_empty() {
+        spec.networks
+    } else {
+        template.networks
+    };
+    let mut virtual_ips: Vec<NetworkAddress> = item
+        .endpoint
+        .virtual_ips
+        .into_iter()
+        .filter_map(|vip| {
+            Some(NetworkAddress {
+                network: NetworkId::from(vip.network),
+                addr: address(&vip.addr)?,
+            })
+        })
+        .collect();
+    virtual_ips.sort();
+    Service {
+        id: ServiceId::from(item.id),
+        name: spec.name,
+        version: Version(item.version.index),
+        created_at: item.created_at,
+        labels: spec.labels,
+        mode: mode(&spec.mode),
+        endpoint_mode: if spec.endpoint_spec.mode == "dnsrr" {
+            EndpointMode::Dnsrr
+        } else {
+            EndpointMode::Vip
+        },
+        virtual_ips,
+        ports: spec.endpoint_spec.ports.iter().filter_map(port).collect(),
+        networks: networks.into_iter().map(|network| network.target).collect(),
+        has_health_check: match template.container.health_check.test.first().map(String::as_str) {
+            None | Some("" | "NONE") => false,
+            Some(_) => true,
+        },
+    }
+}
+
+fn mode(mode: &wire::Mode) -> ServiceMode {
+    if mode.global_job.is_some() || mode.replicated_job.is_some() {
+        ServiceMode::Job
+    } else if mode.global.is_some() {
+        ServiceMode::Global
+    } else {
+        ServiceMode::Replicated {
+            replicas: mode.replicated.as_ref().map_or(1, |replicated| replicated.replicas),
+        }
+    }
+}
+
+/// A port; none if its number is impossible.
+pub(crate) fn port(port: &wire::Port) -> Option<PublishedPort> {
+    Some(PublishedPort {
+        tcp: matches!(port.protocol.as_str(), "" | "tcp"),
+        target: u16::try_from(port.target).ok().filter(|target| *target > 0)?,
+        published: u16::try_from(port.published).ok().filter(|published| *published > 0),
+        mode: if port.mode == "host" {
+            PublishMode::Host
+        } else {
+            PublishMode::Ingress
+        },
+    })
+}
+
+fn task(item: wire::Task) -> Task {
+    let mut addresses: Vec<NetworkAddress> = item
+        .attachments
+        .into_iter()
+        .filter_map(|attachment| {
+            Some(NetworkAddress {
+                network: NetworkId::from(attachment.network.id),
+                addr: attachment.addresses.iter().find_map(|text| address(text))?,
+            })
+        })
+        .collect();
+    addresses.sort();
+    let mut ports: Vec<PublishedPort> = Vec::new();
+    for port in item.status.ports.ports.iter().filter_map(port) {
+        if !ports.contains(&port) {
+            ports.push(port);
+        }
+    }
+    Task {
+        id: TaskId::from(item.id),
+        service: ServiceId::from(item.service),
+        version: Version(item.version.index),
+        slot: item.slot.filter(|slot| *slot > 0),
+        node: Some(item.node).filter(|node| !node.is_empty()).map(NodeId::from),
+        state: task_state(&item.status.state),
+        desired: desired_state(&item.desired),
+        addresses,
+        ports,
+        error: item.status.error,
+    }
+}
+
+fn task_state(text: &str) -> TaskState {
+    match text {
+        "new" | "allocated" => TaskState::New,
+        "pending" => TaskState::Pending,
+        "assigned" => TaskState::Assigned,
+        "accepted" => TaskState::Accepted,
+        "preparing" => TaskState::Preparing,
+        "ready" => TaskState::Ready,
+        "starting" => TaskState::Starting,
+        "running" => TaskState::Running,
+        "complete" => TaskState::Complete,
+        "shutdown" => TaskState::Shutdown,
+        "failed" => TaskState::Failed,
+        "rejected" => TaskState::Rejected,
+        "remove" => TaskState::Remove,
+        "orphaned" => TaskState::Orphaned,
+        _ => TaskState::Other,
+    }
+}
+
+fn desired_state(text: &str) -> DesiredState {
+    match text {
+        "new" | "allocated" | "pending" | "assigned" | "accepted" | "preparing" => DesiredState::New,
+        "ready" | "starting" => DesiredState::Ready,
+        "running" => DesiredState::Running,
+        "complete" => DesiredState::Complete,
+        "shutdown" | "failed" | "rejected" | "orphaned" => DesiredState::Shutdown,
+        "remove" => DesiredState::Remove,
+        _ => DesiredState::Other,
+    }
+}
+
+/// An address with or without a prefix length; none for an empty or impossible one.
+fn address(text: &str) -> Option<IpAddr> {
+    let addr: IpAddr = text.split('/').next()?.parse().ok()?;
+    (!addr.is_unspecified()).then_some(addr)
+}
