@@ -34,5 +34,7 @@ pub mod settings;
 pub mod simulated;
 pub mod snapshot;
 pub mod swarm;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod text;
 pub mod time;

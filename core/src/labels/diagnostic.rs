@@ -43,8 +43,10 @@ impl fmt::Display for Diagnostic {
             Severity::Warning => "warning",
         };
         write!(f, "{severity}: service {}: ", self.service)?;
-        if !self.label.is_empty() {
-            write!(f, "{} = {:?}: ", self.label, self.value)?;
+        match (self.label.is_empty(), self.value.is_empty()) {
+            (true, _) => {}
+            (false, true) => write!(f, "{}: ", self.label)?,
+            (false, false) => write!(f, "{} = {:?}: ", self.label, self.value)?,
         }
         write!(f, "{}; {}", self.problem, self.remedy)
     }

@@ -14,3 +14,6 @@ mod value;
 pub use diagnostic::{Diagnostic, Severity};
 pub use read::{BackendMode, LabelledRoute, Reading, is_own_service, read, unknown_cluster};
 pub use resolve::{Reach, Resolved, resolve};
+
+#[cfg(test)]
+mod tests;

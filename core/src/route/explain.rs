@@ -276,22 +276,23 @@ fn nearest_hosts(table: &RouteTable, name: &str) -> Vec<String> {
     if name.is_empty() || name.len() > HOST_BYTES_MAX {
         return Vec::new();
     }
-    let mut found: Vec<(usize, &str)> = table
+    let mut found: Vec<(usize, bool, &str)> = table
         .patterns()
         .filter_map(|pattern| {
-            let bare = pattern.wildcard_suffix().unwrap_or(pattern.as_str());
+            let suffix = pattern.wildcard_suffix();
+            let bare = suffix.unwrap_or(pattern.as_str());
             let is_kin = below(name, bare) || below(bare, name);
             let limit = (name.len().max(bare.len()) / 4).max(2);
             if !is_kin && bare.len().abs_diff(name.len()) > limit {
                 return None;
             }
             let distance = if is_kin { 1 } else { text::distance(name, bare) };
-            (distance <= limit).then_some((distance, pattern.as_str()))
+            (distance <= limit).then_some((distance, suffix.is_some(), pattern.as_str()))
         })
         .collect();
     found.sort_unstable();
     found.truncate(CANDIDATES_MAX);
-    found.into_iter().map(|(_, pattern)| pattern.to_string()).collect()
+    found.into_iter().map(|(_, _, pattern)| pattern.to_string()).collect()
 }
 
 /// Whether `name` is below `domain`, or the first label of it.

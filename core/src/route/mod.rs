@@ -19,3 +19,6 @@ pub use explain::explain;
 pub use rewrite::strip;
 pub use rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef};
 pub use table::{Decision, RouteTable};
+
+#[cfg(test)]
+mod tests;

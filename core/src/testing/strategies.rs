@@ -1,0 +1,269 @@
+//! Proptest strategies: few names and many meetings, so that conflicts, merges and near misses are the rule.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec;
+use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use proptest::collection::{btree_map, btree_set, vec as many};
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::id::{EndpointId, ServiceId};
+use crate::labels::keys::{INTERLOCK_PREFIX, LABELS, PREFIX};
+use crate::route::spec::{
+    Balance, EndpointSpec, HostPattern, Leaving, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
+};
+use crate::swarm::model::{DesiredState, EndpointMode, STACK_LABEL, Service, ServiceMode, Task, TaskState};
+use crate::testing::sample;
+
+/// Names of the networks that [`service_and_tasks`] uses.
+pub const NETWORKS: &[&str] = &["ingress", "shared", "shop_backend"];
+
+const HOSTS: &[&str] = &[
+    "a.example",
+    "b.a.example",
+    "c.b.a.example",
+    "*.a.example",
+    "*.b.a.example",
+    "*.example",
+    "other.test",
+    "10.0.0.1",
+];
+
+const PATHS: &[&str] = &[
+    "/",
+    "/",
+    "/app",
+    "/app/x",
+    "/application",
+    "/app/x/y",
+    "/admin",
+    "/caf%C3%A9",
+];
+
+const REQUEST_HOSTS: &[&str] = &[
+    "a.example",
+    "A.Example",
+    "b.a.example",
+    "x.a.example",
+    "x.y.a.example",
+    "c.b.a.example",
+    "d.b.a.example",
+    ".a.example",
+    "example",
+    "z.example",
+    "other.test",
+    "nobody.test",
+    "10.0.0.1",
+    "",
+];
+
+const SEGMENTS: &[&str] = &[
+    "app",
+    "app",
+    "app",
+    "x",
+    "y",
+    "admin",
+    "application",
+    "%61pp",
+    "caf%c3%a9",
+    "..",
+    ".",
+    "%2e%2E",
+    "%2e",
+    "..;",
+    "..;a=b",
+    "..%2fadmin",
+    "..%5cadmin",
+    "..\\admin",
+    "app%2fx",
+    "%252e%252e",
+    "...",
+    "",
+    "a;b=.",
+    "%",
+    "%4",
+];
+
+const VALUES: &[&str] = &[
+    "true",
+    "false",
+    "1",
+    "",
+    "shop.example.org",
+    "shop.example.org",
+    "*.example.org, SHOP.example.org:80;",
+    "8080",
+    "80",
+    "/app",
+    "/app/../x",
+    "vip",
+    "task",
+    "shared",
+    "backend",
+    "ingress",
+    "round_robin",
+    "h2c",
+    "10s",
+    "bücher.example",
+    "[::1]",
+    "http://x/y",
+    "us-east",
+];
+
+/// A host pattern out of a few that cover each other.
+pub fn host_pattern() -> impl Strategy<Value = HostPattern> {
+    select(HOSTS).prop_map(|text| HostPattern::from_normalised(text.to_string()))
+}
+
+/// A path prefix out of a few that cover each other.
+pub fn path_prefix() -> impl Strategy<Value = PathPrefix> {
+    select(PATHS).prop_map(|text| PathPrefix::from_normalised(text.to_string()))
+}
+
+/// A host as clients send it: most are claimed by someone, in some spelling.
+pub fn request_host() -> impl Strategy<Value = Option<String>> {
+    let ends = select(vec!["", "", ":80", ".", ".:8080"]);
+    let host = (select(REQUEST_HOSTS), ends).prop_map(|(name, end)| format!("{name}{end}"));
+    option::weighted(0.95, host)
+}
+
+/// A request target, many of them made to be misread.
+pub fn request_target() -> impl Strategy<Value = String> {
+    let query = select(vec!["", "", "?a=/../b", "?"]);
+    let segments = many(select(SEGMENTS), 0..6);
+    (segments, query).prop_map(|(segments, query)| format!("/{}{query}", segments.join("/")))
+}
+
+/// A spec for the service with this number; its age is not that of its number.
+pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
+    let settings = (
+        select(vec![Balance::LeastRequests, Balance::RoundRobin]),
+        select(vec![
+            UpstreamProtocol::Auto,
+            UpstreamProtocol::H2c,
+            UpstreamProtocol::Http1,
+        ]),
+        option::of(0..20_000_u32),
+    );
+    (
+        btree_set(host_pattern(), 0..4),
+        prop::bool::weighted(0.2),
+        path_prefix(),
+        any::<bool>(),
+        settings,
+        btree_map(0..6_u8, prop::bool::weighted(0.2), 0..4),
+        1..4_u8,
+    )
+        .prop_map(
+            move |(hosts, default_backend, path, strip_path, (balance, protocol, park_ms), endpoints, day)| {
+                let endpoints = endpoints.into_iter().map(|(slot, is_leaving)| EndpointSpec {
+                    id: EndpointId::from(format!("s{number}.{slot}")),
+                    addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, number, slot)), 8080),
+                    node: None,
+                    leaving: is_leaving.then_some(Leaving { last_resort_ms: 2_500 }),
+                });
+                RouteSpec {
+                    service: ServiceId::from(format!("s{number}")),
+                    name: format!("service-{number}"),
+                    created_at: format!("2026-01-0{day}T00:00:00Z"),
+                    hosts: hosts.into_iter().collect(),
+                    default_backend,
+                    path,
+                    strip_path,
+                    balance,
+                    protocol,
+                    limits: RouteLimits { park_ms },
+                    endpoints: endpoints.collect(),
+                    requires: BTreeSet::new(),
+                }
+            },
+        )
+}
+
+/// A change of the routes: this service gets this spec, or goes.
+pub fn route_change() -> impl Strategy<Value = (ServiceId, Option<Arc<RouteSpec>>)> {
+    (0..6_u8).prop_flat_map(|number| {
+        let id = ServiceId::from(format!("s{number}"));
+        option::weighted(0.8, route_spec(number)).prop_map(move |spec| (id.clone(), spec.map(Arc::new)))
+    })
+}
+
+/// Routes of up to six services.
+pub fn routes() -> impl Strategy<Value = BTreeMap<ServiceId, Arc<RouteSpec>>> {
+    many(route_change(), 0..10).prop_map(|changes| {
+        let specs = changes.into_iter().filter_map(|(id, spec)| Some((id, spec?)));
+        specs.collect()
+    })
+}
+
+/// A label with a known key or something like one, and a value that may be right.
+pub fn label() -> impl Strategy<Value = (String, String)> {
+    let prefix = || select(vec![PREFIX, INTERLOCK_PREFIX]);
+    let names: Vec<&str> = LABELS.iter().map(|label| label.name).collect();
+    let known = (prefix(), select(names)).prop_map(|(prefix, name)| format!("{prefix}{name}"));
+    let near = (prefix(), ".{0,12}").prop_map(|(prefix, name)| format!("{prefix}{name}"));
+    let key = prop_oneof![8 => known, 1 => near, 1 => any::<String>()];
+    let usual = select(VALUES).prop_map(String::from);
+    let value = prop_oneof![3 => usual, 1 => any::<String>(), 1 => "[a-z.,:/%*\\[\\]0-9 ]{0,40}"];
+    (key, value)
+}
+
+/// A labelled service on some of [`NETWORKS`], and tasks of it in every state.
+pub fn service_and_tasks() -> impl Strategy<Value = (Service, Vec<Task>)> {
+    let states = select(vec![
+        TaskState::Starting,
+        TaskState::Running,
+        TaskState::Running,
+        TaskState::Shutdown,
+        TaskState::Other,
+    ]);
+    let desired = select(vec![
+        DesiredState::Ready,
+        DesiredState::Running,
+        DesiredState::Running,
+        DesiredState::Shutdown,
+        DesiredState::Other,
+    ]);
+    let modes = vec![
+        ServiceMode::Global,
+        ServiceMode::Job,
+        ServiceMode::Replicated { replicas: 2 },
+        ServiceMode::Replicated { replicas: 3 },
+    ];
+    (
+        many(label(), 0..8),
+        any::<bool>(),
+        prop::sample::subsequence(NETWORKS, 0..=NETWORKS.len()),
+        select(vec![EndpointMode::Dnsrr, EndpointMode::Vip]),
+        select(modes),
+        btree_set(select(vec![80_u16, 8080]), 0..2),
+        many((states, desired, any::<bool>()), 0..4),
+    )
+        .prop_map(|(labels, is_usual, networks, endpoint_mode, mode, ports, tasks)| {
+            let usual: &[_] = &[("tidegate.hosts", "shop.example.org"), ("tidegate.port", "80")];
+            let mut service = sample::service("shop", if is_usual { usual } else { &[] }, &networks);
+            service.labels.extend(labels);
+            service.labels.insert(STACK_LABEL.to_string(), "shop".to_string());
+            service.endpoint_mode = endpoint_mode;
+            service.mode = mode;
+            if endpoint_mode == EndpointMode::Dnsrr {
+                service.virtual_ips.clear();
+            }
+            service.ports = ports.iter().map(|port| sample::host_port(*port, None)).collect();
+            let tasks = (1..).zip(tasks).map(|(slot, (state, desired, is_attached))| {
+                let mut task = sample::task(&service, slot, if is_attached { &networks } else { &[] });
+                (task.state, task.desired) = (state, desired);
+                let bound = ports.iter().map(|port| sample::host_port(*port, Some(30_000 + port)));
+                task.ports = bound.collect();
+                task
+            });
+            let tasks = tasks.collect();
+            (service, tasks)
+        })
+}
