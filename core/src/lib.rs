@@ -21,6 +21,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod balance;
+pub mod controller;
 pub mod id;
 pub mod identity;
 pub mod labels;

@@ -1,0 +1,360 @@
+//! The fleet: what Tidegate itself has in the Swarm. Identities first, then the control network, then one proxy
+//! service per service cluster, which the [`Reconciler`] keeps.
+//!
+//! Acts only on facts that have been listed. Every chore is tried again with growing pauses; another controller that
+//! does the same at the same time makes it a no-op.
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use super::routes::RouteBook;
+use super::{Chore, ControllerAction, Me};
+use crate::id::{ClusterName, NetworkId};
+use crate::identity::{self, IdentityPlan, PROXY_FILE};
+use crate::machine::Machine;
+use crate::reconcile::desired::{ManagedService, ServiceShape};
+use crate::reconcile::machine::{ReconcileAction, ReconcileFact, ReconcileSettings, Reconciler, WriteId};
+use crate::reconcile::proxy::{ProxyFacts, proxy_shape};
+use crate::settings::{NetworkPolicy, Settings};
+use crate::swarm::model::{ApiError, Network};
+use crate::swarm::world::{Lane, World, backoff};
+use crate::time::{Deadline, Duration, Instant, Timers};
+
+/// How often lifetimes of certificates are looked at.
+const IDENTITY_EVERY: Duration = Duration::from_secs(3600);
+/// First and longest pause before a chore is tried again.
+const CHORE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// What the fleet wants of its parent.
+#[derive(Debug)]
+pub enum FleetAction {
+    /// Something for the shell.
+    Do(ControllerAction),
+    /// A fresh look at a list.
+    Look(Lane),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Fleet {
+    settings: Settings,
+    service: String,
+    me: Me,
+    /// Name of the controllers' stack; known once the own service was seen.
+    installation: Option<String>,
+    reconciler: Option<Reconciler>,
+    /// Chores under way, and how often each failed in a row.
+    under_way: BTreeSet<Chore>,
+    failures: BTreeMap<Chore, u32>,
+    pauses: Timers<Chore>,
+    next_identity_look: Instant,
+    wanted: Vec<ServiceShape>,
+    actions: VecDeque<FleetAction>,
+    said: BTreeSet<String>,
+}
+
+impl Fleet {
+    /// Knows nothing yet. `service` is the name of the controllers' own service.
+    pub fn new(settings: &Settings, service: String, me: Me) -> Self {
+        Fleet {
+            settings: settings.clone(),
+            service,
+            me,
+            installation: None,
+            reconciler: None,
+            under_way: BTreeSet::new(),
+            failures: BTreeMap::new(),
+            pauses: Timers::new(),
+            next_identity_look: Instant::START,
+            wanted: Vec::new(),
+            actions: VecDeque::new(),
+            said: BTreeSet::new(),
+        }
+    }
+
+    /// The next effect.
+    pub fn poll_action(&mut self) -> Option<FleetAction> {
+        self.actions.pop_front()
+    }
+
+    /// What an operator should know.
+    pub fn notices(&self) -> Vec<String> {
+        let of_services = self
+            .reconciler
+            .iter()
+            .flat_map(Reconciler::notices)
+            .map(ToString::to_string);
+        self.said.iter().cloned().chain(of_services).collect()
+    }
+
+    /// Something in the world changed.
+    pub fn look(&mut self, world: &World, book: &RouteBook, now: Instant) {
+        let listed = [Lane::Managed, Lane::Secrets, Lane::Networks, Lane::Nodes]
+            .iter()
+            .all(|l| world.has_listed(*l));
+        if !listed || !world.is_synced() {
+            return;
+        }
+        let Some(own) = world
+            .managed()
+            .values()
+            .find(|service| service.shape.name == self.service)
+        else {
+            self.say(format!(
+                "there is no service {} with the label tidegate.role=controller, so proxies are not kept: deploy with \
+                 deploy/tidegate.yml, or mend TIDEGATE_SELF",
+                self.service
+            ));
+            return;
+        };
+        let stack = own.shape.labels.get(crate::swarm::model::STACK_LABEL);
+        let installation = stack.unwrap_or(&self.service).clone();
+        let reconciler = self.reconciler.get_or_insert_with(|| {
+            Reconciler::new(ReconcileSettings {
+                installation: installation.clone(),
+                read_only: self.settings.controller.read_only,
+                ..ReconcileSettings::default()
+            })
+        });
+        self.installation = Some(installation.clone());
+        reconciler.handle(ReconcileFact::Managed(world.managed().values().cloned().collect()), now);
+        let wall = self.me.wall_at_start + now.since_start();
+        let secrets = world.secrets().values();
+        let plan = identity::plan(
+            &installation,
+            secrets,
+            &self.me.authorities,
+            self.settings.clusters.keys(),
+            wall,
+        );
+        self.next_identity_look = now + IDENTITY_EVERY;
+        self.keep_identities(&plan, own, now);
+        if let Some(control) = self.control_network(world, now) {
+            self.keep_proxies(world, book, own, &plan, &control, now);
+        }
+        self.drain_reconciler(now);
+    }
+
+    /// A chore was answered.
+    pub fn handle_done(&mut self, what: &Chore, result: Result<(), ApiError>, now: Instant) {
+        if !self.under_way.remove(what) {
+            return;
+        }
+        match result {
+            // Somebody else was quicker: as good as done by us.
+            Ok(()) | Err(ApiError::Exists(_) | ApiError::Conflict(_)) => {
+                self.failures.remove(what);
+                // Time for the list to show it, so that it is not done twice.
+                self.pauses.set(what.clone(), now + CHORE_RETRY.0);
+            }
+            Err(error) => {
+                let failures = self.failures.entry(what.clone()).or_default();
+                let pause = backoff(*failures, CHORE_RETRY.0, CHORE_RETRY.1);
+                *failures = failures.saturating_add(1);
+                self.pauses.set(what.clone(), now + pause);
+                let text = format!("{}: {error}; tried again", describe(what));
+                self.say(text);
+            }
+        }
+        let lane = match what {
+            Chore::Network => Lane::Networks,
+            Chore::OwnService => Lane::Managed,
+            Chore::Secret(_) => Lane::Secrets,
+        };
+        self.actions.push_back(FleetAction::Look(lane));
+    }
+
+    /// A write of the reconciler was answered.
+    pub fn handle_written(&mut self, id: WriteId, result: Result<(), ApiError>, now: Instant) {
+        if let Some(reconciler) = &mut self.reconciler {
+            reconciler.handle(ReconcileFact::Written { id, result }, now);
+        }
+        self.drain_reconciler(now);
+    }
+
+    /// The earliest thing that is due.
+    pub fn poll_timeout(&self) -> Option<Deadline> {
+        let reconciler = self.reconciler.as_ref()?;
+        let pause = self.pauses.next().map(|(_, at)| Deadline {
+            at,
+            why: "a chore is tried again",
+        });
+        let identity = Deadline {
+            at: self.next_identity_look,
+            why: "lifetimes of certificates",
+        };
+        Deadline::earliest(Deadline::earliest(reconciler.poll_timeout(), pause), Some(identity))
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, world: &World, book: &RouteBook, now: Instant) {
+        let Some(reconciler) = &mut self.reconciler else { return };
+        reconciler.handle_timeout(now);
+        let mut look = now >= self.next_identity_look;
+        while self.pauses.pop_due(now).is_some() {
+            look = true;
+        }
+        if look {
+            self.look(world, book, now);
+            // The look may have found nothing to act on; it is not repeated at once.
+            self.next_identity_look = self.next_identity_look.max(now + IDENTITY_EVERY);
+        }
+        self.drain_reconciler(now);
+    }
+
+    fn keep_identities(&mut self, plan: &IdentityPlan, own: &ManagedService, now: Instant) {
+        for new in &plan.create {
+            self.chore(
+                Chore::Secret(new.name.clone()),
+                ControllerAction::CreateSecret(new.clone()),
+                now,
+            );
+        }
+        for id in &plan.remove {
+            self.actions
+                .push_back(FleetAction::Do(ControllerAction::RemoveSecret(id.clone())));
+        }
+        let missing = plan
+            .controller_mounts
+            .iter()
+            .any(|(name, file)| own.shape.secrets.get(name) != Some(file));
+        if missing {
+            let mut shape = Box::new(own.shape.clone());
+            shape.secrets.extend(plan.controller_mounts.clone());
+            let action = ControllerAction::WriteOwnService {
+                id: own.id.clone(),
+                version: own.version,
+                shape,
+            };
+            self.chore(Chore::OwnService, action, now);
+        }
+    }
+
+    fn control_network(&mut self, world: &World, now: Instant) -> Option<NetworkId> {
+        let name = self.settings.controller.control_network.clone();
+        let found = by_name(world, &name).map(|network| network.id.clone());
+        if found.is_none() {
+            self.chore(Chore::Network, ControllerAction::CreateNetwork(name), now);
+        }
+        found
+    }
+
+    fn keep_proxies(
+        &mut self,
+        world: &World,
+        book: &RouteBook,
+        own: &ManagedService,
+        plan: &IdentityPlan,
+        control: &NetworkId,
+        now: Instant,
+    ) {
+        let Some(installation) = self.installation.clone() else {
+            return;
+        };
+        if !self
+            .settings
+            .clusters
+            .keys()
+            .all(|cluster| plan.proxy_secrets.contains_key(cluster))
+        {
+            return; // identities come first; until then no cluster is judged, so that none is removed
+        }
+        let env = BTreeMap::from([
+            (
+                "TIDEGATE_CONTROLLER".to_string(),
+                format!("tasks.{}:{}", self.service, self.me.control_port),
+            ),
+            ("TIDEGATE_TASK".to_string(), "{{.Task.Name}}".to_string()),
+        ]);
+        let has_workers = world.nodes().values().any(|node| !node.manager);
+        let mut wanted = Vec::new();
+        for (cluster, settings) in &self.settings.clusters.clone() {
+            let networks = match &settings.networks {
+                NetworkPolicy::Attach => book.networks_of(cluster),
+                NetworkPolicy::Shared(names) => self.shared_networks(world, cluster, names),
+            };
+            let secret = plan.proxy_secrets.get(cluster).cloned().unwrap_or_default();
+            let facts = ProxyFacts {
+                installation: &installation,
+                own_image: &own.shape.image,
+                control_network: control,
+                networks: &networks,
+                has_workers,
+                env: &env,
+                secrets: &BTreeMap::from([(secret, PROXY_FILE.to_string())]),
+            };
+            wanted.push(proxy_shape(cluster, settings, &facts));
+        }
+        if wanted != self.wanted {
+            self.wanted.clone_from(&wanted);
+            if let Some(reconciler) = &mut self.reconciler {
+                reconciler.handle(ReconcileFact::Wanted(wanted), now);
+            }
+        }
+    }
+
+    fn shared_networks(&mut self, world: &World, cluster: &ClusterName, names: &[String]) -> BTreeSet<NetworkId> {
+        let mut found = BTreeSet::new();
+        for name in names {
+            match by_name(world, name) {
+                Some(network) => {
+                    found.insert(network.id.clone());
+                }
+                None => self.say(format!(
+                    "clusters.{cluster}.networks: there is no network {name}; make it with \
+                     `docker network create --driver overlay {name}`"
+                )),
+            }
+        }
+        found
+    }
+
+    fn chore(&mut self, what: Chore, action: ControllerAction, now: Instant) {
+        let waits = self.pauses.get(&what).is_some_and(|until| until > now);
+        if waits || self.under_way.contains(&what) {
+            return;
+        }
+        if self.settings.controller.read_only {
+            self.say(format!("read-only: would do: {}", describe(&what)));
+            return;
+        }
+        self.under_way.insert(what);
+        self.actions.push_back(FleetAction::Do(action));
+    }
+
+    fn drain_reconciler(&mut self, _now: Instant) {
+        let Some(reconciler) = &mut self.reconciler else { return };
+        while let Some(action) = reconciler.poll_action() {
+            self.actions.push_back(match action {
+                ReconcileAction::LookAgain => FleetAction::Look(Lane::Managed),
+                ReconcileAction::Notice(notice) => FleetAction::Do(ControllerAction::Notice(notice.to_string())),
+                ReconcileAction::Write { id, write } => FleetAction::Do(ControllerAction::Write { id, write }),
+            });
+        }
+    }
+
+    /// Says a thing once.
+    fn say(&mut self, text: String) {
+        if self.said.insert(text.clone()) {
+            self.actions.push_back(FleetAction::Do(ControllerAction::Notice(text)));
+        }
+    }
+}
+
+fn by_name<'a>(world: &'a World, name: &str) -> Option<&'a Network> {
+    world
+        .networks()
+        .values()
+        .find(|network| network.swarm_scope && (network.name == name || network.id.as_str() == name))
+}
+
+fn describe(what: &Chore) -> String {
+    match what {
+        Chore::Network => "making the control network".to_string(),
+        Chore::OwnService => "mounting the authority into the controllers' service".to_string(),
+        Chore::Secret(name) => format!("making the secret {name}"),
+    }
+}

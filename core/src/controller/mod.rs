@@ -1,0 +1,424 @@
+//! The controller: Docker facts in, tables for proxies and writes to Docker out.
+//!
+//! Composes the [`World`] (what is), the route book ([`routes`]: labels to specs, service by service), a [`Publisher`]
+//! per service cluster, and the fleet ([`fleet`]: identities and proxy services). It drains its children inside its own
+//! mutations, so the shell sees one machine. It publishes nothing before the world has been seen whole, and nothing
+//! that goes wrong with Docker ever removes a route: only facts do.
+
+pub mod fleet;
+pub mod routes;
+pub mod status;
+
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use crate::id::{ClusterName, NetworkId, ProxyId, SecretId, ServiceId, Version};
+use crate::identity::NewSecret;
+use crate::labels::Diagnostic;
+use crate::machine::Machine;
+use crate::reconcile::desired::ServiceShape;
+use crate::reconcile::machine::{Write, WriteId};
+use crate::settings::Settings;
+use crate::snapshot::model::Snapshot;
+use crate::snapshot::publisher::Send;
+use crate::snapshot::{Ack, Connection, Digest, Publisher};
+use crate::swarm::model::ApiError;
+use crate::swarm::world::{Fetch, FetchId, Lane, StreamId, World, WorldAction, WorldFact};
+use crate::time::{Deadline, Duration, Instant};
+use fleet::{Fleet, FleetAction};
+use routes::RouteBook;
+
+/// Who this controller is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Me {
+    /// Its own task, for people.
+    pub task: String,
+    /// Its version.
+    pub version: String,
+    /// Name of its own Swarm service; `None` where it is no service, and so keeps no proxies.
+    pub service: Option<String>,
+    /// Port that proxies connect to.
+    pub control_port: u16,
+    /// Generations of the authorities whose keys it has.
+    pub authorities: BTreeSet<u64>,
+    /// Wall time since 1970 when the process started.
+    pub wall_at_start: Duration,
+}
+
+/// What the controller is told.
+#[derive(Debug)]
+pub enum ControllerFact {
+    /// A proxy acknowledged.
+    Ack {
+        /// Its service cluster.
+        cluster: ClusterName,
+        /// What it said.
+        ack: Ack,
+    },
+    /// A proxy connected.
+    Connected {
+        /// Its connection.
+        connection: Connection,
+        /// Its service cluster.
+        cluster: ClusterName,
+        /// Its name.
+        proxy: ProxyId,
+        /// What it has already.
+        digest: Option<Digest>,
+    },
+    /// A proxy's connection ended.
+    Disconnected {
+        /// Its service cluster.
+        cluster: ClusterName,
+        /// Its connection.
+        connection: Connection,
+    },
+    /// The answer to [`ControllerAction::CreateNetwork`], [`ControllerAction::CreateSecret`] or
+    /// [`ControllerAction::WriteOwnService`].
+    Done {
+        /// Which.
+        what: Chore,
+        /// Whether it was done.
+        result: Result<(), ApiError>,
+    },
+    /// About the Swarm.
+    World(WorldFact),
+    /// The answer to [`ControllerAction::Write`].
+    Written {
+        /// The write.
+        id: WriteId,
+        /// Whether it was done.
+        result: Result<(), ApiError>,
+    },
+}
+
+/// A write outside the reconciler; one of a kind is under way at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chore {
+    /// The control network.
+    Network,
+    /// The controllers' own service.
+    OwnService,
+    /// The secret of this name.
+    Secret(String),
+}
+
+/// What the controller wants done.
+#[derive(Debug)]
+pub enum ControllerAction {
+    /// A proxy acknowledged the present revision for the first time, so many milliseconds after publication.
+    Acked {
+        /// Its service cluster.
+        cluster: ClusterName,
+        /// Milliseconds.
+        took_ms: u64,
+    },
+    /// Make an overlay network that only services of ours use.
+    CreateNetwork(String),
+    /// Make a secret. The shell makes the keys.
+    CreateSecret(NewSecret),
+    /// A finding is new.
+    Diagnosed(Diagnostic),
+    /// Ask Docker, with a limit on the call.
+    Fetch {
+        /// Goes back with the answer.
+        id: FetchId,
+        /// What.
+        fetch: Fetch,
+    },
+    /// Tell the operator.
+    Notice(String),
+    /// Open the event stream; drop an earlier one.
+    OpenEvents(StreamId),
+    /// A table was published.
+    Published {
+        /// For whom.
+        cluster: ClusterName,
+        /// Its cause.
+        cause: String,
+    },
+    /// Remove a secret whose life is over. Nothing is done with the answer: Docker refuses while it is in use.
+    RemoveSecret(SecretId),
+    /// Send a line to a proxy.
+    Send(Send),
+    /// Change Docker.
+    Write {
+        /// Goes back with the answer.
+        id: WriteId,
+        /// The call.
+        write: Write,
+    },
+    /// Change the controllers' own service.
+    WriteOwnService {
+        /// Which.
+        id: ServiceId,
+        /// Must be the present one.
+        version: Version,
+        /// All of the new shape.
+        shape: Box<ServiceShape>,
+    },
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Controller {
+    settings: Settings,
+    world: World,
+    book: RouteBook,
+    publishers: BTreeMap<ClusterName, Publisher>,
+    fleet: Option<Fleet>,
+    actions: VecDeque<ControllerAction>,
+}
+
+impl Controller {
+    /// A controller that has seen nothing yet.
+    pub fn new(settings: Settings, me: Me) -> Self {
+        let publisher = || Publisher::new(&me.task, &me.version);
+        Controller {
+            world: World::new((&settings.controller).into()),
+            book: RouteBook::default(),
+            publishers: settings
+                .clusters
+                .keys()
+                .map(|name| (name.clone(), publisher()))
+                .collect(),
+            fleet: me.service.clone().map(|service| Fleet::new(&settings, service, me)),
+            settings,
+            actions: VecDeque::new(),
+        }
+    }
+
+    /// The model of the Swarm.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+
+    /// What is published to whom.
+    pub fn publishers(&self) -> &BTreeMap<ClusterName, Publisher> {
+        &self.publishers
+    }
+
+    /// What the proxies of `cluster` are to serve now.
+    pub fn snapshot(&self, cluster: &ClusterName) -> Snapshot {
+        let Some(publisher) = self.publishers.get(cluster) else {
+            return Snapshot::default();
+        };
+        let entries = publisher.entries();
+        let specs = entries
+            .get()
+            .iter()
+            .filter_map(|(id, entry)| Some((id.clone(), entry.spec.clone().ok()?)));
+        Snapshot {
+            settings: entries.settings().clone(),
+            routes: specs.collect(),
+        }
+    }
+
+    /// All findings about labels, sorted.
+    pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.book.diagnostics().iter()
+    }
+
+    /// Takes what the world wants, and passes on what changed.
+    fn drain_world(&mut self, now: Instant) {
+        let mut publish = false;
+        while let Some(action) = self.world.poll_action() {
+            match action {
+                WorldAction::Changed(changes) => {
+                    let everything = !changes.networks.is_empty() || !changes.nodes.is_empty();
+                    let managed = !changes.managed.is_empty();
+                    if everything || managed {
+                        self.book.set_attached(attached(&self.world));
+                    }
+                    // Networks, nodes and the proxies' own networks bear on every service.
+                    let which: BTreeSet<ServiceId> = if everything || managed {
+                        self.world
+                            .services()
+                            .keys()
+                            .chain(self.book.services())
+                            .cloned()
+                            .collect()
+                    } else {
+                        changes.services.clone()
+                    };
+                    self.book.refresh(&self.world, &self.settings, &which);
+                    if let Some(fleet) = &mut self.fleet {
+                        fleet.look(&self.world, &self.book, now);
+                    }
+                    publish = true;
+                }
+                WorldAction::Fetch { id, fetch } => self.actions.push_back(ControllerAction::Fetch { id, fetch }),
+                WorldAction::OpenEvents(stream) => self.actions.push_back(ControllerAction::OpenEvents(stream)),
+                WorldAction::Synced => publish = true,
+            }
+        }
+        if publish && self.world.is_synced() {
+            self.publish(now);
+        }
+        self.drain(now);
+    }
+
+    fn publish(&mut self, now: Instant) {
+        let mut changes = self.book.take_changes();
+        for (name, publisher) in &mut self.publishers {
+            let Some(cluster) = self.settings.clusters.get(name) else {
+                continue;
+            };
+            let specs = changes.remove(name).unwrap_or_default();
+            let cause = self.book.cause(specs.keys());
+            let before = publisher.revision();
+            publisher.publish(specs, &cluster.proxy, &cause, now);
+            if publisher.revision() != before {
+                self.actions.push_back(ControllerAction::Published {
+                    cluster: name.clone(),
+                    cause,
+                });
+            }
+        }
+        for diagnostic in self.book.take_new_diagnostics(&self.publishers) {
+            self.actions.push_back(ControllerAction::Diagnosed(diagnostic));
+        }
+    }
+
+    /// Passes on what the children want.
+    fn drain(&mut self, now: Instant) {
+        for publisher in self.publishers.values_mut() {
+            while let Some(send) = publisher.poll_action() {
+                self.actions.push_back(ControllerAction::Send(send));
+            }
+        }
+        let Some(fleet) = &mut self.fleet else { return };
+        let mut looks: Vec<Lane> = Vec::new();
+        while let Some(action) = fleet.poll_action() {
+            match action {
+                FleetAction::Do(action) => self.actions.push_back(action),
+                FleetAction::Look(lane) => looks.push(lane),
+            }
+        }
+        for lane in looks {
+            self.world.handle(WorldFact::Look(lane), now);
+            while let Some(action) = self.world.poll_action() {
+                match action {
+                    WorldAction::Fetch { id, fetch } => self.actions.push_back(ControllerAction::Fetch { id, fetch }),
+                    WorldAction::OpenEvents(stream) => self.actions.push_back(ControllerAction::OpenEvents(stream)),
+                    // Asking for a look tells the world nothing new.
+                    WorldAction::Changed(_) | WorldAction::Synced => {}
+                }
+            }
+        }
+    }
+
+    fn notice(&mut self, text: String) {
+        self.actions.push_back(ControllerAction::Notice(text));
+    }
+}
+
+impl Machine for Controller {
+    type Fact = ControllerFact;
+    type Action = ControllerAction;
+
+    fn handle(&mut self, fact: ControllerFact, now: Instant) {
+        match fact {
+            ControllerFact::World(fact) => {
+                self.world.handle(fact, now);
+                self.drain_world(now);
+            }
+            ControllerFact::Connected {
+                connection,
+                cluster,
+                proxy,
+                digest,
+            } => match self.publishers.get_mut(&cluster) {
+                Some(publisher) => publisher.handle_connected(connection, proxy, digest, now),
+                None => self.notice(alloc::format!(
+                    "proxy {proxy} asks for service cluster {cluster}, which the settings do not have"
+                )),
+            },
+            ControllerFact::Disconnected { cluster, connection } => {
+                if let Some(publisher) = self.publishers.get_mut(&cluster) {
+                    publisher.handle_disconnected(connection);
+                }
+            }
+            ControllerFact::Ack { cluster, ack } => {
+                let refused: Vec<String> = ack.refused.iter().map(|r| r.service.to_string()).collect();
+                let proxy = ack.proxy.clone();
+                let took = self
+                    .publishers
+                    .get_mut(&cluster)
+                    .and_then(|publisher| publisher.handle_ack(ack, now));
+                if let Some(took_ms) = took {
+                    if !refused.is_empty() {
+                        self.notice(alloc::format!(
+                            "proxy {proxy} refused {}: see status",
+                            refused.join(", ")
+                        ));
+                    }
+                    self.actions.push_back(ControllerAction::Acked { cluster, took_ms });
+                }
+            }
+            ControllerFact::Done { what, result } => {
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.handle_done(&what, result, now);
+                }
+            }
+            ControllerFact::Written { id, result } => {
+                if let Some(fleet) = &mut self.fleet {
+                    fleet.handle_written(id, result, now);
+                }
+            }
+        }
+        self.drain(now);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.world.handle_timeout(now);
+        for publisher in self.publishers.values_mut() {
+            publisher.handle_timeout(now);
+        }
+        if let Some(fleet) = &mut self.fleet {
+            fleet.handle_timeout(&self.world, &self.book, now);
+        }
+        self.drain_world(now);
+    }
+
+    fn poll_action(&mut self) -> Option<ControllerAction> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Deadline> {
+        let publishers = self.publishers.values().map(Publisher::poll_timeout);
+        let fleet = self.fleet.as_ref().and_then(Fleet::poll_timeout);
+        publishers.fold(Deadline::earliest(self.world.poll_timeout(), fleet), Deadline::earliest)
+    }
+
+    fn check_invariants(&self) {
+        self.world.check_invariants();
+        for (name, publisher) in &self.publishers {
+            assert!(
+                self.world.is_synced() || publisher.revision().0 == 0,
+                "{name}: nothing is published before the Swarm was seen whole"
+            );
+        }
+    }
+}
+
+/// The networks that each cluster's proxy service is on now.
+fn attached(world: &World) -> BTreeMap<ClusterName, BTreeSet<NetworkId>> {
+    use crate::reconcile::desired::CLUSTER_LABEL;
+    let mut attached: BTreeMap<ClusterName, BTreeSet<NetworkId>> = BTreeMap::new();
+    for service in world.managed().values() {
+        if let Some(cluster) = service.shape.labels.get(CLUSTER_LABEL) {
+            let networks = service.shape.networks.iter().map(|id| NetworkId::from(id.as_str()));
+            attached
+                .entry(ClusterName::from(cluster.as_str()))
+                .or_default()
+                .extend(networks);
+        }
+    }
+    attached
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! The route book: for every service what its labels ask for and what became of it. One service at a time, so a change
+//! of one costs one.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::id::{ClusterName, NetworkId, ServiceId, Version};
+use crate::labels::resolve::{Reach, resolve};
+use crate::labels::{Diagnostic, Reading, read, unknown_cluster};
+use crate::route::conflict::conflicts;
+use crate::route::spec::RouteSpec;
+use crate::settings::Settings;
+use crate::snapshot::Publisher;
+use crate::swarm::world::World;
+
+/// Changes for one service cluster: new or changed specs, and services that are routed there no more.
+pub type SpecChanges = BTreeMap<ServiceId, Option<Arc<RouteSpec>>>;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct RouteBook {
+    pages: BTreeMap<ServiceId, Page>,
+    attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>,
+    changes: BTreeMap<ClusterName, SpecChanges>,
+    /// Names of services that went, for the cause of a revision.
+    gone: BTreeMap<ServiceId, String>,
+    diagnostics: BTreeSet<Diagnostic>,
+}
+
+/// One service that has labels of ours.
+#[derive(Debug)]
+struct Page {
+    name: String,
+    version: Version,
+    reading: Reading,
+    cluster: Option<ClusterName>,
+    spec: Option<Arc<RouteSpec>>,
+    network: Option<NetworkId>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl RouteBook {
+    /// The networks that each cluster's proxies are on now; matters for services with several.
+    pub fn set_attached(&mut self, attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>) {
+        self.attached = attached;
+    }
+
+    /// The services with labels of ours.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceId> {
+        self.pages.keys()
+    }
+
+    /// The networks over which the services of `cluster` are reached.
+    pub fn networks_of(&self, cluster: &ClusterName) -> BTreeSet<NetworkId> {
+        let pages = self
+            .pages
+            .values()
+            .filter(|page| page.cluster.as_ref() == Some(cluster));
+        pages.filter_map(|page| page.network.clone()).collect()
+    }
+
+    /// All findings that are known, sorted.
+    pub fn diagnostics(&self) -> &BTreeSet<Diagnostic> {
+        &self.diagnostics
+    }
+
+    /// Looks at `which` services again.
+    pub fn refresh(&mut self, world: &World, settings: &Settings, which: &BTreeSet<ServiceId>) {
+        for id in which {
+            let Some(service) = world.services().get(id) else {
+                if let Some(page) = self.pages.remove(id) {
+                    self.gone.insert(id.clone(), page.name);
+                    self.change(id, page.cluster, None, None);
+                }
+                continue;
+            };
+            let old = self.pages.remove(id);
+            let (reading, before, cluster_before) = match old {
+                Some(page) if page.version == service.version => (page.reading, page.spec, page.cluster),
+                Some(page) => (read(service), page.spec, page.cluster),
+                None => (read(service), None, None),
+            };
+            if reading.route.is_none() && reading.diagnostics.is_empty() && before.is_none() {
+                continue; // none of ours
+            }
+            let mut page = Page {
+                name: service.name.clone(),
+                version: service.version,
+                diagnostics: reading.diagnostics.clone(),
+                cluster: None,
+                spec: None,
+                network: None,
+                reading,
+            };
+            if let Some(route) = &page.reading.route {
+                match settings.clusters.get(&route.cluster) {
+                    None => {
+                        page.diagnostics
+                            .push(unknown_cluster(service, &route.cluster, settings.clusters.keys()));
+                    }
+                    Some(cluster) => {
+                        let none = BTreeSet::new();
+                        let reach = Reach {
+                            attached: self.attached.get(&route.cluster).unwrap_or(&none),
+                            policy: &cluster.networks,
+                        };
+                        let (networks, nodes) = (world.networks(), world.nodes());
+                        let resolved = resolve(route, service, world.tasks_of(id), networks, nodes, &reach);
+                        page.diagnostics.extend(resolved.diagnostics);
+                        page.spec = resolved.spec.map(Arc::new);
+                        page.network = resolved.network;
+                        page.cluster = Some(route.cluster.clone());
+                    }
+                }
+            }
+            let after = page.spec.clone();
+            if cluster_before != page.cluster {
+                self.change(id, cluster_before, None, None);
+                self.change(id, page.cluster.clone(), None, after);
+            } else {
+                self.change(id, page.cluster.clone(), before, after);
+            }
+            if page.reading.route.is_some() || !page.diagnostics.is_empty() {
+                self.pages.insert(id.clone(), page);
+            }
+        }
+    }
+
+    /// What has changed since this was asked last, by service cluster.
+    pub fn take_changes(&mut self) -> BTreeMap<ClusterName, SpecChanges> {
+        core::mem::take(&mut self.changes)
+    }
+
+    /// A few words on which services changed.
+    pub fn cause<'a>(&self, services: impl Iterator<Item = &'a ServiceId>) -> String {
+        let names: Vec<&str> = services
+            .map(|id| {
+                let page = self.pages.get(id).map(|page| page.name.as_str());
+                page.or(self.gone.get(id).map(String::as_str)).unwrap_or(id.as_str())
+            })
+            .collect();
+        match names[..] {
+            [] => "settings".to_string(),
+            [one] => format!("service {one}"),
+            [one, two] => format!("services {one}, {two}"),
+            [one, two, ref more @ ..] => format!("services {one}, {two} and {} more", more.len()),
+        }
+    }
+
+    /// Gathers all findings, those across services included, and returns the ones that were not known before.
+    pub fn take_new_diagnostics(&mut self, publishers: &BTreeMap<ClusterName, Publisher>) -> Vec<Diagnostic> {
+        self.gone.clear();
+        let mut all: BTreeSet<Diagnostic> = self
+            .pages
+            .values()
+            .flat_map(|page| page.diagnostics.iter().cloned())
+            .collect();
+        for cluster in publishers.keys() {
+            let pages = self
+                .pages
+                .iter()
+                .filter(|(_, page)| page.cluster.as_ref() == Some(cluster));
+            let specs = pages
+                .filter_map(|(id, page)| Some((id.clone(), page.spec.clone()?)))
+                .collect();
+            all.extend(conflicts(&specs));
+        }
+        let new = all.difference(&self.diagnostics).cloned().collect();
+        self.diagnostics = all;
+        new
+    }
+
+    fn change(
+        &mut self,
+        id: &ServiceId,
+        cluster: Option<ClusterName>,
+        before: Option<Arc<RouteSpec>>,
+        after: Option<Arc<RouteSpec>>,
+    ) {
+        let Some(cluster) = cluster else { return };
+        if before.is_none() || before != after {
+            self.changes.entry(cluster).or_default().insert(id.clone(), after);
+        }
+    }
+}

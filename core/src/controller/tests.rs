@@ -1,0 +1,430 @@
+//! Controllers over the simulated Swarm, in virtual time: no runtime, no socket.
+
+use super::*;
+use crate::machine::{Input, step};
+use crate::reconcile::desired::{CLUSTER_LABEL, ManagedService, ROLE_LABEL};
+use crate::rng::Rng;
+use crate::settings::{ClusterSettings, NetworkPolicy};
+use crate::simulated::{self, Delays, Swarm};
+use crate::swarm::model::STACK_LABEL;
+use crate::swarm::world::Answer;
+
+/// What travels to a controller, and when it arrives.
+struct Mail {
+    at: Instant,
+    to: usize,
+    fact: ControllerFact,
+}
+
+struct Harness {
+    swarm: Swarm,
+    controllers: Vec<Controller>,
+    streams: Vec<Option<StreamId>>,
+    mail: Vec<Mail>,
+    notices: Vec<String>,
+    diagnosed: Vec<String>,
+    writes: usize,
+    now: Instant,
+}
+
+fn me(task: &str, authorities: &[u64]) -> Me {
+    Me {
+        task: task.to_string(),
+        version: "test".to_string(),
+        service: Some("tidegate_controller".to_string()),
+        control_port: 7171,
+        authorities: authorities.iter().copied().collect(),
+        wall_at_start: Duration::from_secs(1_800_000_000),
+    }
+}
+
+fn two_clusters() -> Settings {
+    let edge = NetworkPolicy::Shared(alloc::vec!["edge".to_string()]);
+    let east = ClusterSettings {
+        http_port: 8081,
+        networks: edge,
+        ..ClusterSettings::default()
+    };
+    let mut settings = Settings::default();
+    settings.clusters.insert(ClusterName::from("east"), east);
+    settings
+}
+
+impl Harness {
+    /// A Swarm of three nodes with the controllers' own service and two overlay networks.
+    fn new() -> Harness {
+        let mut swarm = Swarm::new(Delays::default(), Rng::new(7));
+        let now = Instant::START;
+        swarm.add_node("node1", "192.0.2.1".parse().ok(), true, now);
+        swarm.add_node("node2", "192.0.2.2".parse().ok(), false, now);
+        swarm.add_node("node3", "192.0.2.3".parse().ok(), false, now);
+        for network in ["edge", "back"] {
+            swarm.create_network(network, false, now).unwrap();
+        }
+        let labels = [(ROLE_LABEL, "controller"), (STACK_LABEL, "tidegate")];
+        let shape = ServiceShape {
+            name: "tidegate_controller".to_string(),
+            image: "tidegate:1".to_string(),
+            labels: labels.map(|(key, value)| (key.to_string(), value.to_string())).into(),
+            replicas: Some(1),
+            ..ServiceShape::default()
+        };
+        swarm.create_service(shape, now).unwrap();
+        Harness {
+            swarm,
+            controllers: Vec::new(),
+            streams: Vec::new(),
+            mail: Vec::new(),
+            notices: Vec::new(),
+            diagnosed: Vec::new(),
+            writes: 0,
+            now,
+        }
+    }
+
+    fn start(&mut self, settings: Settings, me: Me) -> usize {
+        self.controllers.push(Controller::new(settings, me));
+        self.streams.push(None);
+        let index = self.controllers.len() - 1;
+        self.turn(index, Input::Timeout);
+        index
+    }
+
+    fn app(&mut self, name: &str, network: &str, labels: &[(&str, &str)]) -> ServiceId {
+        let network = self.swarm.network_named(network).unwrap().to_string();
+        let shape = ServiceShape {
+            name: name.to_string(),
+            image: "app:1".to_string(),
+            labels: labels
+                .iter()
+                .map(|(key, value)| (key.to_string(), value.to_string()))
+                .collect(),
+            replicas: Some(2),
+            networks: [network].into(),
+            ..ServiceShape::default()
+        };
+        self.swarm.create_service(shape, self.now).unwrap()
+    }
+
+    /// One mutation of a controller; answers of Docker arrive a few milliseconds later.
+    fn turn(&mut self, index: usize, input: Input<ControllerFact>) {
+        let mut actions = Vec::new();
+        step(&mut self.controllers[index], input, self.now, |action| {
+            actions.push(action)
+        });
+        for action in actions {
+            if let Some(fact) = self.perform(index, action) {
+                self.mail.push(Mail {
+                    at: self.now + Duration::from_millis(4),
+                    to: index,
+                    fact,
+                });
+            }
+        }
+    }
+
+    fn perform(&mut self, index: usize, action: ControllerAction) -> Option<ControllerFact> {
+        let now = self.now;
+        let swarm = &mut self.swarm;
+        match action {
+            ControllerAction::Fetch { id, fetch } => {
+                let result = match fetch {
+                    Fetch::Managed => Ok(Answer::Managed(swarm.managed())),
+                    Fetch::Networks => Ok(Answer::Networks(swarm.networks())),
+                    Fetch::Nodes => Ok(Answer::Nodes(swarm.nodes())),
+                    Fetch::Secrets => Ok(Answer::Secrets(swarm.secrets())),
+                    Fetch::Services => Ok(Answer::Services(swarm.services())),
+                    Fetch::Tasks(of) => swarm.tasks(&of).map(Answer::Tasks),
+                };
+                Some(ControllerFact::World(WorldFact::Answer { id, result }))
+            }
+            ControllerAction::OpenEvents(stream) => {
+                self.streams[index] = Some(stream);
+                Some(ControllerFact::World(WorldFact::EventStreamOpened(stream)))
+            }
+            ControllerAction::CreateNetwork(name) => {
+                let result = swarm.create_network(&name, false, now).map(|_| ());
+                Some(ControllerFact::Done {
+                    what: Chore::Network,
+                    result,
+                })
+            }
+            ControllerAction::CreateSecret(new) => {
+                let result = swarm.create_secret(&new.name, &new.labels, b"pem", now).map(|_| ());
+                Some(ControllerFact::Done {
+                    what: Chore::Secret(new.name),
+                    result,
+                })
+            }
+            ControllerAction::Write { id, write } => {
+                self.writes += 1;
+                let result = match write {
+                    Write::Create(shape) => swarm.create_service(*shape, now).map(|_| ()),
+                    Write::Remove { id, .. } => swarm.remove_service(&id, now),
+                    Write::Update { id, version, shape } => swarm.update_service(&id, version, *shape, now),
+                };
+                Some(ControllerFact::Written { id, result })
+            }
+            ControllerAction::WriteOwnService { id, version, shape } => {
+                self.writes += 1;
+                let result = swarm.update_service(&id, version, *shape, now);
+                Some(ControllerFact::Done {
+                    what: Chore::OwnService,
+                    result,
+                })
+            }
+            ControllerAction::Diagnosed(diagnostic) => {
+                self.diagnosed.push(diagnostic.to_string());
+                None
+            }
+            ControllerAction::Notice(text) => {
+                self.notices.push(text);
+                None
+            }
+            ControllerAction::RemoveSecret(id) => {
+                swarm.remove_secret(&id, now).ok();
+                None
+            }
+            ControllerAction::Acked { .. } | ControllerAction::Published { .. } | ControllerAction::Send(_) => None,
+        }
+    }
+
+    /// Lets everything happen until `until` holds or so many seconds passed.
+    fn run(&mut self, seconds: u64, until: impl Fn(&Harness) -> bool) {
+        let end = self.now + Duration::from_secs(seconds);
+        while !until(self) {
+            let controllers = self
+                .controllers
+                .iter()
+                .filter_map(|c| c.poll_timeout())
+                .map(|deadline| deadline.at);
+            let swarm = self.swarm.poll_timeout().map(|deadline| deadline.at);
+            let next = controllers
+                .chain(swarm)
+                .chain(self.mail.iter().map(|mail| mail.at))
+                .min();
+            let next = next.unwrap_or(end).max(self.now);
+            assert!(
+                next < end,
+                "not within {seconds} s; notices: {:#?}; {:#?}",
+                self.notices,
+                self.diagnosed
+            );
+            self.now = next;
+            self.advance_swarm();
+            let (due, later): (Vec<Mail>, Vec<Mail>) = self.mail.drain(..).partition(|mail| mail.at <= next);
+            self.mail = later;
+            for mail in due {
+                self.turn(mail.to, Input::Fact(mail.fact));
+            }
+            for index in 0..self.controllers.len() {
+                if self.controllers[index]
+                    .poll_timeout()
+                    .is_some_and(|deadline| deadline.at <= self.now)
+                {
+                    self.turn(index, Input::Timeout);
+                }
+            }
+        }
+    }
+
+    fn advance_swarm(&mut self) {
+        let mut actions = Vec::new();
+        if self
+            .swarm
+            .poll_timeout()
+            .is_some_and(|deadline| deadline.at <= self.now)
+        {
+            step(&mut self.swarm, Input::Timeout, self.now, |action| actions.push(action));
+        }
+        while let Some(action) = self.swarm.poll_action() {
+            actions.push(action);
+        }
+        let mut exits = Vec::new();
+        for action in actions {
+            match action {
+                simulated::Action::Emit(event) => {
+                    for (to, stream) in self.streams.iter().enumerate() {
+                        if stream.is_some() {
+                            let fact = ControllerFact::World(WorldFact::Event(event.clone()));
+                            self.mail.push(Mail { at: self.now, to, fact });
+                        }
+                    }
+                }
+                simulated::Action::Signal(task) | simulated::Action::Kill(task) => exits.push(task),
+                simulated::Action::BlackHole(_)
+                | simulated::Action::Rejoin(_)
+                | simulated::Action::Start(_)
+                | simulated::Action::Unlink(_) => {}
+            }
+        }
+        for task in exits {
+            let fact = simulated::Fact::Exited { task, code: 0 };
+            step(&mut self.swarm, Input::Fact(fact), self.now, |_| {});
+        }
+    }
+
+    fn endpoints(&self, controller: usize, cluster: &str, service: &ServiceId) -> Option<usize> {
+        let snapshot = self.controllers[controller].snapshot(&ClusterName::from(cluster));
+        let spec = snapshot.routes.get(service)?;
+        Some(
+            spec.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.leaving.is_none())
+                .count(),
+        )
+    }
+
+    fn proxies(&self) -> Vec<ManagedService> {
+        let all = self.swarm.managed();
+        all.into_iter()
+            .filter(|service| service.shape.labels.contains_key(CLUSTER_LABEL))
+            .collect()
+    }
+}
+
+const SHOP: &[(&str, &str)] = &[("tidegate.hosts", "shop.example.org"), ("tidegate.port", "8080")];
+
+#[test]
+fn a_labelled_service_is_published_followed_and_forgotten() {
+    let mut harness = Harness::new();
+    let first = harness.start(Settings::default(), me("c1", &[]));
+    let shop = harness.app("shop", "edge", SHOP);
+    harness.run(20, |h| h.endpoints(first, "default", &shop) == Some(2));
+    harness.swarm.scale(&shop, 5, harness.now).unwrap();
+    harness.run(20, |h| h.endpoints(first, "default", &shop) == Some(5));
+    harness.swarm.scale(&shop, 1, harness.now).unwrap();
+    harness.run(20, |h| h.endpoints(first, "default", &shop) == Some(1));
+    let now = harness.now;
+    let other = ("tidegate.service_cluster".to_string(), "nowhere".to_string());
+    harness
+        .swarm
+        .edit_service(&shop, now, |shape| shape.labels.extend([other.clone()]))
+        .unwrap();
+    harness.run(20, |h| h.endpoints(first, "default", &shop).is_none());
+    assert!(
+        harness.diagnosed.iter().any(|text| text.contains("nowhere")),
+        "{:?}",
+        harness.diagnosed
+    );
+    harness
+        .swarm
+        .edit_service(&shop, now, |shape| shape.labels.retain(|key, _| *key != other.0))
+        .unwrap();
+    harness.run(20, |h| h.endpoints(first, "default", &shop) == Some(1));
+    harness.swarm.remove_service(&shop, harness.now).unwrap();
+    harness.run(20, |h| h.endpoints(first, "default", &shop).is_none());
+}
+
+#[test]
+fn a_wrong_label_on_one_service_changes_nothing_for_another() {
+    let mut harness = Harness::new();
+    let first = harness.start(Settings::default(), me("c1", &[]));
+    let shop = harness.app("shop", "edge", SHOP);
+    harness.run(20, |h| h.endpoints(first, "default", &shop) == Some(2));
+    let before = harness.controllers[first].snapshot(&ClusterName::from("default"));
+    let wrong = harness.app(
+        "wrong",
+        "edge",
+        &[("tidegate.hosts", "x.example.org"), ("tidegate.port", "http")],
+    );
+    harness.run(20, |h| h.diagnosed.iter().any(|text| text.contains("service wrong")));
+    assert_eq!(harness.endpoints(first, "default", &wrong), None);
+    assert_eq!(
+        harness.controllers[first].snapshot(&ClusterName::from("default")),
+        before
+    );
+}
+
+#[test]
+fn a_fresh_swarm_gets_identities_a_control_network_and_a_proxy_service_per_cluster() {
+    let mut harness = Harness::new();
+    let shop = harness.app("shop", "back", SHOP);
+    let first = harness.start(two_clusters(), me("c1", &[]));
+    let mounted = |h: &Harness| {
+        let own = h.swarm.service_named("tidegate_controller").unwrap();
+        h.swarm
+            .shape(&own)
+            .unwrap()
+            .secrets
+            .contains_key("tidegate-authority-1")
+    };
+    harness.run(30, mounted);
+    assert!(harness.proxies().is_empty(), "nobody can sign yet");
+    // The controllers restart with the authority's key.
+    harness.streams[first] = None;
+    harness.controllers.clear();
+    harness.streams.clear();
+    harness.mail.clear();
+    harness.start(two_clusters(), me("c2", &[1]));
+    harness.run(30, |h| h.proxies().len() == 2);
+    let control = harness.swarm.network_named("tidegate-control").unwrap().to_string();
+    for proxy in harness.proxies() {
+        let shape = &proxy.shape;
+        assert!(shape.networks.contains(&control), "{shape:?}");
+        assert!(
+            shape.secrets.values().any(|file| file == crate::identity::PROXY_FILE),
+            "{shape:?}"
+        );
+        assert!(
+            shape
+                .env
+                .iter()
+                .any(|env| env == "TIDEGATE_CONTROLLER=tasks.tidegate_controller:7171"),
+            "{shape:?}"
+        );
+        let routed = if shape.name == "tidegate_proxy" { "back" } else { "edge" };
+        let routed = harness.swarm.network_named(routed).unwrap().to_string();
+        assert_eq!(shape.networks, [control.clone(), routed].into(), "{}", shape.name);
+    }
+    assert!(harness.endpoints(0, "default", &shop).is_some());
+    assert_eq!(harness.notices, Vec::<String>::new());
+}
+
+#[test]
+fn a_network_is_joined_with_its_first_route_and_left_with_its_last() {
+    let mut harness = Harness::new();
+    harness.start(Settings::default(), me("c1", &[]));
+    harness.run(30, |h| !h.swarm.secrets().is_empty());
+    harness.start(Settings::default(), me("c2", &[1]));
+    harness.run(30, |h| h.proxies().len() == 1);
+    let shop = harness.app("shop", "back", SHOP);
+    let back = harness.swarm.network_named("back").unwrap().to_string();
+    let joined = |h: &Harness| h.proxies()[0].shape.networks.contains(&back);
+    harness.run(30, joined);
+    harness.swarm.remove_service(&shop, harness.now).unwrap();
+    harness.run(30, |h| !joined(h));
+}
+
+#[test]
+fn two_controllers_agree_and_come_to_rest() {
+    let mut harness = Harness::new();
+    harness.app("shop", "back", SHOP);
+    for task in ["c1", "c2"] {
+        harness.start(two_clusters(), me(task, &[1]));
+    }
+    harness.run(60, |h| h.proxies().len() == 2);
+    let end = harness.now + Duration::from_secs(30);
+    harness.run(60, |h| h.now >= end);
+    let writes = harness.writes;
+    let end = harness.now + Duration::from_secs(600);
+    harness.run(1000, |h| h.now >= end);
+    assert_eq!(harness.writes, writes, "no write in ten minutes of rest");
+    assert_eq!(harness.proxies().len(), 2);
+}
+
+#[test]
+fn a_controller_that_is_no_service_keeps_no_proxies() {
+    let mut harness = Harness::new();
+    let first = harness.start(
+        Settings::default(),
+        Me {
+            service: None,
+            ..me("c1", &[])
+        },
+    );
+    let shop = harness.app("shop", "edge", SHOP);
+    harness.run(20, |h| h.endpoints(first, "default", &shop) == Some(2));
+    assert_eq!(harness.writes, 0);
+    assert!(harness.swarm.secrets().is_empty());
+}
