@@ -1,0 +1,343 @@
+//! The controller's loop: starts what the [`Controller`] asks for, and brings every answer back as a fact.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use tidegate_core::controller::status::ControllerStatus;
+use tidegate_core::controller::{Chore, Controller, ControllerAction, ControllerFact, Me};
+use tidegate_core::id::ClusterName;
+use tidegate_core::identity::{Content, NewSecret};
+use tidegate_core::labels::Severity;
+use tidegate_core::machine::{Input, step};
+use tidegate_core::reconcile::machine::Write;
+use tidegate_core::settings::Settings;
+use tidegate_core::snapshot::Connection;
+use tidegate_core::snapshot::model::Snapshot;
+use tidegate_core::swarm::model::ApiError;
+use tidegate_core::swarm::world::{Answer, Fetch, StreamId, WorldCounters, WorldFact};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::clock::Clock;
+use crate::control::LinkFact;
+use crate::identity::{Authority, IdentityError, Role};
+use crate::swarm_api::SwarmApi;
+
+/// Facts that wait for the controller.
+const FACTS_WAITING_MAX: usize = 1024;
+
+/// What a controller is made of.
+#[derive(Debug)]
+pub struct ControllerApp<A> {
+    /// The Swarm.
+    pub api: A,
+    /// Time.
+    pub clock: Clock,
+    /// Settings.
+    pub settings: Settings,
+    /// Who it is.
+    pub me: Me,
+    /// The authorities whose keys it has, by generation.
+    pub authorities: BTreeMap<u64, Authority>,
+}
+
+/// A question to a running controller.
+#[derive(Debug)]
+pub enum ControllerQuery {
+    /// Everything about its present state.
+    State(oneshot::Sender<ControllerState>),
+}
+
+/// The answer: all of it at one moment.
+#[derive(Clone, Debug)]
+pub struct ControllerState {
+    /// For people.
+    pub status: ControllerStatus,
+    /// What is published, by service cluster.
+    pub snapshots: BTreeMap<ClusterName, Snapshot>,
+    /// Counts of looks at Docker.
+    pub counters: WorldCounters,
+    /// Acknowledgements: how many, and the sum of their milliseconds.
+    pub acks: (u64, u64),
+}
+
+enum Wake {
+    Fact(ControllerFact),
+    Link(LinkFact),
+    Query(ControllerQuery),
+    Timeout,
+}
+
+/// Runs a controller until `stop`.
+pub async fn run_controller<A: SwarmApi>(
+    app: ControllerApp<A>,
+    mut links: mpsc::Receiver<LinkFact>,
+    mut queries: mpsc::Receiver<ControllerQuery>,
+    stop: CancellationToken,
+) {
+    let ControllerApp {
+        api,
+        clock,
+        settings,
+        me,
+        authorities,
+    } = app;
+    let limit = Duration::from_millis(settings.controller.docker_timeout_ms.into());
+    let (facts, mut incoming) = mpsc::channel(FACTS_WAITING_MAX);
+    let mut shell = Shell {
+        api: Rc::new(api),
+        clock,
+        limit,
+        authorities: Rc::new(authorities),
+        facts,
+        lines: BTreeMap::new(),
+        events: None,
+        acks: (0, 0),
+    };
+    let mut machine = Controller::new(settings, me);
+    let mut next = step(&mut machine, Input::Timeout, clock.now(), |action| shell.start(action));
+    loop {
+        let wake = tokio::select! { biased;
+            () = stop.cancelled() => return,
+            () = clock.sleep_until(next.map(|deadline| deadline.at)) => Wake::Timeout,
+            Some(query) = queries.recv() => Wake::Query(query),
+            Some(link) = links.recv() => Wake::Link(link),
+            Some(fact) = incoming.recv() => Wake::Fact(fact),
+        };
+        let input = match wake {
+            Wake::Timeout => Input::Timeout,
+            Wake::Fact(fact) => Input::Fact(fact),
+            Wake::Link(link) => Input::Fact(shell.link(link)),
+            Wake::Query(ControllerQuery::State(answer)) => {
+                // The asker may have gone meanwhile.
+                answer.send(shell.state(&machine)).ok();
+                continue;
+            }
+        };
+        next = step(&mut machine, input, clock.now(), |action| shell.start(action));
+    }
+}
+
+struct Shell<A> {
+    api: Rc<A>,
+    clock: Clock,
+    limit: Duration,
+    authorities: Rc<BTreeMap<u64, Authority>>,
+    facts: mpsc::Sender<ControllerFact>,
+    lines: BTreeMap<Connection, mpsc::Sender<Arc<str>>>,
+    events: Option<AbortOnDropHandle<()>>,
+    acks: (u64, u64),
+}
+
+impl<A: SwarmApi> Shell<A> {
+    fn link(&mut self, fact: LinkFact) -> ControllerFact {
+        match fact {
+            LinkFact::Ack { cluster, ack } => ControllerFact::Ack { cluster, ack },
+            LinkFact::Connected {
+                connection,
+                cluster,
+                proxy,
+                digest,
+                lines,
+            } => {
+                tracing::info!(%cluster, %proxy, "a proxy connected");
+                self.lines.insert(connection, lines);
+                ControllerFact::Connected {
+                    connection,
+                    cluster,
+                    proxy,
+                    digest,
+                }
+            }
+            LinkFact::Disconnected { cluster, connection } => {
+                self.lines.remove(&connection);
+                ControllerFact::Disconnected { cluster, connection }
+            }
+        }
+    }
+
+    fn state(&self, machine: &Controller) -> ControllerState {
+        ControllerState {
+            status: machine.status(self.clock.now()),
+            snapshots: machine
+                .publishers()
+                .keys()
+                .map(|name| (name.clone(), machine.snapshot(name)))
+                .collect(),
+            counters: machine.world().counters().clone(),
+            acks: self.acks,
+        }
+    }
+
+    /// Starts what was asked for; never waits.
+    fn start(&mut self, action: ControllerAction) {
+        match action {
+            ControllerAction::Acked { cluster, took_ms } => {
+                self.acks.0 += 1;
+                self.acks.1 += took_ms;
+                tracing::info!(%cluster, took_ms, "a proxy serves the present table");
+            }
+            ControllerAction::Diagnosed(diagnostic) => match diagnostic.severity {
+                Severity::Error => tracing::warn!("{diagnostic}"),
+                Severity::Warning => tracing::info!("{diagnostic}"),
+            },
+            ControllerAction::Notice(text) => tracing::warn!("{text}"),
+            ControllerAction::Published { cluster, cause } => tracing::info!(%cluster, %cause, "table published"),
+            ControllerAction::Send(send) => {
+                let Some(lines) = self.lines.get(&send.to) else { return };
+                if lines.try_send(send.line).is_err() {
+                    // Too slow or gone: without its sender the connection ends, and the proxy starts anew.
+                    self.lines.remove(&send.to);
+                }
+            }
+            ControllerAction::Fetch { id, fetch } => {
+                self.spawn(move |api, limit| async move {
+                    let result = limited(limit, fetch_from(&*api, fetch)).await;
+                    ControllerFact::World(WorldFact::Answer { id, result })
+                });
+            }
+            ControllerAction::OpenEvents(stream) => self.open_events(stream),
+            ControllerAction::CreateNetwork(name) => {
+                tracing::info!(network = name, "making the control network");
+                self.spawn(move |api, limit| async move {
+                    let result = limited(limit, api.create_network(&name, false)).await;
+                    ControllerFact::Done {
+                        what: Chore::Network,
+                        result,
+                    }
+                });
+            }
+            ControllerAction::CreateSecret(new) => {
+                tracing::info!(secret = new.name, "making an identity");
+                let (authorities, clock) = (self.authorities.clone(), self.clock);
+                self.spawn(move |api, limit| async move {
+                    let result = match content(&new, &authorities, clock) {
+                        Ok(pem) => {
+                            let call = api.create_secret(&new.name, &new.labels, pem.as_bytes());
+                            limited(limit, call).await.map(|_| ())
+                        }
+                        Err(error) => Err(ApiError::Refused(error.to_string())),
+                    };
+                    ControllerFact::Done {
+                        what: Chore::Secret(new.name),
+                        result,
+                    }
+                });
+            }
+            ControllerAction::RemoveSecret(id) => {
+                let (api, limit) = (self.api.clone(), self.limit);
+                tokio::task::spawn_local(async move {
+                    if let Err(error) = limited(limit, api.remove_secret(&id)).await {
+                        tracing::debug!(%error, "an old identity is still in use");
+                    }
+                });
+            }
+            ControllerAction::Write { id, write } => {
+                tracing::info!(service = write.service(), "writing a service");
+                self.spawn(move |api, limit| async move {
+                    let result = limited(limit, perform(&*api, write)).await;
+                    ControllerFact::Written { id, result }
+                });
+            }
+            ControllerAction::WriteOwnService { id, version, shape } => {
+                tracing::info!("mounting the authority: the controllers restart once");
+                self.spawn(move |api, limit| async move {
+                    let result = limited(limit, api.update_service(&id, version, &shape)).await;
+                    ControllerFact::Done {
+                        what: Chore::OwnService,
+                        result,
+                    }
+                });
+            }
+        }
+    }
+
+    /// Runs a call to Docker beside the loop; what it returns is the next fact.
+    fn spawn<F: Future<Output = ControllerFact> + 'static>(&self, call: impl FnOnce(Rc<A>, Duration) -> F) {
+        let (call, facts) = (call(self.api.clone(), self.limit), self.facts.clone());
+        tokio::task::spawn_local(async move {
+            facts.send(call.await).await.ok(); // the controller has stopped where this fails
+        });
+    }
+
+    fn open_events(&mut self, stream: StreamId) {
+        let (api, limit, facts) = (self.api.clone(), self.limit, self.facts.clone());
+        self.events = Some(AbortOnDropHandle::new(tokio::task::spawn_local(async move {
+            let tell = |fact| facts.send(ControllerFact::World(fact));
+            let error = match limited(limit, api.events()).await {
+                Ok(events) => {
+                    let mut events = std::pin::pin!(events);
+                    if tell(WorldFact::EventStreamOpened(stream)).await.is_err() {
+                        return;
+                    }
+                    loop {
+                        match events.next().await {
+                            Some(Ok(event)) => {
+                                if tell(WorldFact::Event(event)).await.is_err() {
+                                    return;
+                                }
+                            }
+                            Some(Err(error)) => break Some(error),
+                            None => break None,
+                        }
+                    }
+                }
+                Err(error) => Some(error),
+            };
+            tell(WorldFact::EventStreamClosed { stream, error }).await.ok(); // as above
+        })));
+    }
+}
+
+/// One limit for every call to Docker.
+async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(ApiError::Unreachable(format!(
+            "no answer within {} ms",
+            limit.as_millis()
+        )))
+    })
+}
+
+async fn fetch_from<A: SwarmApi>(api: &A, fetch: Fetch) -> Result<Answer, ApiError> {
+    Ok(match fetch {
+        Fetch::Managed => Answer::Managed(api.managed_services().await?),
+        Fetch::Networks => Answer::Networks(api.networks().await?),
+        Fetch::Nodes => Answer::Nodes(api.nodes().await?),
+        Fetch::Secrets => Answer::Secrets(api.secrets().await?),
+        Fetch::Services => Answer::Services(api.services().await?),
+        Fetch::Tasks(of) => Answer::Tasks(api.tasks(&of).await?),
+    })
+}
+
+async fn perform<A: SwarmApi>(api: &A, write: Write) -> Result<(), ApiError> {
+    match write {
+        Write::Create(shape) => api.create_service(&shape).await.map(|_| ()),
+        Write::Remove { id, .. } => api.remove_service(&id).await,
+        Write::Update { id, version, shape } => api.update_service(&id, version, &shape).await,
+    }
+}
+
+fn content(new: &NewSecret, authorities: &BTreeMap<u64, Authority>, clock: Clock) -> Result<String, IdentityError> {
+    match &new.content {
+        Content::Authority => Ok(Authority::generate(clock.wall())?.to_pem()),
+        Content::Proxy { cluster, roots } => {
+            let trusted: Vec<&str> = roots
+                .iter()
+                .filter_map(|root| authorities.get(root))
+                .map(Authority::certificate_pem)
+                .collect();
+            let signer = roots.last().and_then(|newest| authorities.get(newest));
+            let signer = signer.ok_or_else(|| {
+                IdentityError::Unreadable(new.name.clone(), "the authority's key is not here".to_owned())
+            })?;
+            Ok(signer
+                .issue(&Role::Proxy(cluster.clone()), &trusted, clock.wall())?
+                .to_pem())
+        }
+    }
+}
