@@ -12,8 +12,10 @@ use crate::tidy;
 
 /// Image of the product in tests.
 pub const PRODUCT: &str = "tidegate:e2e";
-/// Image of the test application, see `bin/app.rs`.
-pub const APP: &str = "app:e2e";
+/// Images of the test application, see `bin/app.rs`: the same program under two versions.
+pub const APP: &str = "app:1";
+/// The other version.
+pub const APP_2: &str = "app:2";
 
 /// Builds the product's program with cargo and gives its path. `TIDEGATE_E2E_PROFILE` names the profile; without it,
 /// the one of `cargo build`.
@@ -69,18 +71,18 @@ pub fn load_both(swarm: &Swarm) -> Result<()> {
     load_app(swarm)
 }
 
-/// Puts [`APP`] on every node.
+/// Puts [`APP`] and [`APP_2`] on every node.
 ///
 /// # Errors
 /// If building or loading fails.
 pub fn load_app(swarm: &Swarm) -> Result<()> {
-    load(
-        swarm,
-        APP,
-        &app_program()?,
-        "app",
-        "FROM scratch\nCOPY app /app\nUSER 65532:65532\nENTRYPOINT [\"/app\"]\n",
-    )
+    for image in [APP, APP_2] {
+        let version = image.trim_start_matches("app:");
+        let recipe =
+            format!("FROM scratch\nCOPY app /app\nENV VERSION=v{version}\nUSER 65532:65532\nENTRYPOINT [\"/app\"]\n");
+        load(swarm, image, &app_program()?, "app", &recipe)?;
+    }
+    Ok(())
 }
 
 fn load(swarm: &Swarm, image: &str, program: &Path, name: &str, recipe: &str) -> Result<()> {

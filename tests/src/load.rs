@@ -1,6 +1,6 @@
 //! Requests without a pause while something changes, and an account of every one of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,13 +33,18 @@ pub struct Account {
     pub failures: BTreeMap<String, u64>,
     /// When the first and the last of those were, in seconds since the load began.
     pub failed_between: Option<(f64, f64)>,
-    /// Tasks that answered.
-    pub tasks: BTreeSet<String>,
+    /// Tasks that answered, and versions of the application: seconds of the first and the last answer.
+    pub seen: BTreeMap<String, (f64, f64)>,
     /// The slowest answer.
     pub slowest: Duration,
 }
 
 impl Account {
+    /// Second of the last answer of a task or version. None if it never answered.
+    pub fn last_seen(&self, name: &str) -> Option<f64> {
+        self.seen.get(name).map(|(_, last)| *last)
+    }
+
     /// All failures.
     pub fn failed(&self) -> u64 {
         self.failures.values().sum()
@@ -48,9 +53,12 @@ impl Account {
     fn enter(&mut self, at: Instant, started: Instant, result: anyhow::Result<Answer>) {
         self.requests += 1;
         self.slowest = self.slowest.max(at.elapsed());
+        let answered = started.elapsed().as_secs_f64();
         let failure = match result {
             Ok(answer) if answer.status == 200 => {
-                self.tasks.extend(answer.says("task").map(String::from));
+                for name in ["task", "version"].iter().filter_map(|name| answer.says(name)) {
+                    self.seen.entry(name.to_string()).or_insert((answered, answered)).1 = answered;
+                }
                 return;
             }
             Ok(answer) => answer.summary(),

@@ -12,7 +12,7 @@ mod slot;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -183,9 +183,15 @@ impl Swarm {
     /// # Errors
     /// What the client says.
     pub fn docker(&self, arguments: &[&str]) -> Result<String> {
-        let managers = self.nodes.iter().take(self.managers);
-        let running = managers.into_iter().find(|node| node.is_running());
-        running.context("no manager runs")?.docker(arguments)
+        self.manager()?.docker(arguments)
+    }
+
+    /// The client's command against the first manager that runs, to which arguments and variables are to be added.
+    ///
+    /// # Errors
+    /// If no manager runs.
+    pub fn docker_command(&self) -> Result<Command> {
+        Ok(self.manager()?.docker_command())
     }
 
     /// Loads an image, in the form of `docker save`, on every node.
@@ -215,6 +221,11 @@ impl Swarm {
             .find_map(|line| line.strip_prefix("Leader node"))
             .context("no leader")?;
         name.parse().context("nodes are called node1 and so on")
+    }
+
+    fn manager(&self) -> Result<&Node> {
+        let mut managers = self.nodes.iter().take(self.managers);
+        managers.find(|node| node.is_running()).context("no manager runs")
     }
 
     /// Folder of this Swarm's files, for what a test writes itself. Goes with the Swarm.

@@ -1,0 +1,219 @@
+//! Tidegate on a real Swarm, deployed as its users do: three managers with the controllers, two workers with the proxies
+//! (published in host mode), applications on the managers. Load goes to the nodes' own addresses.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::clock::{Look, now, wait_for};
+use crate::command::run;
+use crate::swarm::{Node, Swarm};
+use crate::web::{self, Answer};
+use crate::{image, tidy};
+
+/// Port that the proxies publish on their nodes.
+pub const PORT: u16 = 8080;
+/// Service of the controllers, made by `deploy/tidegate.yml`.
+pub const CONTROLLER: &str = "tidegate_controller";
+/// Service of the proxies, made by the controllers.
+pub const PROXY: &str = "tidegate_proxy";
+/// Network that applications share with the proxies, unless these join networks by themselves.
+pub const SHARED: &str = "apps";
+
+/// For a change to have its effect. Far beyond what is promised, as machines of CI are slow: what is measured is printed.
+const LIMIT: Duration = Duration::from_secs(60);
+/// For one request of a probe.
+const PROBE: Duration = Duration::from_secs(5);
+const MANAGERS: usize = 3;
+const WORKERS: usize = 2;
+
+/// A Swarm with Tidegate on it.
+#[derive(Debug)]
+pub struct Scene {
+    swarm: Swarm,
+}
+
+impl Scene {
+    /// Starts the Swarm and deploys `deploy/tidegate.yml`. `networks` is `attach`, or [`SHARED`], which is made then.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn set_up(networks: &str) -> Result<Scene> {
+        let swarm = Swarm::start(MANAGERS, WORKERS)?;
+        image::load_both(&swarm)?;
+        let scene = Scene { swarm };
+        if networks != "attach" {
+            scene.docker(&["network", "create", "--driver", "overlay", networks])?;
+        }
+        let port = PORT.to_string();
+        let settings = [
+            ("TIDEGATE_IMAGE", image::PRODUCT),
+            ("TIDEGATE_GLOBAL", "true"),
+            ("TIDEGATE_CONSTRAINTS", "node.role==worker"),
+            ("TIDEGATE_HTTP_PORT", &port),
+            ("TIDEGATE_PUBLISH_MODE", "host"),
+            ("TIDEGATE_NETWORKS", networks),
+        ];
+        let start = now();
+        scene.deploy("tidegate", "deploy/tidegate.yml", &settings)?;
+        for proxy in scene.proxies() {
+            let address = proxy.address();
+            let answers = || match web::get(address_of(&address, PORT), "nobody.example", "/", PROBE) {
+                Ok(answer) if answer.status == 503 => Look::Holds(()),
+                Ok(answer) => Look::NotYet(answer.summary()),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            };
+            scene.explained(wait_for(
+                &format!("the proxy of {} answers", proxy.name()),
+                LIMIT,
+                answers,
+            ))?;
+        }
+        effect(
+            "docker stack deploy of Tidegate, to 503 for an unknown host by every proxy",
+            start,
+        );
+        Ok(scene)
+    }
+
+    /// The Swarm below.
+    pub fn swarm(&self) -> &Swarm {
+        &self.swarm
+    }
+
+    /// Docker's client against a manager.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn docker(&self, arguments: &[&str]) -> Result<String> {
+        self.swarm.docker(arguments)
+    }
+
+    /// The nodes of the proxies.
+    pub fn proxies(&self) -> &[Node] {
+        &self.swarm.nodes()[MANAGERS..]
+    }
+
+    /// Where users reach the proxies.
+    pub fn entrances(&self) -> Vec<SocketAddr> {
+        self.proxies()
+            .iter()
+            .map(|node| address_of(&node.address(), PORT))
+            .collect()
+    }
+
+    /// The nodes of controllers and applications.
+    pub fn managers(&self) -> &[Node] {
+        &self.swarm.nodes()[..MANAGERS]
+    }
+
+    /// `docker stack deploy` of a file of the repository, with variables.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn deploy(&self, stack: &str, file: &str, variables: &[(&str, &str)]) -> Result<()> {
+        let mut client = self.swarm.docker_command()?;
+        client
+            .args(["stack", "deploy", "--resolve-image", "never", "--compose-file"])
+            .arg(tidy::root().join(file));
+        client.arg(stack).envs(variables.iter().copied());
+        run(&mut client).map(drop)
+    }
+
+    /// Deploys one of the demo applications with the test application's image, on the managers.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn deploy_app(&self, stack: &str, file: &str, host: &str) -> Result<()> {
+        let variables = [
+            ("DEMO_IMAGE", image::APP),
+            ("DEMO_PORT", "8080"),
+            ("DEMO_HOST", host),
+            ("DEMO_NETWORK", SHARED),
+            ("DEMO_CONSTRAINT", "node.role==manager"),
+        ];
+        self.deploy(stack, file, &variables)
+    }
+
+    /// Waits until each proxy's answer for the host pleases, and prints the seconds since `change` began.
+    ///
+    /// # Errors
+    /// After a minute, with what was answered last and the state of the services.
+    pub fn until(
+        &self,
+        change: &str,
+        start: Instant,
+        host: &str,
+        mut pleases: impl FnMut(&Answer) -> bool,
+    ) -> Result<f64> {
+        for entrance in self.entrances() {
+            let look = || match web::get(entrance, host, "/", PROBE) {
+                Ok(answer) if pleases(&answer) => Look::Holds(()),
+                Ok(answer) => Look::NotYet(answer.summary()),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            };
+            self.explained(wait_for(&format!("{change} at {entrance}"), LIMIT, look))?;
+        }
+        Ok(effect(change, start))
+    }
+
+    /// One answer of each proxy.
+    ///
+    /// # Errors
+    /// If one does not answer.
+    pub fn ask_all(&self, host: &str, path: &str) -> Result<Vec<Answer>> {
+        let ask = |entrance| web::get(entrance, host, path, PROBE).with_context(|| format!("{entrance}"));
+        self.entrances().into_iter().map(ask).collect()
+    }
+
+    /// Names of a service's tasks that are to run, as `{{.Task.Name}}` has them.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn tasks_of(&self, service: &str) -> Result<Vec<String>> {
+        let format = "{{.Name}}.{{.ID}}";
+        let filter = [
+            "--no-trunc",
+            "--filter",
+            "desired-state=running",
+            "--format",
+            format,
+            service,
+        ];
+        let list = self.docker(&[&["service", "ps"][..], &filter].concat())?;
+        Ok(list.lines().map(String::from).collect())
+    }
+
+    /// Runs the product's program in a running container of a service, e.g. `tidegate routes`.
+    ///
+    /// # Errors
+    /// If none runs, or what it says.
+    pub fn tidegate(&self, service: &str, arguments: &[&str]) -> Result<String> {
+        for node in self.swarm.nodes().iter().filter(|node| node.is_running()) {
+            if let Some(container) = node.containers_of(service)?.first() {
+                return node.docker(&[&["exec", container, "/tidegate"][..], arguments].concat());
+            }
+        }
+        bail!("no task of {service} runs")
+    }
+
+    /// Adds the state of the Swarm to an error.
+    ///
+    /// # Errors
+    /// The same one.
+    pub fn explained<T>(&self, result: Result<T>) -> Result<T> {
+        result.with_context(|| self.swarm.describe(&[CONTROLLER, PROXY]))
+    }
+}
+
+/// Prints the seconds from the moment a change was begun (the client's own time included) to its effect.
+pub fn effect(change: &str, start: Instant) -> f64 {
+    let seconds = start.elapsed().as_secs_f64();
+    println!("effect  {seconds:7.2} s  {change}");
+    seconds
+}
+
+fn address_of(address: &str, port: u16) -> SocketAddr {
+    format!("{address}:{port}").parse().expect("nodes have IPv4 addresses")
+}
