@@ -17,14 +17,12 @@ pub const APP: &str = "app:1";
 /// The other version.
 pub const APP_2: &str = "app:2";
 
-/// Builds the product's program with cargo and gives its path. `TIDEGATE_E2E_PROFILE` names the profile; without it,
-/// the one of `cargo build`.
+/// Builds the product's program with cargo in a profile, and gives its path.
 ///
 /// # Errors
 /// If it does not compile.
-pub fn product_program() -> Result<PathBuf> {
+pub fn product_program(profile: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let profile = std::env::var("TIDEGATE_E2E_PROFILE").unwrap_or_else(|_| "dev".into());
     let mut build = command(cargo);
     build.current_dir(tidy::root());
     build.args([
@@ -32,7 +30,7 @@ pub fn product_program() -> Result<PathBuf> {
         "--package",
         "tidegate",
         "--profile",
-        &profile,
+        profile,
         "--message-format",
         "json-render-diagnostics",
     ]);
@@ -61,13 +59,15 @@ pub fn app_program() -> Result<PathBuf> {
     found.context("the program app is not built: run `cargo build -p e2e` first")
 }
 
-/// Puts [`PRODUCT`] and [`APP`] on every node.
+/// Puts [`PRODUCT`] and [`APP`] on every node. `TIDEGATE_E2E_PROFILE` names the product's profile; without it, the one
+/// of `cargo build`.
 ///
 /// # Errors
 /// If building or loading fails.
 pub fn load_both(swarm: &Swarm) -> Result<()> {
     let recipe = fs::read_to_string(tidy::root().join("deploy/Dockerfile")).context("cannot read deploy/Dockerfile")?;
-    load(swarm, PRODUCT, &product_program()?, "tidegate", &recipe)?;
+    let profile = std::env::var("TIDEGATE_E2E_PROFILE").unwrap_or_else(|_| "dev".into());
+    load(swarm, PRODUCT, &product_program(&profile)?, "tidegate", &recipe)?;
     load_app(swarm)
 }
 

@@ -1,6 +1,7 @@
 //! End-to-end harness: real processes, real sockets, a real multi-node Swarm. It sees the product from outside, as a user
 //! does: by its command line, its image, its ports and Docker.
 
+pub mod bench;
 pub mod clock;
 pub mod command;
 pub mod gate;

@@ -1,9 +1,12 @@
 //! `cargo e2e`: what needs a real Swarm or the peers of the trade, and a person who looks.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use e2e::bench::{Options, bench};
+use e2e::image;
 use e2e::swarm::{self, Swarm};
 
 #[derive(Parser)]
@@ -24,6 +27,21 @@ enum What {
         #[arg(long, default_value_t = 3)]
         nodes: usize,
     },
+    /// Measure Tidegate beside nginx and HAProxy, and print a page of Markdown
+    Bench {
+        /// Rounds of each peer; the median counts
+        #[arg(long, default_value_t = 5)]
+        rounds: usize,
+        /// Seconds of a round
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+        /// Clients that stay connected
+        #[arg(long, default_value_t = 64)]
+        connections: usize,
+        /// Bytes of an answer's body
+        #[arg(long, default_value_t = 512)]
+        bytes: usize,
+    },
     /// Remove a Swarm when standard input ends (the harness starts this itself)
     #[command(hide = true)]
     Guard { name: String, dir: PathBuf },
@@ -32,6 +50,21 @@ enum What {
 fn main() -> Result<()> {
     match Arguments::parse().command {
         What::Swarm { managers, nodes } => keep(managers, nodes),
+        What::Bench {
+            rounds,
+            seconds,
+            connections,
+            bytes,
+        } => {
+            let options = Options {
+                rounds: rounds.max(1),
+                duration: Duration::from_secs(seconds.max(1)),
+                connections,
+                bytes,
+            };
+            print!("{}", bench(&image::product_program("release")?, &options)?);
+            Ok(())
+        }
         What::Guard { name, dir } => swarm::guard::guard(&name, &dir),
     }
 }
