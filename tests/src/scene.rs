@@ -1,7 +1,9 @@
 //! Tidegate on a real Swarm, deployed as its users do: three managers with the controllers, two workers with the proxies
 //! (published in host mode), applications on the managers. Load goes to the nodes' own addresses.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -14,10 +16,25 @@ use crate::{image, tidy};
 
 /// Port that the proxies publish on their nodes.
 pub const PORT: u16 = 8080;
+/// Port of the second service cluster's proxies.
+pub const INTERNAL_PORT: u16 = 8081;
 /// Service of the controllers, made by `deploy/tidegate.yml`.
 pub const CONTROLLER: &str = "tidegate_controller";
 /// Service of the proxies, made by the controllers.
 pub const PROXY: &str = "tidegate_proxy";
+/// Name of the second service cluster.
+pub const INTERNAL: &str = "internal";
+/// What an operator adds for a second service cluster.
+const TWO_CLUSTERS: &str = r#"version: "3.8"
+services:
+  controller:
+    environment:
+      TIDEGATE_CLUSTERS__INTERNAL__GLOBAL: "true"
+      TIDEGATE_CLUSTERS__INTERNAL__CONSTRAINTS: "node.role==worker"
+      TIDEGATE_CLUSTERS__INTERNAL__HTTP_PORT: "8081"
+      TIDEGATE_CLUSTERS__INTERNAL__PUBLISH_MODE: "host"
+      TIDEGATE_CLUSTERS__INTERNAL__NETWORKS: "apps"
+"#;
 /// Network that applications share with the proxies, unless these join networks by themselves.
 pub const SHARED: &str = "apps";
 
@@ -40,6 +57,18 @@ impl Scene {
     /// # Errors
     /// What Docker says.
     pub fn set_up(networks: &str) -> Result<Scene> {
+        Scene::start(networks, &[])
+    }
+
+    /// [`Scene::set_up`] on the network [`SHARED`], with the service cluster [`INTERNAL`] beside the default one.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn set_up_two_clusters() -> Result<Scene> {
+        Scene::start(SHARED, &[TWO_CLUSTERS])
+    }
+
+    fn start(networks: &str, more: &[&str]) -> Result<Scene> {
         let swarm = Swarm::start(MANAGERS, WORKERS)?;
         image::load_both(&swarm)?;
         let scene = Scene { swarm };
@@ -56,7 +85,13 @@ impl Scene {
             ("TIDEGATE_NETWORKS", networks),
         ];
         let start = now();
-        scene.deploy("tidegate", "deploy/tidegate.yml", &settings)?;
+        let mut files = vec![tidy::root().join("deploy/tidegate.yml")];
+        for (number, text) in more.iter().enumerate() {
+            let file = scene.swarm.folder().join(format!("more-{number}.yml"));
+            fs::write(&file, text)?;
+            files.push(file);
+        }
+        scene.deploy("tidegate", &files, &settings)?;
         for proxy in scene.proxies() {
             let address = proxy.address();
             let answers = || match web::get(address_of(&address, PORT), "nobody.example", "/", PROBE) {
@@ -97,9 +132,14 @@ impl Scene {
 
     /// Where users reach the proxies.
     pub fn entrances(&self) -> Vec<SocketAddr> {
+        self.entrances_at(PORT)
+    }
+
+    /// The proxies' nodes with another port.
+    pub fn entrances_at(&self, port: u16) -> Vec<SocketAddr> {
         self.proxies()
             .iter()
-            .map(|node| address_of(&node.address(), PORT))
+            .map(|node| address_of(&node.address(), port))
             .collect()
     }
 
@@ -108,15 +148,16 @@ impl Scene {
         &self.swarm.nodes()[..MANAGERS]
     }
 
-    /// `docker stack deploy` of a file of the repository, with variables.
+    /// `docker stack deploy` of files, with variables.
     ///
     /// # Errors
     /// What the client says.
-    pub fn deploy(&self, stack: &str, file: &str, variables: &[(&str, &str)]) -> Result<()> {
+    pub fn deploy(&self, stack: &str, files: &[PathBuf], variables: &[(&str, &str)]) -> Result<()> {
         let mut client = self.swarm.docker_command()?;
-        client
-            .args(["stack", "deploy", "--resolve-image", "never", "--compose-file"])
-            .arg(tidy::root().join(file));
+        client.args(["stack", "deploy", "--resolve-image", "never"]);
+        for file in files {
+            client.arg("--compose-file").arg(file);
+        }
         client.arg(stack).envs(variables.iter().copied());
         run(&mut client).map(drop)
     }
@@ -133,7 +174,7 @@ impl Scene {
             ("DEMO_NETWORK", SHARED),
             ("DEMO_CONSTRAINT", "node.role==manager"),
         ];
-        self.deploy(stack, file, &variables)
+        self.deploy(stack, &[tidy::root().join(file)], &variables)
     }
 
     /// Waits until each proxy's answer for the host pleases, and prints the seconds since `change` began.

@@ -50,6 +50,50 @@ pub fn get(server: SocketAddr, host: &str, path: &str, limit: Duration) -> Resul
     parse(&bytes)
 }
 
+/// A connection that was upgraded, as WebSockets are: the application sends back what it gets.
+#[derive(Debug)]
+pub struct Upgraded {
+    connection: TcpStream,
+}
+
+impl Upgraded {
+    /// Asks for the upgrade.
+    ///
+    /// # Errors
+    /// If the answer is not 101 Switching Protocols.
+    pub fn open(server: SocketAddr, host: &str) -> Result<Upgraded> {
+        let mut connection = TcpStream::connect_timeout(&server, Duration::from_secs(1)).context("cannot connect")?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        let headers = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n";
+        write!(connection, "GET /socket HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n")?;
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") {
+            connection.read_exact(&mut byte).context("no whole head")?;
+            head.extend(byte);
+        }
+        let head = String::from_utf8_lossy(&head);
+        if !head.starts_with("HTTP/1.1 101 ") {
+            bail!("no upgrade: {}", head.lines().next().unwrap_or_default());
+        }
+        Ok(Upgraded { connection })
+    }
+
+    /// Sends a text and waits until it comes back.
+    ///
+    /// # Errors
+    /// If the connection is closed, or something else comes.
+    pub fn echo(&mut self, text: &str) -> Result<()> {
+        self.connection.write_all(text.as_bytes())?;
+        let mut back = vec![0; text.len()];
+        self.connection.read_exact(&mut back).context("nothing comes back")?;
+        if back != text.as_bytes() {
+            bail!("{text:?} comes back as {:?}", String::from_utf8_lossy(&back));
+        }
+        Ok(())
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {

@@ -1,12 +1,14 @@
 //! A service of a real Swarm is answered by its domain name, and every change of it is followed.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use e2e::clock::{Look, now, wait_for};
 use e2e::load::Load;
-use e2e::scene::{CONTROLLER, SHARED, Scene, effect};
+use e2e::scene::{CONTROLLER, INTERNAL, INTERNAL_PORT, SHARED, Scene, effect};
+use e2e::web::{self, Answer, Upgraded};
 use e2e::{gate, image, swarm};
 
 const HOST: &str = "demo.example";
@@ -17,12 +19,13 @@ fn a_service_is_answered_by_its_name_and_its_changes_are_followed() {
     if !gate::may_run("swarm_routing", swarm::obstacle()) {
         return;
     }
-    let scene = Scene::set_up(SHARED).unwrap();
+    let scene = Scene::set_up_two_clusters().unwrap();
     let told = |result: Result<()>| scene.explained(result).unwrap();
     told(every_proxy_reaches_tasks_on_other_nodes(&scene));
     told(explain_names_the_route_and_the_nearest_host(&scene));
     told(scaling_is_followed_without_a_failure(&scene));
     told(a_wrong_label_elsewhere_changes_nothing(&scene));
+    told(another_service_cluster_is_another_world(&scene));
     told(an_image_update_is_followed_without_a_failure(&scene));
     told(a_changed_host_label_moves_the_route(&scene));
     told(a_removed_stack_is_gone_at_once_and_the_first_time(&scene));
@@ -105,6 +108,11 @@ fn scaling_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
 
 fn a_wrong_label_elsewhere_changes_nothing(scene: &Scene) -> Result<()> {
     let before = scene.tidegate(CONTROLLER, &["routes"])?;
+    let sockets = scene
+        .entrances()
+        .into_iter()
+        .map(|entrance| Upgraded::open(entrance, HOST));
+    let mut sockets = sockets.collect::<Result<Vec<_>>>()?;
     let load = Load::start(&scene.entrances(), HOST);
     let start = now();
     let labels = [
@@ -142,10 +150,76 @@ fn a_wrong_label_elsewhere_changes_nothing(scene: &Scene) -> Result<()> {
         "another service's routes changed"
     );
     scene.docker(&["service", "rm", "wrong"])?;
+    for socket in &mut sockets {
+        socket
+            .echo("still here")
+            .context("an upgraded connection was closed by an unrelated change")?;
+    }
     let account = load.finish();
     println!("load    wrong label elsewhere: {account}");
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
+}
+
+fn another_service_cluster_is_another_world(scene: &Scene) -> Result<()> {
+    let start = now();
+    let label = |key: &str, value: &str| ["--label".to_string(), format!("com.docker.lb.{key}={value}")];
+    let labels = [
+        label("hosts", "inside.example"),
+        label("port", "8080"),
+        label("service_cluster", INTERNAL),
+    ]
+    .concat();
+    let create = [
+        "service",
+        "create",
+        "--detach",
+        "--name",
+        "inside",
+        "--network",
+        SHARED,
+        "--endpoint-mode",
+        "dnsrr",
+    ];
+    let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+    scene.docker(
+        &[
+            &create[..],
+            &labels,
+            &["--constraint", "node.role==manager", image::APP],
+        ]
+        .concat(),
+    )?;
+    for entrance in scene.entrances_at(INTERNAL_PORT) {
+        wait_for("the other cluster's proxies answer", LIMIT, || {
+            match get(entrance, "inside.example") {
+                Ok(answer) if answer.status == 200 => Look::Holds(()),
+                other => Look::NotYet(format!("{other:?}")),
+            }
+        })?;
+        assert_eq!(
+            get(entrance, HOST)?.status,
+            503,
+            "a route of the default cluster leaks into {INTERNAL}"
+        );
+    }
+    effect(
+        "a service of a second service cluster, to its answer by all its proxies",
+        start,
+    );
+    for entrance in scene.entrances() {
+        assert_eq!(
+            get(entrance, "inside.example")?.status,
+            503,
+            "a route of {INTERNAL} leaks into the default cluster"
+        );
+    }
+    scene.docker(&["service", "rm", "inside"])?;
+    Ok(())
+}
+
+fn get(entrance: SocketAddr, host: &str) -> Result<Answer> {
+    web::get(entrance, host, "/", Duration::from_secs(5))
 }
 
 fn an_image_update_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
