@@ -1,6 +1,8 @@
 //! Whether a test that needs more than cargo can run here. What cannot run is said aloud, and is a failure where
 //! `TIDEGATE_E2E=require` is set, as CI does: a test that is skipped silently proves nothing.
 
+use crate::report::say;
+
 /// Goes on if `obstacle` is none. Otherwise prints what was skipped and why, and the test has to return.
 ///
 /// # Panics
@@ -14,7 +16,7 @@ pub fn may_run(test: &str, obstacle: Option<String>) -> bool {
 fn decide(test: &str, obstacle: Option<String>, required: bool) -> bool {
     let Some(obstacle) = obstacle else { return true };
     assert!(!required, "TIDEGATE_E2E=require, but {test} cannot run: {obstacle}");
-    eprintln!("\n*** SKIPPED {test}: {obstacle} ***\n");
+    say(format_args!("\n*** SKIPPED {test}: {obstacle} ***\n"));
     false
 }
 

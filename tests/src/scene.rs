@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::clock::{Look, now, wait_for};
 use crate::command::run;
+use crate::report::say;
 use crate::swarm::{Node, Swarm};
 use crate::web::{self, Answer};
 use crate::{image, tidy};
@@ -251,7 +252,7 @@ impl Scene {
 /// Prints the seconds from the moment a change was begun (the client's own time included) to its effect.
 pub fn effect(change: &str, start: Instant) -> f64 {
     let seconds = start.elapsed().as_secs_f64();
-    println!("effect  {seconds:7.2} s  {change}");
+    say(format_args!("effect  {seconds:7.2} s  {change}"));
     seconds
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use e2e::clock::{Look, now, wait_for};
 use e2e::load::Load;
+use e2e::report::say;
 use e2e::scene::{Scene, effect};
 use e2e::{gate, swarm};
 
@@ -32,7 +33,9 @@ fn proxies_join_the_networks_of_routed_services_and_leave_them_again() {
         )
         .unwrap();
     let first_times: usize = (0..ROUNDS).map(|_| told(another_app_comes_and_goes(&scene))).sum();
-    println!("attach  docker stack rm removed the network the first time in {first_times} of {ROUNDS} rounds");
+    say(format_args!(
+        "attach  docker stack rm removed the network the first time in {first_times} of {ROUNDS} rounds"
+    ));
 }
 
 /// Gives 1 if `docker stack rm` removed everything at once.
@@ -49,7 +52,7 @@ fn another_app_comes_and_goes(scene: &Scene) -> Result<usize> {
     let start = now();
     let removed = scene.docker(&["stack", "rm", "second"]);
     if let Err(error) = &removed {
-        println!("attach  docker stack rm: {error:#}");
+        say(format_args!("attach  docker stack rm: {error:#}"));
     }
     wait_for("the network goes", LIMIT, || {
         let list = scene.docker(&["network", "ls", "--quiet", "--filter", "name=second_frontend"]);
@@ -71,6 +74,8 @@ fn another_app_comes_and_goes(scene: &Scene) -> Result<usize> {
         |answer| answer.status == 200,
     )?;
     let account = load.finish();
-    println!("load    first app while the second's network was joined and left (proxies are replaced): {account}");
+    say(format_args!(
+        "load    first app while the second's network was joined and left (proxies are replaced): {account}"
+    ));
     Ok(usize::from(removed.is_ok()))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use e2e::clock::{Look, now, wait_for};
 use e2e::load::Load;
+use e2e::report::say;
 use e2e::scene::{CONTROLLER, PROXY, SHARED, Scene, effect};
 use e2e::swarm::Node;
 use e2e::{gate, swarm};
@@ -45,7 +46,7 @@ fn one_controller_dies(scene: &Scene) -> Result<()> {
     until_controllers(scene, 2)?;
     effect("one of two controllers killed, to two running again", start);
     let account = load.finish();
-    println!("load    one controller killed: {account}");
+    say(format_args!("load    one controller killed: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }
@@ -79,7 +80,7 @@ fn all_controllers_go_and_a_proxy_restarts_alone(scene: &Scene) -> Result<()> {
     );
     effect("the same, from the start of its container", started);
     let account = load.finish();
-    println!("load    the other proxy, without controllers: {account}");
+    say(format_args!("load    the other proxy, without controllers: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }
@@ -104,7 +105,7 @@ fn controllers_come_back(scene: &Scene) -> Result<()> {
     )?;
     until_controllers(scene, 2)?;
     let account = load.finish();
-    println!("load    controllers come back: {account}");
+    say(format_args!("load    controllers come back: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }
@@ -118,7 +119,7 @@ fn dockerd_of_a_controller_stops(scene: &Scene) -> Result<()> {
     } else {
         controller_node(scene)?
     };
-    println!(
+    say(format_args!(
         "dockerd of {} stops{}",
         node.name(),
         if has_controller {
@@ -126,7 +127,7 @@ fn dockerd_of_a_controller_stops(scene: &Scene) -> Result<()> {
         } else {
             ""
         }
-    );
+    ));
     let load = Load::start(&scene.entrances(), HOST);
     let start = now();
     node.stop_dockerd()?;
@@ -163,7 +164,7 @@ fn dockerd_of_a_controller_stops(scene: &Scene) -> Result<()> {
     node.wait_for_api()?;
     node.wait_for_swarm()?;
     let account = load.finish();
-    println!("load    dockerd of a manager stopped: {account}");
+    say(format_args!("load    dockerd of a manager stopped: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }

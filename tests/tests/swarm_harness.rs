@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::clock::{Look, once_ok, wait_for};
+use e2e::report::say;
 use e2e::{gate, image, swarm, web};
 
 #[test]
@@ -35,7 +36,11 @@ fn a_swarm_runs_the_app_and_survives_what_is_done_to_it() {
         })
         .unwrap();
         assert_eq!((answer.status, answer.says("node")), (200, Some(node.name().as_str())));
-        println!("app on {} after {:.2} s", node.name(), waited.as_secs_f64());
+        say(format_args!(
+            "app on {} after {:.2} s",
+            node.name(),
+            waited.as_secs_f64()
+        ));
     }
 
     let worker = swarm.node(2);

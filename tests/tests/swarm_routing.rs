@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use e2e::clock::{Look, now, wait_for};
 use e2e::load::Load;
+use e2e::report::say;
 use e2e::scene::{CONTROLLER, INTERNAL, INTERNAL_PORT, SHARED, Scene, effect};
 use e2e::web::{self, Answer, Upgraded};
 use e2e::{gate, image, swarm};
@@ -96,12 +97,12 @@ fn scaling_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
     let account = load.finish();
     let gone = before.iter().filter(|task| !after.contains(task));
     let last = gone.filter_map(|task| account.last_seen(task)).fold(0.0, f64::max);
-    println!(
+    say(format_args!(
         "effect  {:7.2} s  scale 6 to 2, to the last answer of a task that goes",
         last - started
-    );
+    ));
     effect("scale 6 to 2, to the end of the last of them", start);
-    println!("load    scaling: {account}");
+    say(format_args!("load    scaling: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }
@@ -156,7 +157,7 @@ fn a_wrong_label_elsewhere_changes_nothing(scene: &Scene) -> Result<()> {
             .context("an upgraded connection was closed by an unrelated change")?;
     }
     let account = load.finish();
-    println!("load    wrong label elsewhere: {account}");
+    say(format_args!("load    wrong label elsewhere: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }
@@ -239,10 +240,10 @@ fn an_image_update_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
         Some(second) => Look::Holds(second),
         None => Look::NotYet("the old one alone".into()),
     })?;
-    println!(
+    say(format_args!(
         "effect  {:7.2} s  image update, to the first answer of the new version",
         first - started
-    );
+    ));
     wait_for("all tasks are new", LIMIT, || {
         let list = scene
             .docker(&["service", "ps", "--format", "{{.Image}} {{.CurrentState}}", "demo_web"])
@@ -258,8 +259,10 @@ fn an_image_update_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
     effect("image update (start-first), to the end of the last old task", start);
     let account = load.finish();
     let last = account.last_seen("v1").unwrap_or(started) - started;
-    println!("effect  {last:7.2} s  image update, to the last answer of the old version");
-    println!("load    image update: {account}");
+    say(format_args!(
+        "effect  {last:7.2} s  image update, to the last answer of the old version"
+    ));
+    say(format_args!("load    image update: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }

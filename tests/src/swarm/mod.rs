@@ -23,6 +23,7 @@ pub use self::node::Node;
 use self::slot::Slot;
 use crate::clock::{Look, now, once_ok, wait_for};
 use crate::command::{command, is_installed, run, shell};
+use crate::report::say;
 
 /// Programs that a Swarm needs, and the Debian package of each.
 const PROGRAMS: [(&str, &str); 7] = [
@@ -157,11 +158,11 @@ impl Swarm {
                 Look::NotYet(list)
             }
         })?;
-        println!(
+        say(format_args!(
             "swarm {}: {expected} nodes after {:.1} s",
             self.slot.name,
             self.started.elapsed().as_secs_f64()
-        );
+        ));
         Ok(())
     }
 
