@@ -205,7 +205,7 @@ fn a_stop_first_step_takes_its_measured_times() {
         let addr = old.addresses[0].addr;
         let dns = shell.until(|swarm| !swarm.dns("shop", None).contains(&addr));
         assert!((1070..=1671).contains(&dns), "left DNS after {dns} ms");
-        shell.until(|swarm| !swarm.task(&old.id).is_some_and(|task| task.state == TaskState::Running));
+        shell.until(|swarm| swarm.task(&old.id).is_none_or(|task| task.state != TaskState::Running));
         let signal = shell.when(&format!("signal {}", old.id)) - decided;
         assert!((3090..=3276).contains(&signal), "SIGTERM after {signal} ms");
         let reported = shell.ms() - decided - signal - 1500;

@@ -1,0 +1,151 @@
+//! Apps: what a task runs that is not Tidegate's own. Each answers HTTP/1.1 with its service and task in headers, says
+//! to the trace what it was asked, and reacts to SIGTERM as its service was told to.
+
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tidegate_core::id::TaskId;
+use tidegate_core::simulated::{Fact, Start};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use turmoil::net::{TcpListener, TcpStream};
+
+use crate::world::Shared;
+
+/// Port that apps listen on.
+pub const APP_PORT: u16 = 80;
+
+/// How the tasks of a service behave.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Milliseconds to think about an answer, from and to.
+    pub think_ms: (u64, u64),
+    /// What SIGTERM does.
+    pub on_sigterm: OnSigterm,
+}
+
+impl Default for App {
+    fn default() -> Self {
+        App {
+            think_ms: (0, 20),
+            on_sigterm: OnSigterm::Exit,
+        }
+    }
+}
+
+/// What an app does when told to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnSigterm {
+    /// Goes on serving for so many milliseconds, then exits.
+    Drain(u64),
+    /// Exits at once, with whatever is under way.
+    Exit,
+    /// Does not listen; SIGKILL follows after the grace period.
+    Ignore,
+}
+
+/// What the world tells a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGKILL.
+    Kill,
+    /// Nothing.
+    None,
+    /// SIGTERM.
+    Term,
+}
+
+/// Runs one task's process until it ends, and stays for ever after: whether its address then refuses or swallows
+/// packets is the world's to say.
+pub async fn run(shared: Rc<Shared>, start: Start, app: App, mut signals: watch::Receiver<Signal>) {
+    let task = start.task.clone();
+    let listener = TcpListener::bind(SocketAddr::from((Ipv4Addr::UNSPECIFIED, APP_PORT)))
+        .await
+        .expect("a new task's address has no listener");
+    let mut connections = JoinSet::new();
+    let code = {
+        let ending = ending(&shared, app.on_sigterm, &mut signals);
+        tokio::pin!(ending);
+        loop {
+            tokio::select! { biased;
+                code = &mut ending => break code,
+                Ok((stream, _)) = listener.accept() => {
+                    connections.spawn_local(serve(shared.clone(), start.clone(), app.clone(), stream));
+                }
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    };
+    drop(listener);
+    connections.abort_all();
+    while connections.join_next().await.is_some() {}
+    exited(&shared, task, code);
+    std::future::pending::<()>().await;
+}
+
+fn exited(shared: &Shared, task: TaskId, code: i32) {
+    shared.trace(&shared.task_name(&task), &format!("exits with {code}"));
+    shared.tell(Fact::Exited { task, code });
+}
+
+/// The exit code, when it is time.
+async fn ending(shared: &Shared, on_sigterm: OnSigterm, signals: &mut watch::Receiver<Signal>) -> i32 {
+    let killed = |signal: &Signal| *signal == Signal::Kill;
+    loop {
+        let signal = *signals.borrow_and_update();
+        match (signal, on_sigterm) {
+            (Signal::Kill, _) => return 137,
+            (Signal::Term, OnSigterm::Exit) => return 0,
+            (Signal::Term, OnSigterm::Drain(ms)) => {
+                tokio::select! { biased;
+                    _ = signals.wait_for(killed) => return 137,
+                    () = shared.wait(Duration::from_millis(ms)) => return 0,
+                }
+            }
+            (Signal::Term, OnSigterm::Ignore) | (Signal::None, _) => {}
+        }
+        if signals.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream) {
+    let answer = |request: Request<Incoming>| {
+        let (shared, start, app) = (shared.clone(), start.clone(), app.clone());
+        async move { Ok::<_, Infallible>(answer(&shared, &start, &app, request).await) }
+    };
+    // A client that goes away in the middle is no news.
+    let _ = hyper::server::conn::http1::Builder::new()
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(stream), service_fn(answer))
+        .await;
+}
+
+async fn answer(shared: &Shared, start: &Start, app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let host = request.headers().get(http::header::HOST);
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let path = request.uri().path().to_owned();
+    let read = request.into_body().collect().await.map(|body| body.to_bytes().len());
+    let (low, high) = app.think_ms;
+    let think = shared.draw(start.task.as_str(), low, high);
+    shared.wait(think).await;
+    shared.trace(&shared.task_name(&start.task), &format!("answers {host}{path}"));
+    let body = match read {
+        Ok(bytes) => format!("{} took {bytes} bytes for {path}\n", start.name),
+        Err(_) => "half a body\n".to_owned(),
+    };
+    Response::builder()
+        .header("x-service", &start.name)
+        .header("x-task", start.task.as_str())
+        .body(Full::new(Bytes::from(body)))
+        .expect("names of services are header values")
+}

@@ -1,0 +1,188 @@
+//! Users: hosts that send requests to the proxies and remember every answer.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tidegate_core::rng::Rng;
+use tidegate_core::time::Instant;
+use turmoil::net::TcpStream;
+
+use crate::world::Shared;
+
+/// A user's patience with one request.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A user's patience with a connection to a proxy.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
+
+/// What users ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// `Host`
+    pub host: String,
+    /// Path.
+    pub path: String,
+}
+
+/// One request and what came of it.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// When it was sent.
+    pub sent: Instant,
+    /// When its answer was whole.
+    pub done: Instant,
+    /// What was asked for.
+    pub wish: Wish,
+    /// Whether it could not be repeated by anybody on the way.
+    pub unsafe_method: bool,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// What a user got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// No whole answer.
+    Broken(String),
+    /// A whole answer.
+    Status {
+        /// Its status.
+        code: u16,
+        /// The service that gave it; none if it was the proxy itself.
+        service: Option<String>,
+        /// Its task.
+        task: Option<String>,
+    },
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Outcome { sent, done, wish, .. } = self;
+        let method = if self.unsafe_method { "POST" } else { "GET" };
+        write!(f, "{method} {}{} sent {sent} done {done}: ", wish.host, wish.path)?;
+        match &self.answer {
+            Answer::Broken(why) => write!(f, "broken: {why}"),
+            Answer::Status { code, service, .. } => {
+                write!(f, "{code} by {}", service.as_deref().unwrap_or("the proxy"))
+            }
+        }
+    }
+}
+
+/// One user: asks for something of the present load, waits for the answer, thinks, asks again.
+pub async fn run(shared: Rc<Shared>, name: String) {
+    let mut rng = shared.fork(&name);
+    let mut kept: Option<(SocketAddr, Connection)> = None;
+    loop {
+        let pause = Duration::from_millis(rng.between(5, 40));
+        shared.wait(pause).await;
+        let Some((wish, proxy)) = shared.next_wish(&mut rng) else {
+            continue;
+        };
+        // Half of the users' requests come on a connection that they have.
+        let reused = kept.take().filter(|(to, _)| *to == proxy && rng.chance(1, 2));
+        let sent = shared.now();
+        shared.begin();
+        let (method, body) = request_kind(&mut rng);
+        let unsafe_method = method == Method::POST;
+        let asked = ask(
+            &shared,
+            proxy,
+            reused.map(|(_, connection)| connection),
+            &wish,
+            method,
+            body,
+        );
+        let (answer, connection) = match within(&shared, PATIENCE, asked).await {
+            Some(Ok((answer, connection))) => (answer, connection),
+            Some(Err(why)) => (Answer::Broken(why), None),
+            None => (Answer::Broken(format!("no answer within {PATIENCE:?}")), None),
+        };
+        kept = connection.map(|connection| (proxy, connection));
+        let done = shared.now();
+        let outcome = Outcome {
+            sent,
+            done,
+            wish,
+            unsafe_method,
+            answer,
+        };
+        shared.trace(&name, &outcome.to_string());
+        shared.end(outcome);
+    }
+}
+
+type Connection = http1::SendRequest<Full<Bytes>>;
+
+fn request_kind(rng: &mut Rng) -> (Method, Bytes) {
+    if rng.chance(1, 5) {
+        let bytes = usize::try_from(rng.between(1, 20_000)).unwrap_or(1);
+        (Method::POST, Bytes::from(vec![b'x'; bytes]))
+    } else {
+        (Method::GET, Bytes::new())
+    }
+}
+
+async fn ask(
+    shared: &Rc<Shared>,
+    proxy: SocketAddr,
+    reused: Option<Connection>,
+    wish: &Wish,
+    method: Method,
+    body: Bytes,
+) -> Result<(Answer, Option<Connection>), String> {
+    let still_open = match reused {
+        Some(mut connection) => connection.ready().await.is_ok().then_some(connection),
+        None => None,
+    };
+    let mut connection = match still_open {
+        Some(connection) => connection,
+        None => connect(shared, proxy).await?,
+    };
+    let request = Request::builder()
+        .method(method)
+        .uri(&wish.path)
+        .header(http::header::HOST, &wish.host)
+        .body(Full::new(body))
+        .map_err(|error| error.to_string())?;
+    let response = connection
+        .send_request(request)
+        .await
+        .map_err(|error| format!("no head: {error}"))?;
+    let header = |name| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let (code, service, task) = (response.status().as_u16(), header("x-service"), header("x-task"));
+    let whole = response.into_body().collect().await;
+    whole.map_err(|error| format!("half a body: {error}"))?;
+    let connection = connection.ready().await.is_ok().then_some(connection);
+    Ok((Answer::Status { code, service, task }, connection))
+}
+
+async fn connect(shared: &Rc<Shared>, proxy: SocketAddr) -> Result<Connection, String> {
+    let connecting = within(shared, CONNECT_PATIENCE, TcpStream::connect(proxy)).await;
+    let stream = match connecting {
+        Some(Ok(stream)) => stream,
+        Some(Err(error)) => return Err(format!("cannot connect to {proxy}: {}", error.kind())),
+        None => return Err(format!("cannot connect to {proxy} within {CONNECT_PATIENCE:?}")),
+    };
+    let (connection, driver) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| error.to_string())?;
+    tokio::task::spawn_local(driver);
+    Ok(connection)
+}
+
+async fn within<T>(shared: &Shared, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+    tokio::select! { biased;
+        value = future => Some(value),
+        () = shared.wait(limit) => None,
+    }
+}

@@ -1,0 +1,173 @@
+//! Many seeds, each on a fresh thread: a second simulation on one thread differs once anything keeps state there.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Lines of the trace that a failure shows.
+const TAIL_LINES: usize = 40;
+
+/// One seed, and where its simulation leaves its last words.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    value: u64,
+    report: Arc<Mutex<Report>>,
+}
+
+/// What is known of a simulation when it ends or fails.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What the seed drew, as one line.
+    pub drawn: String,
+    /// The trace so far.
+    pub lines: Vec<String>,
+    /// Digest over all of it.
+    pub digest: u64,
+}
+
+impl Seed {
+    /// A seed with an empty report.
+    pub fn new(value: u64) -> Self {
+        Seed {
+            value,
+            report: Arc::default(),
+        }
+    }
+
+    /// The number.
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+
+    /// The report so far.
+    pub fn report(&self) -> Report {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Changes the report.
+    pub fn note(&self, change: impl FnOnce(&mut Report)) {
+        change(&mut self.report.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// A seed that failed.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// The first broken expectation.
+    pub what: String,
+    /// The last lines of its trace.
+    pub tail: Vec<String>,
+    /// What the seed drew.
+    pub drawn: String,
+}
+
+/// Runs `simulation` with one seed on a thread of its own.
+///
+/// # Errors
+/// If it panics: with what it said.
+pub fn run<F>(seed: u64, simulation: F) -> Result<Report, Failure>
+where
+    F: FnOnce(&Seed) + Send + 'static,
+{
+    let given = Seed::new(seed);
+    let theirs = given.clone();
+    let thread = std::thread::Builder::new()
+        .name(format!("seed {seed:#x}"))
+        .stack_size(16 << 20)
+        .spawn(move || simulation(&theirs))
+        .expect("the system has room for one more thread");
+    let ended = thread.join();
+    let report = given.report();
+    match ended {
+        Ok(()) => Ok(report),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
+            let from = report.lines.len().saturating_sub(TAIL_LINES);
+            Err(Failure {
+                seed,
+                what: text.unwrap_or_else(|| "it panicked without a word".to_owned()),
+                tail: report.lines[from..].to_vec(),
+                drawn: report.drawn,
+            })
+        }
+    }
+}
+
+/// Runs `simulation` for `seeds` seeds, or for the one in `SIM_SEED`, or for as many as `SIM_SEEDS` says.
+///
+/// # Panics
+/// At the first seed that fails, with the last lines of its trace and the command that replays it.
+pub fn sweep<F>(seeds: u64, simulation: F)
+where
+    F: Fn(&Seed) + Clone + Send + 'static,
+{
+    let chosen: Vec<u64> = match variable("SIM_SEED") {
+        Some(one) => vec![one],
+        None => (1..=variable("SIM_SEEDS").unwrap_or(seeds)).collect(),
+    };
+    for seed in chosen {
+        let simulation = simulation.clone();
+        if let Err(failure) = run(seed, move |seed| simulation(seed)) {
+            let command = replay_command(std::any::type_name::<F>(), seed);
+            panic!("{}\n  replay: {command}\n", describe(&failure));
+        }
+    }
+}
+
+/// A failure in words, without the command.
+pub fn describe(failure: &Failure) -> String {
+    let tail = failure.tail.join("\n  ");
+    format!(
+        "seed {:#x} failed\n  drawn: {}\n  trace, last lines:\n  {tail}\n  broken: {}",
+        failure.seed, failure.drawn, failure.what
+    )
+}
+
+/// `test` is the type name of a closure inside the test function: `binary::function::{{closure}}`.
+fn replay_command(test: &str, seed: u64) -> String {
+    let mut parts = test.split("::");
+    let binary = parts.next().unwrap_or_default();
+    let path: Vec<&str> = parts.take_while(|part| !part.starts_with('{')).collect();
+    let target = match binary {
+        "sim" => "--lib".to_owned(),
+        binary => format!("--test {binary}"),
+    };
+    let path = path.join("::");
+    format!("SIM_SEED={seed:#x} cargo test -p sim {target} {path} -- --exact --nocapture")
+}
+
+fn variable(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    let number = match text.strip_prefix("0x") {
+        Some(hex) => u64::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    Some(number.unwrap_or_else(|_| panic!("{name} is {text:?}; write a number such as 42 or 0x2a")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_seed_names_itself_its_last_words_and_its_replay() {
+        let failure = run(42, |seed| {
+            seed.note(|report| report.lines.push("1.000s something odd".to_owned()));
+            panic!("a request was lost");
+        })
+        .expect_err("it panics");
+        let text = describe(&failure);
+        assert!(text.contains("seed 0x2a") && text.contains("something odd") && text.contains("a request was lost"));
+        assert_eq!(
+            replay_command("routing::hosts_are_followed::{{closure}}", 42),
+            "SIM_SEED=0x2a cargo test -p sim --test routing hosts_are_followed -- --exact --nocapture"
+        );
+    }
+
+    #[test]
+    fn a_seed_that_holds_gives_its_report() {
+        let report = run(7, |seed| seed.note(|report| report.digest = seed.value())).expect("it holds");
+        assert_eq!(report.digest, 7);
+    }
+}

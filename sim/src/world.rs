@@ -1,0 +1,633 @@
+//! One simulation: a Swarm, a network, apps, users and the product, in one virtual time, all drawn from one seed.
+//!
+//! The world moves in steps of a millisecond. In each, turmoil runs every host; then the Swarm takes the facts of this
+//! step and what is due, and its actions start, signal and cut off hosts. Nothing else moves anything, so the trace is
+//! the same for the same seed.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use tidegate::clock::Clock;
+use tidegate_core::id::{NodeId, ServiceId, TaskId};
+use tidegate_core::machine::{Input, Machine, step};
+use tidegate_core::rng::Rng;
+use tidegate_core::simulated::{Action, Delays, Fact, Start, Swarm};
+use tidegate_core::swarm::model::{Event, Task};
+use tidegate_core::time::Instant;
+use tokio::sync::{mpsc, watch};
+
+use crate::backend::{self, App, Signal};
+use crate::client::{self, Outcome, Wish};
+use crate::faults::DockerFaults;
+use crate::oracle::{Oracle, Seen};
+use crate::seed::Seed;
+use crate::trace::Trace;
+
+/// Wall time at the start of every simulation: 2026-01-01, as in the Swarm's own time stamps.
+pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+/// What all hosts of a world share. Everything runs on one thread; no borrow lives across an await.
+pub struct Shared {
+    rng: Rng,
+    streams: RefCell<BTreeMap<String, Rng>>,
+    swarm: RefCell<Swarm>,
+    trace: Rc<Trace>,
+    now: Cell<Instant>,
+    facts: RefCell<Vec<Fact>>,
+    subscribers: RefCell<Vec<mpsc::UnboundedSender<Event>>>,
+    names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
+    wishes: RefCell<Vec<Wish>>,
+    entries: RefCell<Vec<SocketAddr>>,
+    healed: Cell<bool>,
+    under_way: Cell<u64>,
+    outcomes: RefCell<Vec<Outcome>>,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("now", &self.now.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Virtual time since the simulation began, on every host alike.
+    pub fn now(&self) -> Instant {
+        turmoil::sim_elapsed().map_or(self.now.get(), Instant::at)
+    }
+
+    /// Waits on the host that asks.
+    pub async fn wait(&self, time: Duration) {
+        let clock = Clock::simulated(EPOCH);
+        clock.sleep_until(Some(clock.now() + time)).await;
+    }
+
+    /// The product's clock for a host that starts now.
+    pub fn clock(&self) -> Clock {
+        Clock::simulated(EPOCH + self.now().since_start())
+    }
+
+    /// A stream of chance named `name`.
+    pub fn fork(&self, name: &str) -> Rng {
+        self.rng.fork(name)
+    }
+
+    /// A time between two numbers of milliseconds, from the stream of `name`.
+    pub fn draw(&self, name: &str, low_ms: u64, high_ms: u64) -> Duration {
+        let mut streams = self.streams.borrow_mut();
+        let stream = streams.entry(name.to_owned()).or_insert_with(|| self.rng.fork(name));
+        Duration::from_millis(stream.between(low_ms, high_ms))
+    }
+
+    /// Adds a line to the trace.
+    pub fn trace(&self, host: &str, what: &str) {
+        self.trace.add(self.now(), host, what);
+    }
+
+    /// Tells the Swarm something about a process.
+    pub fn tell(&self, fact: Fact) {
+        self.facts.borrow_mut().push(fact);
+    }
+
+    /// Asks or commands the Swarm.
+    pub fn with_swarm<T>(&self, run: impl FnOnce(&mut Swarm, Instant) -> T) -> T {
+        run(&mut self.swarm.borrow_mut(), self.now())
+    }
+
+    /// A manager's event stream.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscribers.borrow_mut().push(sender);
+        receiver
+    }
+
+    /// What names stand for: hosts of the world, and Docker's `tasks.NAME`.
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        if let Some(service) = name.strip_prefix("tasks.") {
+            let found = self.with_swarm(|swarm, _| swarm.dns(service, None));
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        self.names.borrow().get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether faults have stopped.
+    pub fn is_healed(&self) -> bool {
+        self.healed.get()
+    }
+
+    /// What a user asks for next, and at which proxy; `None` while there is nothing to ask.
+    pub fn next_wish(&self, rng: &mut Rng) -> Option<(Wish, SocketAddr)> {
+        let wish = rng.pick(&self.wishes.borrow()).cloned()?;
+        let entry = rng.pick(&self.entries.borrow()).copied()?;
+        Some((wish, entry))
+    }
+
+    /// A request begins.
+    pub fn begin(&self) {
+        self.under_way.set(self.under_way.get() + 1);
+    }
+
+    /// A request ended.
+    pub fn end(&self, outcome: Outcome) {
+        self.under_way.set(self.under_way.get() - 1);
+        self.outcomes.borrow_mut().push(outcome);
+    }
+
+    /// A task as people call it: `shop.1.x7f3`.
+    pub fn task_name(&self, id: &TaskId) -> String {
+        let Ok(swarm) = self.swarm.try_borrow() else {
+            return id.to_string();
+        };
+        let short = &id.as_str()[..4.min(id.as_str().len())];
+        let Some(task) = swarm.task(id) else {
+            return format!("task {short}");
+        };
+        let service = swarm.shape(&task.service).map_or("gone", |shape| shape.name.as_str());
+        match task.slot {
+            Some(slot) => format!("{service}.{slot}.{short}"),
+            None => format!("{service}.{short}"),
+        }
+    }
+}
+
+/// A process that runs on a simulated host.
+pub type Running = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What runs on a host whose address the Swarm gave out.
+type Program = Rc<dyn Fn() -> Running>;
+
+struct Host {
+    program: RefCell<Program>,
+    task: RefCell<Option<TaskId>>,
+    node: RefCell<Option<NodeId>>,
+}
+
+struct Process {
+    addresses: Vec<IpAddr>,
+    signals: watch::Sender<Signal>,
+    exited: bool,
+}
+
+/// What the world runs for a task that is not an app: given the task and its signals.
+pub type Launcher =
+    Box<dyn Fn(Rc<Shared>, Start, watch::Receiver<Signal>) -> std::pin::Pin<Box<dyn Future<Output = ()>>>>;
+
+/// One simulation.
+pub struct World {
+    sim: turmoil::Sim<'static>,
+    shared: Rc<Shared>,
+    hosts: BTreeMap<IpAddr, Rc<Host>>,
+    fixed: Vec<IpAddr>,
+    processes: BTreeMap<TaskId, Process>,
+    apps: BTreeMap<String, App>,
+    launchers: Vec<(String, Rc<Launcher>)>,
+    oracle: Oracle,
+    rng: Rng,
+    faults: DockerFaults,
+    grace: Duration,
+    _logs: tracing::subscriber::DefaultGuard,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}
+
+impl World {
+    /// An empty world: a manager and two to four workers, a network for apps, nobody on it.
+    pub fn new(seed: &Seed, faults: DockerFaults) -> Self {
+        let rng = Rng::new(seed.value());
+        let mut topology = rng.fork("topology");
+        let (low, high) = (topology.between(0, 2), topology.between(2, 6));
+        let mut builder = turmoil::Builder::new();
+        builder
+            .rng_seed(rng.fork("turmoil").next_u64())
+            .epoch(SystemTime::UNIX_EPOCH + EPOCH)
+            .simulation_duration(Duration::from_secs(86_400))
+            .tick_duration(Duration::from_millis(1))
+            .min_message_latency(Duration::from_millis(low))
+            .max_message_latency(Duration::from_millis(high))
+            // A window of 64 segments would make every body wait; real sockets have more room.
+            .tcp_capacity(1024);
+        let mut swarm = Swarm::new(Delays::default(), rng.fork("swarm"));
+        let workers = topology.between(2, 4);
+        swarm.add_node("m1", None, true, Instant::START);
+        for number in 1..=workers {
+            swarm.add_node(&format!("w{number}"), None, false, Instant::START);
+        }
+        swarm
+            .create_network("apps", false, Instant::START)
+            .expect("a new Swarm has no network of this name");
+        let drawn = format!("1 manager, {workers} workers, links {low}..{high} ms, {faults}");
+        seed.note(|report| report.drawn = drawn);
+        let trace = Trace::new(seed.clone());
+        let logs = trace.capture();
+        let shared = Rc::new(Shared {
+            rng: rng.clone(),
+            streams: RefCell::default(),
+            swarm: RefCell::new(swarm),
+            trace,
+            now: Cell::new(Instant::START),
+            facts: RefCell::default(),
+            subscribers: RefCell::default(),
+            names: RefCell::default(),
+            wishes: RefCell::default(),
+            entries: RefCell::default(),
+            healed: Cell::new(false),
+            under_way: Cell::new(0),
+            outcomes: RefCell::default(),
+        });
+        World {
+            sim: builder.build(),
+            shared,
+            hosts: BTreeMap::new(),
+            fixed: Vec::new(),
+            processes: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            launchers: Vec::new(),
+            oracle: Oracle::default(),
+            rng: rng.fork("story"),
+            faults,
+            grace: Duration::from_millis(1500),
+            _logs: logs,
+        }
+    }
+
+    /// What hosts share.
+    pub fn shared(&self) -> &Rc<Shared> {
+        &self.shared
+    }
+
+    /// The stream of chance of the story itself.
+    pub fn rng(&mut self) -> &mut Rng {
+        &mut self.rng
+    }
+
+    /// How the Docker API behaves here.
+    pub fn faults(&self) -> &DockerFaults {
+        &self.faults
+    }
+
+    /// Virtual time.
+    pub fn now(&self) -> Instant {
+        self.shared.now.get()
+    }
+
+    /// How tasks of the service called `name` behave, instead of the default app.
+    pub fn app(&mut self, name: &str, app: App) {
+        self.apps.insert(name.to_owned(), app);
+    }
+
+    /// What runs for tasks whose service has the label `role`=`value`, written `role=value`.
+    pub fn launch(&mut self, label: &str, launcher: Launcher) {
+        self.launchers.push((label.to_owned(), Rc::new(launcher)));
+    }
+
+    /// Adds a host outside the Swarm that `name` resolves to. It starts at once; [`World::bounce`] restarts it.
+    pub fn host<F>(&mut self, name: &str, alias: &str, program: impl Fn() -> F + 'static) -> IpAddr
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        self.sim.host(name, move || {
+            let running = program();
+            async move {
+                running.await;
+                Ok(())
+            }
+        });
+        let ip = self.sim.lookup(name);
+        self.fixed.push(ip);
+        let mut names = self.shared.names.borrow_mut();
+        names.entry(name.to_owned()).or_default().push(ip);
+        names.entry(alias.to_owned()).or_default().push(ip);
+        ip
+    }
+
+    /// Kills what runs on a host; its address swallows packets until [`World::bounce`].
+    pub fn crash(&mut self, name: &str) {
+        self.shared.trace(name, "crashes");
+        self.sim.crash(name);
+    }
+
+    /// Starts a host anew.
+    pub fn bounce(&mut self, name: &str) {
+        self.shared.trace(name, "starts anew");
+        self.sim.bounce(name);
+    }
+
+    /// Adds a user.
+    pub fn user(&mut self, name: &str) {
+        let (shared, own) = (self.shared.clone(), name.to_owned());
+        self.sim.client(name, async move {
+            client::run(shared, own).await;
+            Ok(())
+        });
+        self.fixed.push(self.sim.lookup(name));
+    }
+
+    /// Where users send their requests.
+    pub fn enter_at(&mut self, entries: Vec<SocketAddr>) {
+        *self.shared.entries.borrow_mut() = entries;
+    }
+
+    /// Users ask for these from now on.
+    pub fn load(&mut self, wishes: Vec<Wish>) {
+        *self.shared.wishes.borrow_mut() = wishes;
+    }
+
+    /// Users ask for nothing more, and what they asked for has been answered.
+    pub fn stop_load(&mut self) {
+        self.shared.wishes.borrow_mut().clear();
+        self.until("every request under way ends", Duration::from_secs(60), |world| {
+            world.shared.under_way.get() == 0
+        });
+    }
+
+    /// A command to the Swarm, from an operator whose API never fails.
+    pub fn command<T>(&mut self, what: &str, run: impl FnOnce(&mut Swarm, Instant) -> T) -> T {
+        self.shared.trace("operator", what);
+        let answer = self.shared.with_swarm(run);
+        self.drain_swarm();
+        answer
+    }
+
+    /// All tasks of a service.
+    pub fn tasks(&self, service: &ServiceId) -> Vec<Task> {
+        let asked = std::slice::from_ref(service);
+        self.shared
+            .with_swarm(|swarm, _| swarm.tasks(asked))
+            .unwrap_or_default()
+    }
+
+    /// Tasks of a service that both states call running.
+    pub fn serving(&self, service: &ServiceId) -> usize {
+        self.tasks(service).iter().filter(|task| task.is_serving()).count()
+    }
+
+    /// The process of a task dies.
+    pub fn kill_process(&mut self, task: &TaskId) {
+        self.shared.trace(&self.shared.task_name(task), "is killed");
+        if let Some(process) = self.processes.get(task) {
+            process.signals.send_replace(Signal::Kill);
+        }
+    }
+
+    /// What users got so far.
+    pub fn outcomes(&self) -> Vec<Outcome> {
+        self.shared.outcomes.borrow().clone()
+    }
+
+    /// From now on nothing new goes wrong.
+    pub fn heal(&mut self) {
+        self.shared.healed.set(true);
+        self.shared.trace("world", "heals");
+    }
+
+    /// Lets time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        let end = self.now() + time;
+        while self.now() < end {
+            self.tick();
+        }
+    }
+
+    /// Lets time pass until `done`; the time that took.
+    ///
+    /// # Panics
+    /// If it takes longer than `limit`.
+    pub fn until(&mut self, what: &str, limit: Duration, mut done: impl FnMut(&World) -> bool) -> Duration {
+        let begin = self.now();
+        while !done(self) {
+            let waited = self.now().since(begin);
+            assert!(waited < limit, "waited {limit:?} in vain: {what}");
+            self.tick();
+        }
+        let took = self.now().since(begin);
+        self.shared.trace("world", &format!("after {took:?}: {what}"));
+        took
+    }
+
+    /// Judges everything so far.
+    ///
+    /// # Panics
+    /// If the expectation is broken.
+    pub fn expect(&self, expectation: impl FnOnce(Seen<'_>) -> Result<(), String>) {
+        let outcomes = self.shared.outcomes.borrow();
+        let seen = Seen {
+            oracle: &self.oracle,
+            outcomes: &outcomes,
+            grace: self.grace,
+        };
+        if let Err(broken) = expectation(seen) {
+            panic!("{broken}");
+        }
+    }
+
+    /// How long the product may take to follow a change; 1.5 s unless set.
+    pub fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
+
+    fn tick(&mut self) {
+        if let Err(error) = self.sim.step() {
+            panic!("a host stopped: {error}");
+        }
+        let now = Instant::at(self.sim.elapsed());
+        self.shared.now.set(now);
+        self.shared.trace.set_now(now);
+        let facts: Vec<Fact> = self.shared.facts.borrow_mut().drain(..).collect();
+        for fact in facts {
+            if let Fact::Exited { task, .. } = &fact
+                && let Some(process) = self.processes.get_mut(task)
+            {
+                process.exited = true;
+            }
+            self.step_swarm(Input::Fact(fact));
+        }
+        self.drain_swarm();
+        let due = self.shared.swarm.borrow().poll_timeout();
+        if due.is_some_and(|due| due.at <= now) {
+            self.step_swarm(Input::Timeout);
+        }
+        self.oracle.observe(&self.shared.swarm.borrow(), now);
+        if let Some(error) = self.shared.trace.errors().first() {
+            panic!("the product logged an error: {error}");
+        }
+    }
+
+    fn step_swarm(&mut self, input: Input<Fact>) {
+        let mut actions = Vec::new();
+        step(&mut *self.shared.swarm.borrow_mut(), input, self.now(), |action| {
+            actions.push(action);
+        });
+        for action in actions {
+            self.perform(action);
+        }
+    }
+
+    /// Performs what follows from commands.
+    fn drain_swarm(&mut self) {
+        loop {
+            let action = self.shared.swarm.borrow_mut().poll_action();
+            let Some(action) = action else { break };
+            self.perform(action);
+        }
+    }
+
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Start(start) => self.start(start),
+            Action::Signal(task) => self.signal(&task, Signal::Term),
+            Action::Kill(task) => self.signal(&task, Signal::Kill),
+            Action::BlackHole(task) => self.black_hole(&task),
+            Action::Emit(event) => {
+                let line = format!("{:?} {:?} {}", event.kind, event.action, event.id);
+                self.shared.trace("events", &line);
+                self.shared
+                    .subscribers
+                    .borrow_mut()
+                    .retain(|subscriber| subscriber.send(event.clone()).is_ok());
+            }
+            Action::Unlink(node) => self.link(&node, Link::Cut),
+            Action::Rejoin(node) => self.link(&node, Link::Whole),
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        self.shared.trace(&self.shared.task_name(&start.task), "starts");
+        let (signals, receiver) = watch::channel(Signal::None);
+        let launcher = self.launchers.iter().find(|(label, _)| {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            start.shape.labels.get(key).is_some_and(|actual| actual == value)
+        });
+        let app = self.apps.get(&start.name).cloned().unwrap_or_default();
+        let mut addresses: Vec<IpAddr> = start.addresses.iter().map(|held| held.addr).collect();
+        if launcher.is_some() {
+            // The product listens on one of its addresses; users and apps know it by that one.
+            addresses.truncate(1);
+        }
+        let process = Process {
+            addresses: addresses.clone(),
+            signals,
+            exited: false,
+        };
+        self.processes.insert(start.task.clone(), process);
+        let (shared, launcher) = (self.shared.clone(), launcher.map(|(_, launcher)| launcher.clone()));
+        let task = start.task.clone();
+        let node = start.node.clone();
+        let program: Program = Rc::new(move || match &launcher {
+            Some(launcher) => launcher(shared.clone(), start.clone(), receiver.clone()),
+            None => Box::pin(backend::run(
+                shared.clone(),
+                start.clone(),
+                app.clone(),
+                receiver.clone(),
+            )),
+        });
+        for ip in addresses {
+            self.occupy(ip, &task, &node, program.clone());
+        }
+    }
+
+    /// Runs `program` at an address that may have been another task's.
+    fn occupy(&mut self, ip: IpAddr, task: &TaskId, node: &NodeId, program: Program) {
+        if let Some(host) = self.hosts.get(&ip) {
+            *host.program.borrow_mut() = program;
+            *host.task.borrow_mut() = Some(task.clone());
+            *host.node.borrow_mut() = Some(node.clone());
+            for other in self.others(ip) {
+                self.sim.release(ip, other);
+            }
+            self.sim.bounce(ip);
+            return;
+        }
+        let host = Rc::new(Host {
+            program: RefCell::new(program),
+            task: RefCell::new(Some(task.clone())),
+            node: RefCell::new(Some(node.clone())),
+        });
+        self.hosts.insert(ip, host.clone());
+        self.sim.host(ip, move || {
+            let running = (host.program.borrow())();
+            async move {
+                running.await;
+                Ok(())
+            }
+        });
+    }
+
+    fn signal(&mut self, task: &TaskId, signal: Signal) {
+        self.shared
+            .trace(&self.shared.task_name(task), &format!("gets {signal:?}"));
+        let Some(process) = self.processes.get(task) else {
+            return;
+        };
+        process.signals.send_replace(signal);
+        if process.addresses.is_empty() {
+            // Nobody can reach it, so nothing runs for it.
+            let (task, code) = (task.clone(), 0);
+            self.shared.tell(Fact::Exited { task, code });
+        }
+    }
+
+    /// After its process the host goes, and what is sent to it waits for ever. Before, its words are held back as well.
+    /// Not turmoil's partition: that refuses connections, and a black hole is silent.
+    fn black_hole(&mut self, task: &TaskId) {
+        let Some(process) = self.processes.get(task) else {
+            return;
+        };
+        for ip in process.addresses.clone() {
+            let Some(host) = self.hosts.get(&ip) else { continue };
+            if host.task.borrow().as_ref() != Some(task) {
+                continue;
+            }
+            if process.exited {
+                self.sim.crash(ip);
+                continue;
+            }
+            for other in self.others(ip) {
+                self.sim.hold(ip, other);
+            }
+        }
+    }
+
+    fn link(&mut self, node: &NodeId, link: Link) {
+        let here = |host: &Rc<Host>| host.node.borrow().as_ref() == Some(node);
+        let inside: Vec<IpAddr> = self
+            .hosts
+            .iter()
+            .filter(|(_, host)| here(host))
+            .map(|(ip, _)| *ip)
+            .collect();
+        for ip in &inside {
+            for other in self.others(*ip).into_iter().filter(|other| !inside.contains(other)) {
+                match link {
+                    Link::Cut => self.sim.hold(*ip, other),
+                    Link::Whole => self.sim.release(*ip, other),
+                }
+            }
+        }
+    }
+
+    fn others(&self, ip: IpAddr) -> Vec<IpAddr> {
+        let all = self.hosts.keys().chain(&self.fixed);
+        all.copied().filter(|other| *other != ip).collect()
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Link {
+    Cut,
+    Whole,
+}
