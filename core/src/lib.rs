@@ -11,6 +11,8 @@
 //! - [`reconcile`]: the services that Tidegate owns, as the settings want them
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
+//! - [`source_file`]: routes from a file instead of a Swarm
+//! - [`controller`]: all of these joined into one machine
 //! - [`settings`]: what the operator sets
 //! - [`simulated`]: a whole Swarm as a model, for `tidegate demo` and the simulations
 //! - [`machine`], [`time`], [`rng`], [`id`], [`text`]: the vocabulary of all of them
@@ -34,6 +36,7 @@ pub mod route;
 pub mod settings;
 pub mod simulated;
 pub mod snapshot;
+pub mod source_file;
 pub mod swarm;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

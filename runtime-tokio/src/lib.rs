@@ -1,7 +1,9 @@
 //! Waits and never decides: the only crate with tokio, hyper and rustls. What it waits for becomes a fact for
 //! `tidegate-core`, and what core answers becomes a socket call here.
 
+pub mod admin;
 pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod control;
 #[cfg(feature = "docker")]

@@ -1,0 +1,302 @@
+//! Flags and environment, parsed once. Every option is a flag and an environment variable; settings of the controller and of
+//! service clusters are also keys of the settings file (see `--set`).
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Exit code of a finding: unhealthy, or a check that failed.
+pub const EXIT_FINDING: u8 = 1;
+/// Exit code of wrong usage, wrong settings included.
+pub const EXIT_USAGE: u8 = 2;
+/// Exit code where Docker or the control plane cannot be reached.
+pub const EXIT_UNREACHABLE: u8 = 3;
+
+/// Layer-7 router for Docker Swarm: users reach services by domain name.
+///
+/// On a Swarm, `docker stack deploy -c deploy/tidegate.yml tidegate` starts the controllers, and they keep the proxies.
+/// Without one, try `tidegate demo`, or `tidegate run --source file:routes.toml`.
+///
+/// Exit codes: 0 ok, 1 finding or unhealthy, 2 usage, 3 cannot reach Docker or the control plane.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "tidegate", version, max_term_width = 120)]
+pub struct Cli {
+    /// Log filter, e.g. `info`, `debug`, or `tidegate=debug,info`.
+    #[arg(
+        long,
+        env = "TIDEGATE_LOG",
+        default_value = "info",
+        global = true,
+        value_name = "FILTER"
+    )]
+    pub log: String,
+    /// Log format.
+    #[arg(long, env = "TIDEGATE_LOG_FORMAT", default_value = "text", global = true)]
+    pub log_format: LogFormat,
+    /// What to do.
+    #[command(subcommand)]
+    pub role: Role,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// What a process does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Role {
+    /// Watches the Swarm, publishes tables and keeps the proxy services. Runs on managers.
+    Controller(ControllerArgs),
+    /// Shows it all on this machine: a simulated Swarm with three real HTTP services, updated all the time. No Docker needed.
+    Demo(DemoArgs),
+    /// Says why a URL is answered as it is: rule, service, label, endpoints and their states.
+    Explain(ExplainArgs),
+    /// Exit 0 if the process beside this one is ready.
+    Healthcheck(AskArgs),
+    /// Takes users' requests to tasks, by the tables of a controller.
+    Proxy(ProxyArgs),
+    /// Prints the table and what is wrong with labels.
+    Routes(RoutesArgs),
+    /// Controller and proxy in one process, for one node or for routes from a file.
+    Run(RunArgs),
+    /// Prints the state of the process beside this one.
+    Status(AskArgs),
+}
+
+/// Where settings come from.
+#[derive(Args, Clone, Debug)]
+pub struct SettingsArgs {
+    /// Settings file (TOML), see docs/settings.md.
+    #[arg(long, env = "TIDEGATE_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// One setting by its key in the file, e.g. `clusters.default.http_port=8080`; wins over environment and file. The
+    /// same as an environment variable: `TIDEGATE_CLUSTERS__DEFAULT__HTTP_PORT=8080`.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+}
+
+/// Where a process answers about itself.
+#[derive(Args, Clone, Debug)]
+pub struct AdminArgs {
+    /// Address of the admin listener; loopback, or an address of the control network.
+    #[arg(long, env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:7172", value_name = "ADDR")]
+    pub admin: SocketAddr,
+}
+
+/// Options of `controller`.
+#[derive(Args, Clone, Debug)]
+pub struct ControllerArgs {
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+    /// Admin listener.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Name of the controllers' own Swarm service; without it no proxies are kept.
+    #[arg(long = "self", env = "TIDEGATE_SELF", value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Name of this task, for people.
+    #[arg(long, env = "TIDEGATE_TASK", default_value = "controller", value_name = "NAME")]
+    pub task: String,
+    /// Folder of the mounted authorities.
+    #[arg(long, env = "TIDEGATE_SECRETS", default_value = "/run/secrets", value_name = "DIR")]
+    pub secrets: PathBuf,
+}
+
+/// How requests are taken and logged.
+#[derive(Args, Clone, Debug)]
+pub struct ListenArgs {
+    /// Address for users' HTTP.
+    #[arg(long, env = "TIDEGATE_HTTP", default_value = "0.0.0.0:8080", value_name = "ADDR")]
+    pub http: SocketAddr,
+    /// Threads that serve; 0 = one per core.
+    #[arg(long, env = "TIDEGATE_WORKERS", default_value_t = 0, value_name = "N")]
+    pub workers: usize,
+    /// Access log on standard output.
+    #[arg(long, env = "TIDEGATE_ACCESS_LOG", default_value = "common")]
+    pub access_log: AccessLogFormat,
+    /// Parts that the access log leaves out, with commas: `client`, `query`, `user-agent`, `referer`.
+    #[arg(
+        long,
+        env = "TIDEGATE_ACCESS_LOG_REDACT",
+        value_delimiter = ',',
+        value_name = "PARTS"
+    )]
+    pub access_log_redact: Vec<String>,
+}
+
+/// How access lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccessLogFormat {
+    /// Common log format with referer and user agent.
+    Common,
+    /// One JSON object a line.
+    Json,
+    /// None.
+    Off,
+}
+
+/// Options of `proxy`.
+#[derive(Args, Clone, Debug)]
+pub struct ProxyArgs {
+    /// How requests are taken.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Admin listener.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Controllers as `host:port`; a name may stand for many.
+    #[arg(long, env = "TIDEGATE_CONTROLLER", value_name = "HOST:PORT")]
+    pub controller: String,
+    /// Service cluster.
+    #[arg(long, env = "TIDEGATE_CLUSTER", default_value = "default", value_name = "NAME")]
+    pub cluster: String,
+    /// Name of this proxy.
+    #[arg(long, env = "TIDEGATE_TASK", default_value = "proxy", value_name = "NAME")]
+    pub task: String,
+    /// File with this proxy's identity.
+    #[arg(
+        long,
+        env = "TIDEGATE_IDENTITY",
+        default_value = "/run/secrets/tidegate-identity",
+        value_name = "FILE"
+    )]
+    pub identity: PathBuf,
+    /// Folder where the last good table is kept.
+    #[arg(
+        long,
+        env = "TIDEGATE_STATE_DIR",
+        default_value = "/var/lib/tidegate",
+        value_name = "DIR"
+    )]
+    pub state_dir: PathBuf,
+}
+
+/// Options of `run`.
+#[derive(Args, Clone, Debug)]
+pub struct RunArgs {
+    /// `docker`, or `file:PATH` of a TOML file with services; edits of the file are picked up live.
+    #[arg(long, env = "TIDEGATE_SOURCE", default_value = "docker", value_name = "SOURCE")]
+    pub source: Source,
+    /// How requests are taken.
+    #[command(flatten)]
+    pub listen: ListenArgs,
+    /// Admin listener.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Settings.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// Where routes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A Swarm manager.
+    Docker,
+    /// A file.
+    File(PathBuf),
+}
+
+impl std::str::FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "docker" => Ok(Source::Docker),
+            Some(("file", path)) if !path.is_empty() => Ok(Source::File(PathBuf::from(path))),
+            _ => Err(format!("{text:?} is no source; write docker or file:routes.toml")),
+        }
+    }
+}
+
+/// Options of commands that ask another process.
+#[derive(Args, Clone, Debug)]
+pub struct AskArgs {
+    /// Admin listener of the process to ask.
+    #[arg(long, env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:7172", value_name = "ADDR")]
+    pub admin: SocketAddr,
+}
+
+/// Options of `routes`.
+#[derive(Args, Clone, Debug)]
+pub struct RoutesArgs {
+    /// The process to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Read `file:PATH` instead of asking a process.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<Source>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `explain`.
+#[derive(Args, Clone, Debug)]
+pub struct ExplainArgs {
+    /// The URL, e.g. `http://shop.example.org/cart`.
+    pub url: String,
+    /// The process to ask.
+    #[command(flatten)]
+    pub ask: AskArgs,
+    /// Read `file:PATH` instead of asking a process.
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<Source>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArgs {
+    /// Runs a fixed script under load, prints a summary, and exits 0 only if no request failed.
+    #[arg(long)]
+    pub once: bool,
+    /// Address for users' HTTP; port 0 = a free one.
+    #[arg(long, env = "TIDEGATE_HTTP", default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub http: SocketAddr,
+    /// Address of the admin listener; port 0 = a free one.
+    #[arg(long, env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:7172", value_name = "ADDR")]
+    pub admin: SocketAddr,
+    /// Requests a second of the demo's own load.
+    #[arg(long, default_value_t = 500, value_name = "N")]
+    pub rate: u32,
+    /// Seed of the demo's chance.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_make_sense() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_source_is_docker_or_a_file() {
+        assert_eq!("docker".parse(), Ok(Source::Docker));
+        assert_eq!(
+            "file:routes.toml".parse(),
+            Ok(Source::File(PathBuf::from("routes.toml")))
+        );
+        assert!(
+            "routes.toml"
+                .parse::<Source>()
+                .unwrap_err()
+                .contains("file:routes.toml")
+        );
+        assert!("file:".parse::<Source>().is_err());
+    }
+}
