@@ -3,8 +3,10 @@
 
 pub mod admin;
 pub mod app;
+pub mod ask;
 pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod control;
 #[cfg(feature = "docker")]
 pub mod docker;
