@@ -256,9 +256,12 @@ fn because(rule: &Rule, name: &str) -> String {
         RuleHost::Pattern(pattern) => format!("the host is {pattern}"),
     };
     if rule.path.is_root() {
-        format!("{host}; every path that no longer prefix covers")
+        format!("{host}, and no context root fits the path better")
     } else {
-        format!("{host}; {} is the longest prefix of the path", rule.path)
+        format!(
+            "{host}, and {} is the longest context root that fits the path",
+            rule.path
+        )
     }
 }
 
