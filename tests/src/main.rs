@@ -26,6 +26,9 @@ enum What {
         /// Nodes, managers included
         #[arg(long, default_value_t = 3)]
         nodes: usize,
+        /// Build the images of Tidegate and of the test application, and load them on every node
+        #[arg(long)]
+        images: bool,
     },
     /// Measure Tidegate beside nginx and HAProxy, and print a page of Markdown
     Bench {
@@ -49,7 +52,11 @@ enum What {
 
 fn main() -> Result<()> {
     match Arguments::parse().command {
-        What::Swarm { managers, nodes } => keep(managers, nodes),
+        What::Swarm {
+            managers,
+            nodes,
+            images,
+        } => keep(managers, nodes, images),
         What::Bench {
             rounds,
             seconds,
@@ -69,7 +76,7 @@ fn main() -> Result<()> {
     }
 }
 
-fn keep(managers: usize, nodes: usize) -> Result<()> {
+fn keep(managers: usize, nodes: usize, images: bool) -> Result<()> {
     if let Some(obstacle) = swarm::obstacle() {
         bail!("{obstacle}");
     }
@@ -81,6 +88,10 @@ fn keep(managers: usize, nodes: usize) -> Result<()> {
             node.address(),
             node.socket().display()
         );
+    }
+    if images {
+        image::load_both(&swarm)?;
+        println!("images: {} {} {}", image::PRODUCT, image::APP, image::APP_2);
     }
     println!("Ctrl-C removes it all.");
     loop {
