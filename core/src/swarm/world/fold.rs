@@ -76,6 +76,8 @@ impl Listed for Node {
 pub(super) struct Rules<'a, V> {
     /// When the list was asked for.
     pub(super) sent: Instant,
+    /// An answer came lately from a manager that is behind, so what a list lacks says nothing.
+    pub(super) behind: bool,
     /// An object that this says of stays, however long it is missing.
     pub(super) keep: &'a dyn Fn(&V) -> bool,
     /// How long an object must be missing; zero = it goes at once.
@@ -142,9 +144,9 @@ pub(super) fn fold<V: Listed>(
     for id in missing {
         let Some(item) = known.get(&id) else { continue };
         // A list with one old object may lack others for the same reason.
-        let stays = folded.outdated > 0
-            || ((rules.keep)(item) && !absence.is_explained(&id))
-            || !absence.missing(&id, (rules.confirm)(item), rules.sent, now);
+        let doubtful = rules.behind || folded.outdated > 0 || (rules.keep)(item);
+        let stays =
+            (doubtful && !absence.is_explained(&id)) || !absence.missing(&id, (rules.confirm)(item), rules.sent, now);
         if stays {
             folded.kept += 1;
         } else {
@@ -162,11 +164,13 @@ pub(super) fn fold_alike<V: Listed>(
     absence: &mut Absence<V::Id>,
     list: Vec<V>,
     sent: Instant,
+    behind: bool,
     confirm: Duration,
     now: Instant,
 ) -> Folded<V::Id> {
     let rules = Rules {
         sent,
+        behind,
         keep: &|_| false,
         confirm: &|_| confirm,
     };

@@ -145,12 +145,14 @@ pub(super) fn at_rest<'a>(
             let node = task.node.as_ref().and_then(|node| nodes.get(node));
             node.is_some_and(|node| node.state == NodeState::Down)
         };
-        // A task of a dead node stays `running` for ever (facts §2): that is rest.
+        // A task of a dead node stays `running` for ever (facts §2), one that never got a node `pending`: that is rest.
         let between = match task.desired {
             DesiredState::New | DesiredState::Ready | DesiredState::Running | DesiredState::Other => {
                 task.state < TaskState::Running || (task.is_over() && task.desired == DesiredState::Running)
             }
-            DesiredState::Complete | DesiredState::Shutdown | DesiredState::Remove => !task.is_over() && !lost(),
+            DesiredState::Complete | DesiredState::Shutdown | DesiredState::Remove => {
+                !task.is_over() && task.node.is_some() && !lost()
+            }
         };
         if between && service.mode != ServiceMode::Job {
             return false;
