@@ -42,24 +42,24 @@ impl fmt::Display for Diagnostic {
             Severity::Error => "error",
             Severity::Warning => "warning",
         };
-        write!(f, "{severity}: service {}: ", self.service)?;
+        write!(f, "{severity}: service {}: ", self.service.escape_debug())?;
         match (self.label.is_empty(), self.value.is_empty()) {
             (true, _) => {}
-            (false, true) => write!(f, "{}: ", self.label)?,
-            (false, false) => write!(f, "{} = {:?}: ", self.label, self.value)?,
+            (false, true) => write!(f, "{}: ", self.label.escape_debug())?,
+            (false, false) => write!(f, "{} = {:?}: ", self.label.escape_debug(), self.value)?,
         }
         write!(f, "{}; {}", self.problem, self.remedy)
     }
 }
 
-/// Characters of a label's value that a finding repeats.
-const VALUE_CHARS_MAX: usize = 200;
+/// Characters of a label's key, and of its value, that a finding repeats.
+const TEXT_CHARS_MAX: usize = 200;
 
 impl Diagnostic {
-    /// A finding about one label of `service`; the value is cut to 200 characters.
+    /// A finding about one label of `service`; key and value are cut to 200 characters.
     pub fn new(
         service: &Service,
-        label: impl Into<String>,
+        label: &str,
         value: &str,
         severity: Severity,
         problem: impl Into<String>,
@@ -67,8 +67,8 @@ impl Diagnostic {
     ) -> Self {
         Diagnostic {
             service: service.name.clone(),
-            label: label.into(),
-            value: value.chars().take(VALUE_CHARS_MAX).collect(),
+            label: label.chars().take(TEXT_CHARS_MAX).collect(),
+            value: value.chars().take(TEXT_CHARS_MAX).collect(),
             severity,
             problem: problem.into(),
             remedy: remedy.into(),

@@ -149,7 +149,7 @@ pub fn unknown_cluster<'a>(
         Some(near) => format!("did you mean {near}?"),
         None => format!("write one of {}, or add the cluster to the settings", names.join(", ")),
     };
-    Diagnostic::new(service, found.key, found.value, Severity::Error, problem, remedy)
+    Diagnostic::new(service, &found.key, found.value, Severity::Error, problem, remedy)
 }
 
 struct Reader<'a> {
@@ -168,7 +168,7 @@ impl<'a> Reader<'a> {
         let Wrong { problem, remedy } = wrong;
         self.diagnostics.push(Diagnostic::new(
             self.service,
-            found.key.clone(),
+            &found.key,
             found.value,
             severity,
             problem,

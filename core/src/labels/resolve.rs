@@ -4,11 +4,11 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 
-use crate::id::{EndpointId, NetworkId, NodeId};
+use crate::id::{EndpointId, NetworkId, NodeId, TaskId};
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys;
 use crate::labels::read::{BackendMode, LabelledRoute};
@@ -106,7 +106,7 @@ struct Usable {
 impl Resolver<'_> {
     fn say(&mut self, label: &str, severity: Severity, problem: impl Into<String>, remedy: impl Into<String>) {
         let found = keys::find_or_absent(self.service, label);
-        let diagnostic = Diagnostic::new(self.service, found.key, found.value, severity, problem, remedy);
+        let diagnostic = Diagnostic::new(self.service, &found.key, found.value, severity, problem, remedy);
         self.diagnostics.push(diagnostic);
     }
 
@@ -314,7 +314,9 @@ impl Resolver<'_> {
                 ),
             }
         }
-        let mut endpoints = Vec::with_capacity(alive.len());
+        let count = alive.len();
+        let mut endpoints = Vec::with_capacity(count);
+        let mut unreachable = BTreeSet::new();
         for task in alive {
             let addr = match way {
                 Way::HostPort => self.host_addr(task, port),
@@ -327,9 +329,14 @@ impl Resolver<'_> {
                     node: task.node.clone(),
                     leaving: task.is_leaving().then(|| leaving(task)),
                 }),
-                None if task.is_serving() => self.report_unreachable(task, port, way),
+                None if task.is_serving() => {
+                    unreachable.insert((&task.id, task.node.as_ref().map_or("", NodeId::as_str)));
+                }
                 None => {}
             }
+        }
+        if !unreachable.is_empty() {
+            self.report_unreachable(&unreachable, count, port, way);
         }
         endpoints
     }
@@ -385,21 +392,25 @@ impl Resolver<'_> {
         Some(SocketAddr::new(addr, bound.published?))
     }
 
-    fn report_unreachable(&mut self, task: &Task, port: u16, way: &Way) {
-        let node = task.node.as_ref().map(NodeId::to_string).unwrap_or_default();
+    /// `tasks` serve and have no address; not empty.
+    fn report_unreachable(&mut self, tasks: &BTreeSet<(&TaskId, &str)>, alive: usize, port: u16, way: &Way) {
+        let Some((_, node)) = tasks.first() else { return };
+        let who = format!("{} of {alive} tasks", tasks.len());
         match way {
             Way::HostPort => self.say(
                 "port",
                 Severity::Warning,
-                format!("a task on node {node} has no address with port {port} in host mode, so it gets no requests"),
-                format!("check that the node has an address and the service publishes port {port} in host mode"),
+                format!(
+                    "{who} (the first on node {node}) without an address with port {port} in host mode get no requests"
+                ),
+                format!("check that the nodes have addresses and the service publishes port {port} in host mode"),
             ),
             Way::Overlay(network) => {
                 let name = self
                     .networks
                     .get(network)
                     .map_or(network.as_str(), |network| &network.name);
-                let problem = format!("a task on node {node} has no address on {name} yet, so it gets no requests");
+                let problem = format!("{who} (the first on node {node}) without an address on {name} get no requests");
                 self.say(
                     "network",
                     Severity::Warning,

@@ -34,11 +34,12 @@ pub enum RequestPath<'a> {
 
 /// Reads the path of a request target; a query is ignored.
 pub fn read(target: &str) -> RequestPath<'_> {
-    let path = target.split(['?', '#']).next().unwrap_or("");
+    let path = target.split('?').next().unwrap_or("");
     if path.is_empty() {
         return RequestPath::Plain("/");
     }
-    if !path.starts_with('/') {
+    // RFC 9112 §3.2: a request target has no fragment, and who reads one ends the path there.
+    if !path.starts_with('/') || path.contains('#') {
         return RequestPath::RootOnly;
     }
     if !needs_a_look(path) {
@@ -222,6 +223,7 @@ mod tests {
             "/app/%2e%2e%3bx/admin",
             "/app%2F..%2Fadmin",
             "/app/x%2f..",
+            "/app#/../admin",
             "*",
             "app",
         ] {

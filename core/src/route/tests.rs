@@ -412,6 +412,25 @@ proptest! {
     }
 
     #[test]
+    fn services_in_any_order_make_the_same_bytes(
+        (routes, order) in strategies::routes().prop_flat_map(|routes| {
+            let ids: Vec<ServiceId> = routes.keys().cloned().collect();
+            (Just(routes), Just(ids).prop_shuffle())
+        }),
+    ) {
+        let all = Snapshot { routes: routes.clone(), ..Snapshot::default() };
+        let compiled = RouteTable::compile(&all);
+        let mut table = RouteTable::default();
+        let mut some = Snapshot::default();
+        for id in order {
+            some.routes.insert(id.clone(), Arc::clone(&routes[&id]));
+            table = table.apply(&some, &[id].into());
+        }
+        prop_assert_eq!(table.canonical_text(), compiled.canonical_text());
+        prop_assert_eq!(conflicts(&some.routes), conflicts(&all.routes));
+    }
+
+    #[test]
     fn a_matched_prefix_is_never_escaped(routes in strategies::routes(), target in strategies::request_target()) {
         let table = RouteTable::compile(&Snapshot { routes, ..Snapshot::default() });
         for rule in table.rules() {

@@ -362,3 +362,15 @@ fn row_34_a_service_without_cluster_label_belongs_to_the_default_cluster() {
     );
     assert!(finding.problem.contains("without this label"), "{finding}");
 }
+
+#[test]
+fn findings_are_short_and_on_one_line_whatever_the_label() {
+    let key = format!("tidegate.\n\u{1b}[31m{}", "x".repeat(70_000));
+    let value = "y\n".repeat(40_000);
+    let reading = read(&labelled(&[(&key, &value)]));
+    let text = the_one(&reading, Severity::Warning).to_string();
+    assert!(
+        text.len() < 1_200 && !text.contains('\n') && !text.contains('\u{1b}'),
+        "{text}"
+    );
+}

@@ -124,7 +124,7 @@ fn row_26_host_mode_is_used_where_no_network_is_shared() {
     assert!(
         found.diagnostics[0]
             .problem
-            .contains("a task on node w2 has no address with port 80 in host mode")
+            .contains("1 of 3 tasks (the first on node w2) without an address with port 80 in host mode")
     );
 }
 
@@ -223,7 +223,11 @@ fn a_task_from_before_a_network_change_is_reached_over_the_old_network() {
     assert_eq!(endpoints(&found), ["shop.1 10.0.2.1:80"]);
     let unreachable = resolved(&service, &[old]);
     assert_eq!(endpoints(&unreachable), Vec::<String>::new());
-    assert!(unreachable.diagnostics[0].problem.contains("has no address on a yet"));
+    assert!(
+        unreachable.diagnostics[0]
+            .problem
+            .contains("1 of 1 tasks (the first on node w1) without an address on a get no requests")
+    );
 }
 
 #[test]
