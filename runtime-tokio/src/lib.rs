@@ -10,6 +10,11 @@ pub mod config;
 pub mod control;
 #[cfg(feature = "docker")]
 pub mod docker;
+pub(crate) mod http;
 pub mod identity;
+pub(crate) mod listen;
 pub mod net;
 pub mod swarm_api;
+pub mod telemetry;
+pub(crate) mod upstream;
+pub mod worker;

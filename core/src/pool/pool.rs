@@ -311,6 +311,14 @@ impl Pool {
         self.counters
     }
 
+    /// All endpoints with their tokens, by ascending token.
+    pub fn addresses(&self) -> impl Iterator<Item = Picked> + '_ {
+        self.endpoints.iter().map(|endpoint| Picked {
+            token: endpoint.token,
+            addr: endpoint.addr,
+        })
+    }
+
     /// All endpoints, for people.
     pub fn views(&self) -> impl Iterator<Item = EndpointView> + '_ {
         self.endpoints.iter().map(Endpoint::view)

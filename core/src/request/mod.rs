@@ -7,7 +7,7 @@
 //! # One parser's view decides
 //!
 //! What two parsers could read differently is refused, never mended (RFC 9112 §11.2). Part of it is done by hyper before
-//! a head gets here, and tested end to end in `runtime-tokio/tests/smuggling.rs`: bare line ends within names, obs-fold,
+//! a head gets here, and tested end to end in `runtime-tokio/tests/proxy/smuggling.rs`: bare line ends within names, obs-fold,
 //! space before a colon, several differing or malformed `Content-Length`, a `Transfer-Encoding` in HTTP/1.0 or one that does
 //! not end in `chunked`, chunk sizes that overflow. This module adds: `Content-Length` beside `Transfer-Encoding`, codings
 //! other than `chunked`, hosts that are missing, doubled, malformed, or differ from `:authority`, and `h2c` upgrades.

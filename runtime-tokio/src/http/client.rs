@@ -1,0 +1,234 @@
+//! A client's connection as its requests see it, and the stream beneath it.
+//!
+//! The stream notes when bytes move and looks at each head before hyper does (see `core::request::framing::Sniff`). What it
+//! notes is shared with the connection's service through atomics, only because hyper wants streams to be `Send`; nobody
+//! else ever touches them.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use http::HeaderValue;
+use tidegate_core::request::framing::Sniff;
+use tidegate_core::time::{Duration, Instant};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::clock::Clock;
+
+/// Who is at the other end, in the forms that requests need.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) peer: SocketAddr,
+    /// The peer's address without port, as text.
+    pub(crate) ip: HeaderValue,
+    /// The port that the client connected to, as text.
+    pub(crate) local_port: HeaderValue,
+    pub(crate) pulse: Arc<Pulse>,
+}
+
+/// What moves on a connection.
+#[derive(Debug)]
+pub(crate) struct Pulse {
+    /// Requests under way.
+    in_flight: AtomicU32,
+    /// Bodies under way in either direction: while there are any, silence counts.
+    moving: AtomicU32,
+    /// Milliseconds since start at which bytes moved last, and at which the present head or pause began.
+    last_bytes: AtomicU64,
+    since: AtomicU64,
+    head_begun: AtomicBool,
+    ambiguous: AtomicBool,
+    is_http2: AtomicBool,
+    begun: AtomicBool,
+}
+
+/// One body that moves.
+#[derive(Debug)]
+pub(crate) struct Moving(Arc<Pulse>);
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        bump(&self.0.moving, -1);
+    }
+}
+
+/// Limits of a client's connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ClientLimits {
+    pub(crate) header: Duration,
+    pub(crate) idle: Duration,
+    pub(crate) keepalive: Duration,
+}
+
+/// What is due on a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// The client is too slow: close at once.
+    Abort,
+    /// It is merely idle: close gracefully.
+    Close,
+    /// Nothing before this moment.
+    Later(Instant),
+}
+
+impl Pulse {
+    pub(crate) fn new(now: Instant) -> Self {
+        Pulse {
+            in_flight: AtomicU32::new(0),
+            moving: AtomicU32::new(0),
+            last_bytes: AtomicU64::new(millis(now)),
+            since: AtomicU64::new(millis(now)),
+            head_begun: AtomicBool::new(false),
+            ambiguous: AtomicBool::new(false),
+            is_http2: AtomicBool::new(false),
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// A request begins; whether its head was ambiguous.
+    pub(crate) fn handle_request(&self) -> bool {
+        bump(&self.in_flight, 1);
+        self.head_begun.store(false, Relaxed);
+        self.ambiguous.swap(false, Relaxed)
+    }
+
+    /// A request ended.
+    pub(crate) fn handle_end(&self, now: Instant) {
+        bump(&self.in_flight, -1);
+        self.since.store(millis(now), Relaxed);
+    }
+
+    /// A body begins to move, in either direction.
+    pub(crate) fn moving(self: &Arc<Self>) -> Moving {
+        bump(&self.moving, 1);
+        Moving(Arc::clone(self))
+    }
+
+    /// What is due at `now`.
+    pub(crate) fn due(&self, limits: &ClientLimits, now: Instant) -> Due {
+        let at = |millis: &AtomicU64| Instant::from_millis(millis.load(Relaxed));
+        let (deadline, due) = if self.in_flight.load(Relaxed) > 0 {
+            // Waiting for an endpoint has limits of its own.
+            let from = if self.moving.load(Relaxed) > 0 {
+                at(&self.last_bytes)
+            } else {
+                now
+            };
+            (from + limits.idle, Due::Abort)
+        } else if self.is_http2.load(Relaxed) {
+            (at(&self.since) + limits.keepalive, Due::Close)
+        } else if self.head_begun.load(Relaxed) || !self.begun.load(Relaxed) {
+            (at(&self.since) + limits.header, Due::Abort)
+        } else {
+            (at(&self.since) + limits.keepalive, Due::Close)
+        };
+        if deadline <= now { due } else { Due::Later(deadline) }
+    }
+
+    fn handle_bytes(&self, now: Instant) {
+        self.last_bytes.store(millis(now), Relaxed);
+    }
+}
+
+fn bump(count: &AtomicU32, by: i32) {
+    // One thread alone writes, so this needs no read-modify-write.
+    count.store(count.load(Relaxed).wrapping_add_signed(by), Relaxed);
+}
+
+fn millis(at: Instant) -> u64 {
+    u64::try_from(at.since_start().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The client's stream.
+#[derive(Debug)]
+pub(crate) struct ClientIo<S> {
+    stream: S,
+    pulse: Arc<Pulse>,
+    sniff: Sniff,
+    sniffing: bool,
+    clock: Clock,
+}
+
+impl<S> ClientIo<S> {
+    pub(crate) fn new(stream: S, pulse: Arc<Pulse>, clock: Clock) -> Self {
+        ClientIo {
+            stream,
+            pulse,
+            sniff: Sniff::default(),
+            sniffing: false,
+            clock,
+        }
+    }
+
+    fn handle_read(&mut self, piece: &[u8]) {
+        let now = self.clock.now();
+        let pulse = &self.pulse;
+        pulse.handle_bytes(now);
+        if piece.is_empty() || pulse.is_http2.load(Relaxed) {
+            return;
+        }
+        if !pulse.begun.swap(true, Relaxed) && piece.starts_with(b"PRI * HTTP/2") {
+            pulse.is_http2.store(true, Relaxed);
+            return;
+        }
+        if pulse.in_flight.load(Relaxed) > 0 {
+            self.sniffing = false;
+            return;
+        }
+        if !self.sniffing {
+            self.sniffing = true;
+            self.sniff = Sniff::default();
+        }
+        if !pulse.head_begun.swap(true, Relaxed) {
+            pulse.since.store(millis(now), Relaxed);
+        }
+        if self.sniff.feed(piece) {
+            pulse.ambiguous.store(true, Relaxed);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ClientIo<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        this.handle_read(&buf.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ClientIo<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write(cx, buf))?;
+        this.pulse.handle_bytes(this.clock.now());
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(cx, bufs))?;
+        this.pulse.handle_bytes(this.clock.now());
+        Poll::Ready(Ok(written))
+    }
+}

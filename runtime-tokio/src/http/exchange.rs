@@ -1,0 +1,216 @@
+//! What one request and its response leave behind: counts, times and an access line, written when the response ended or
+//! its client went away, whichever way that happened.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use tidegate_core::pool::Token;
+use tidegate_core::time::{Duration, Instant};
+
+use super::body::BodyError;
+use super::client::{Client, Moving};
+use crate::telemetry::log::AccessRecord;
+use crate::upstream::connect::Http1;
+use crate::worker::Shared;
+use crate::worker::pools::PoolHandle;
+
+/// One request of a client, from its head to the last byte of its response.
+pub(crate) struct Exchange {
+    worker: Rc<Shared>,
+    client: Rc<Client>,
+    begun: Instant,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    pub(crate) host: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+    pub(crate) request_id: Option<HeaderValue>,
+    status: Option<StatusCode>,
+    fault: Option<&'static str>,
+    bytes: u64,
+    retries: u32,
+    pool: Option<Rc<PoolHandle>>,
+    upstream: Option<Upstream>,
+    /// For the access line, also after the upstream was handed on.
+    answered_by: Option<(SocketAddr, Duration)>,
+    moving: Option<Moving>,
+    ended: bool,
+}
+
+/// The endpoint that answers, and the connection to it.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) hold: Hold,
+    pub(crate) addr: SocketAddr,
+    /// When the request was sent and when the response began.
+    pub(crate) sent: Instant,
+    pub(crate) responded: Instant,
+    /// To be kept once the response has ended.
+    pub(crate) sender: Option<Http1>,
+}
+
+/// Counts as one request under way at an endpoint until dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    pub(crate) pool: Rc<PoolHandle>,
+    pub(crate) token: Token,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.pool.release(self.token);
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new<B>(worker: Rc<Shared>, client: Rc<Client>, request: &http::Request<B>) -> Self {
+        let logs = worker.access.is_on();
+        let header = |name| logs.then(|| request.headers().get(name).cloned()).flatten();
+        worker.metrics.requests_open.set(worker.metrics.requests_open.get() + 1);
+        Exchange {
+            begun: worker.clock.now(),
+            method: request.method().clone(),
+            uri: if logs { request.uri().clone() } else { Uri::default() },
+            version: request.version(),
+            host: None,
+            referer: header(http::header::REFERER),
+            user_agent: header(http::header::USER_AGENT),
+            request_id: None,
+            status: None,
+            fault: None,
+            bytes: 0,
+            retries: 0,
+            pool: None,
+            upstream: None,
+            answered_by: None,
+            moving: None,
+            ended: false,
+            worker,
+            client,
+        }
+    }
+
+    pub(crate) fn is_head(&self) -> bool {
+        self.method == Method::HEAD
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Shared> {
+        &self.worker
+    }
+
+    pub(crate) fn set_pool(&mut self, pool: &Rc<PoolHandle>) {
+        self.pool = Some(Rc::clone(pool));
+    }
+
+    pub(crate) fn count_retry(&mut self) {
+        self.retries += 1;
+    }
+
+    pub(crate) fn set_fault(&mut self, fault: &'static str) {
+        self.fault = Some(fault);
+    }
+
+    pub(crate) fn set_upstream(&mut self, upstream: Upstream) {
+        self.answered_by = Some((upstream.addr, upstream.responded.since(upstream.sent)));
+        self.upstream = Some(upstream);
+    }
+
+    pub(crate) fn upstream(&self) -> Option<&Upstream> {
+        self.upstream.as_ref()
+    }
+
+    /// The endpoint's hold, for a connection that outlives the response.
+    pub(crate) fn take_upstream(&mut self) -> Option<Upstream> {
+        self.upstream.take()
+    }
+
+    /// A response begins.
+    pub(crate) fn handle_response(&mut self, status: StatusCode) {
+        self.status = Some(status);
+        self.moving = Some(self.client.pulse.moving());
+    }
+
+    pub(crate) fn count_bytes(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// The response broke off in the middle.
+    pub(crate) fn handle_broken(&mut self, error: BodyError) {
+        self.fault = Some(match error {
+            BodyError::ResponseIdle(_) => "response_idle",
+            BodyError::Client(_) | BodyError::ResponseBroken | BodyError::TryOver => "response_broken",
+        });
+        if let Some(upstream) = &mut self.upstream {
+            upstream.sender = None;
+        }
+        self.end();
+    }
+
+    /// The response ended as it should: the connection may serve the next request.
+    pub(crate) fn finish(mut self: Box<Self>) {
+        if let Some(upstream) = &mut self.upstream
+            && let Some(sender) = upstream.sender.take()
+        {
+            upstream
+                .hold
+                .pool
+                .keep(upstream.hold.token, sender, self.worker.clock.now());
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        if std::mem::replace(&mut self.ended, true) {
+            return;
+        }
+        let now = self.worker.clock.now();
+        self.moving = None;
+        self.client.pulse.handle_end(now);
+        let metrics = &self.worker.metrics;
+        metrics.requests_open.set(metrics.requests_open.get().saturating_sub(1));
+        // The status that nginx made a habit: the client left before there was an answer.
+        let status = self.status.map_or(499, |status| status.as_u16());
+        let took = now.since(self.begun);
+        metrics.durations.observe(took);
+        match &self.pool {
+            Some(pool) => pool.count_response(status),
+            None => metrics.unrouted.count(status),
+        }
+        if let Some(fault) = self.fault {
+            metrics.count_fault(fault);
+        }
+        if self.worker.access.is_on() {
+            let service = self.pool.as_ref().map(|pool| pool.name());
+            let record = AccessRecord {
+                wall: self.worker.clock.wall(),
+                peer: self.client.peer,
+                method: &self.method,
+                uri: &self.uri,
+                version: self.version,
+                host: self.host.as_ref(),
+                referer: self.referer.as_ref(),
+                user_agent: self.user_agent.as_ref(),
+                request_id: self.request_id.as_ref(),
+                status,
+                bytes: self.bytes,
+                took,
+                service: service.as_deref(),
+                upstream: self.answered_by.map(|(addr, _)| addr),
+                upstream_took: self.answered_by.map(|(_, took)| took),
+                retries: self.retries,
+                fault: self.fault,
+            };
+            if self.worker.access.write(&record, now) {
+                self.worker.rearm();
+            }
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

@@ -1,0 +1,446 @@
+//! One request to the endpoint that answers it: pick, connect or reuse, send, and start again where that is harmless.
+
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, Uri, Version};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tidegate_core::pool::{Outcome, Pick, Token};
+use tidegate_core::request::fault::{ClientFault, Fault, UpstreamFault};
+use tidegate_core::request::retry::{self, Failure};
+use tidegate_core::route::spec::UpstreamProtocol;
+use tidegate_core::settings::proxy::ProxySettings;
+use tidegate_core::time::{Duration, Instant};
+use tracing::debug;
+
+use super::body::{RequestBody, SharedBody};
+use super::exchange::{Exchange, Hold, Upstream};
+use super::upgrade;
+use crate::net::Net;
+use crate::upstream::connect;
+use crate::worker::Worker;
+use crate::worker::pools::PoolHandle;
+
+/// A request on its way out.
+#[derive(Debug)]
+pub(crate) struct Outbound {
+    pub(crate) pool: Rc<PoolHandle>,
+    pub(crate) method: Method,
+    /// As the client sent it.
+    pub(crate) original: Uri,
+    pub(crate) target: PathAndQuery,
+    /// The host as the client wrote it.
+    pub(crate) host: Option<HeaderValue>,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Option<Rc<SharedBody>>,
+    pub(crate) trailers: bool,
+    pub(crate) upgrade: Option<upgrade::Wanted>,
+}
+
+/// A response that began.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) response: Response<Incoming>,
+    pub(crate) upgrade: Option<upgrade::Wanted>,
+}
+
+/// A try that did not lead to a response.
+struct Failed {
+    failure: Failure,
+    fault: Fault,
+    /// Whether the head is still there for another try.
+    head_kept: bool,
+    /// Whether another endpoint is likely to do better.
+    elsewhere: bool,
+}
+
+/// Forwards a request; returns with the head of the response.
+pub(crate) async fn forward<N: Net>(
+    worker: &Rc<Worker<N>>,
+    mut outbound: Outbound,
+    exchange: &mut Exchange,
+) -> Result<Forwarded, Fault> {
+    let serving = worker.shared.serving();
+    outbound.pool.handle_request();
+    let mut tried = Vec::new();
+    let mut tries = 0;
+    let mut parked_since = None;
+    loop {
+        let hold = pick(worker, &mut outbound, &mut tried, &mut parked_since, exchange).await?;
+        let (pool, token) = (Rc::clone(&hold.pool), hold.token);
+        let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
+            Ok(response) => {
+                return Ok(Forwarded {
+                    response,
+                    upgrade: outbound.upgrade,
+                });
+            }
+            Err(failed) => failed,
+        };
+        if let Some(fault) = outbound.body.as_ref().and_then(|body| body.fault()) {
+            return Err(fault.into());
+        }
+        tries += 1;
+        let sent = RequestBody::sent(outbound.body.as_ref());
+        let harmless = failed.head_kept && retry::may_retry(outbound.method.as_str(), sent, failed.failure);
+        if !harmless || tries > serving.retries_max || !pool.withdraw_retry() {
+            return Err(failed.fault);
+        }
+        debug!(failure = ?failed.failure, fault = %failed.fault, "trying again");
+        exchange.count_retry();
+        if failed.elsewhere {
+            tried.push(token);
+        }
+    }
+}
+
+/// An endpoint, at once or after a wait.
+async fn pick<N: Net>(
+    worker: &Rc<Worker<N>>,
+    outbound: &mut Outbound,
+    tried: &mut Vec<Token>,
+    parked_since: &mut Option<Instant>,
+    exchange: &mut Exchange,
+) -> Result<Hold, Fault> {
+    let clock = worker.shared.clock;
+    loop {
+        if outbound.pool.is_retired() {
+            // The table changed under the request: it goes where a new one would.
+            let original = outbound.original.path_and_query().map_or("/", PathAndQuery::as_str);
+            let host = outbound.host.as_ref().and_then(|host| host.to_str().ok());
+            let (pool, target) = worker.route(host, original)?;
+            if let Some(target) = target {
+                outbound.target = target;
+            }
+            exchange.set_pool(&pool);
+            outbound.pool = pool;
+            outbound.pool.handle_request();
+            tried.clear();
+        }
+        let pool = &outbound.pool;
+        match pool.pick(tried) {
+            Pick::Endpoint(picked) => {
+                return Ok(Hold {
+                    pool: Rc::clone(pool),
+                    token: picked.token,
+                });
+            }
+            Pick::Unavailable(why) => return Err(Fault::Unavailable(why)),
+            Pick::Park => {
+                let place = Place(Rc::clone(pool));
+                let since = *parked_since.get_or_insert_with(|| clock.now());
+                let until = since + pool.park_max();
+                let woken = tokio::select! { biased;
+                    () = pool.woken() => true,
+                    () = clock.sleep_until(Some(until)) => false,
+                };
+                drop(place);
+                if !woken {
+                    let waited = clock.now().since(since);
+                    worker
+                        .shared
+                        .metrics
+                        .park_timeouts
+                        .set(worker.shared.metrics.park_timeouts.get() + 1);
+                    return Err(Fault::ParkTimedOut { waited });
+                }
+                // Whoever failed before is worth another try now.
+                tried.clear();
+            }
+        }
+    }
+}
+
+/// A place among the parked.
+struct Place(Rc<PoolHandle>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
+}
+
+/// One try.
+async fn send<N: Net>(
+    worker: &Rc<Worker<N>>,
+    serving: &ProxySettings,
+    outbound: &mut Outbound,
+    hold: Hold,
+    exchange: &mut Exchange,
+) -> Result<Response<Incoming>, Failed> {
+    let pool = Rc::clone(&hold.pool);
+    let Some(endpoint) = pool.endpoint(hold.token) else {
+        return Err(Failed {
+            failure: Failure::Connect,
+            fault: UpstreamFault::ConnectFailed.into(),
+            head_kept: true,
+            elsewhere: false,
+        });
+    };
+    let metrics = &worker.shared.metrics;
+    let limit = serving.connect_timeout();
+    let refused = |fault: UpstreamFault| {
+        pool.handle_outcome(hold.token, Outcome::ConnectFailed);
+        metrics.connect_failures.set(metrics.connect_failures.get() + 1);
+        Failed {
+            failure: Failure::Connect,
+            fault: fault.into(),
+            head_kept: true,
+            elsewhere: true,
+        }
+    };
+    let clock = worker.shared.clock;
+    let speaks_http2 = match pool.protocol() {
+        UpstreamProtocol::H2c => true,
+        UpstreamProtocol::Http1 => false,
+        UpstreamProtocol::Auto => is_grpc(&outbound.headers),
+    };
+    if speaks_http2 {
+        let (mut sender, reused) = match endpoint.connections.shared() {
+            Some(sender) => (sender, true),
+            None => {
+                let sender = connect::http2(&worker.net, endpoint.addr, limit)
+                    .await
+                    .map_err(refused)?;
+                pool.handle_outcome(hold.token, Outcome::Connected);
+                (endpoint.connections.share(sender), false)
+            }
+        };
+        metrics.count_connection(reused);
+        let (request, kept) = request(outbound, true, reused);
+        let sent = clock.now();
+        let answer = first_byte(
+            worker,
+            serving,
+            sender.try_send_request(request),
+            outbound.body.as_ref(),
+        )
+        .await;
+        match answer {
+            Ok(response) => {
+                responded(worker, exchange, hold, endpoint.addr, sent, None);
+                Ok(response)
+            }
+            Err(error) => {
+                if !matches!(error, SendError::TimedOut) {
+                    endpoint.connections.unshare();
+                }
+                Err(failed(&pool, hold.token, outbound, error, reused, kept))
+            }
+        }
+    } else {
+        let (mut sender, reused) = match endpoint.connections.take() {
+            Some(sender) => (sender, true),
+            None => {
+                let sender = connect::http1(&worker.net, endpoint.addr, limit)
+                    .await
+                    .map_err(refused)?;
+                pool.handle_outcome(hold.token, Outcome::Connected);
+                (sender, false)
+            }
+        };
+        metrics.count_connection(reused);
+        let (request, kept) = request(outbound, false, reused);
+        let sent = clock.now();
+        let answer = first_byte(
+            worker,
+            serving,
+            sender.try_send_request(request),
+            outbound.body.as_ref(),
+        )
+        .await;
+        match answer {
+            Ok(response) => {
+                responded(worker, exchange, hold, endpoint.addr, sent, Some(sender));
+                Ok(response)
+            }
+            Err(error) => {
+                if reused {
+                    // Its siblings are as old as it was.
+                    endpoint.connections.close_idle();
+                }
+                Err(failed(&pool, hold.token, outbound, error, reused, kept))
+            }
+        }
+    }
+}
+
+fn responded<N: Net>(
+    worker: &Rc<Worker<N>>,
+    exchange: &mut Exchange,
+    hold: Hold,
+    addr: std::net::SocketAddr,
+    sent: Instant,
+    sender: Option<connect::Http1>,
+) {
+    hold.pool.handle_outcome(hold.token, Outcome::Responded);
+    exchange.set_upstream(Upstream {
+        hold,
+        addr,
+        sent,
+        responded: worker.shared.clock.now(),
+        sender,
+    });
+}
+
+/// The request as the endpoint gets it, and whether its head is kept for another try.
+fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<RequestBody>, bool) {
+    let kept = reused || retry::is_idempotent(outbound.method.as_str());
+    let mut headers = if kept {
+        outbound.headers.clone()
+    } else {
+        std::mem::take(&mut outbound.headers)
+    };
+    let mut uri = Uri::from(outbound.target.clone());
+    if http2 {
+        headers.remove(header::HOST);
+        // RFC 9113 §8.3.1: the host travels as `:authority`.
+        let authority = outbound
+            .host
+            .as_ref()
+            .and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        if let Some(authority) = authority {
+            let mut parts = http::uri::Parts::default();
+            parts.scheme = Some(Scheme::HTTP);
+            parts.authority = Some(authority);
+            parts.path_and_query = Some(outbound.target.clone());
+            uri = Uri::from_parts(parts).unwrap_or(uri);
+        }
+        if outbound.trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    } else {
+        if let Some(host) = &outbound.host {
+            headers.insert(header::HOST, host.clone());
+        }
+        if let Some(wanted) = &outbound.upgrade {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, wanted.protocol.clone());
+        } else if outbound.trailers {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+        if outbound.trailers {
+            headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        }
+    }
+    let mut request = Request::new(RequestBody::for_try(outbound.body.as_ref()));
+    *request.method_mut() = outbound.method.clone();
+    *request.uri_mut() = uri;
+    *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.headers_mut() = headers;
+    (request, kept)
+}
+
+enum SendError {
+    Body(ClientFault),
+    Send(Box<TrySendError<Request<RequestBody>>>),
+    TimedOut,
+}
+
+/// Waits for a response's head. The limit counts from the last byte of the request.
+async fn first_byte<N: Net>(
+    worker: &Rc<Worker<N>>,
+    serving: &ProxySettings,
+    response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
+    body: Option<&Rc<SharedBody>>,
+) -> Result<Response<Incoming>, SendError> {
+    let clock = worker.shared.clock;
+    let limit = Duration::from_millis(serving.first_byte_timeout_ms.into());
+    let idle = Duration::from_millis(serving.idle_timeout_ms.into());
+    let mut response = pin!(response);
+    let mut deadline = clock.now() + limit;
+    loop {
+        tokio::select! { biased;
+            response = &mut response => return response.map_err(|error| SendError::Send(Box::new(error))),
+            () = clock.sleep_until(Some(deadline)) => {}
+        }
+        let now = clock.now();
+        match body.map(|body| (body.ended_at(), body.last_frame())) {
+            Some((Some(ended), _)) if ended + limit > now => deadline = ended + limit,
+            Some((None, moved)) if moved + idle > now => deadline = (moved + idle).min(now + limit),
+            Some((None, _)) => return Err(SendError::Body(ClientFault::BodyIncomplete)),
+            Some((Some(_), _)) | None => return Err(SendError::TimedOut),
+        }
+    }
+}
+
+/// What a failed try means for the endpoint and for the request.
+fn failed(
+    pool: &Rc<PoolHandle>,
+    token: Token,
+    outbound: &mut Outbound,
+    error: SendError,
+    reused: bool,
+    kept: bool,
+) -> Failed {
+    let (outcome, failed) = match error {
+        SendError::Body(fault) => (
+            None,
+            Failed {
+                failure: Failure::TimedOut,
+                fault: fault.into(),
+                head_kept: kept,
+                elsewhere: false,
+            },
+        ),
+        SendError::TimedOut => (
+            Some(Outcome::Failed),
+            Failed {
+                failure: Failure::TimedOut,
+                fault: UpstreamFault::FirstByteTimedOut.into(),
+                head_kept: kept,
+                elsewhere: true,
+            },
+        ),
+        SendError::Send(mut error) => {
+            let message = error.take_message();
+            let not_sent = message.is_some();
+            if let (Some(message), false) = (message, kept) {
+                outbound.headers = message.into_parts().0.headers;
+            }
+            let error = error.into_error();
+            debug!(%error, reused, not_sent, "a try failed");
+            let failure = match () {
+                () if not_sent => Failure::NotSent,
+                () if error.is_parse() => Failure::BadResponse,
+                () => Failure::Died,
+            };
+            let fault = match failure {
+                Failure::BadResponse => UpstreamFault::BadResponse,
+                Failure::Connect | Failure::Died | Failure::NotSent | Failure::Refused | Failure::TimedOut => {
+                    UpstreamFault::Died
+                }
+            };
+            // The body's own errors are the client's fault, not the endpoint's.
+            let by_client = error.is_user() || outbound.body.as_ref().is_some_and(|body| body.fault().is_some());
+            let outcome = match (by_client, reused && failure != Failure::BadResponse) {
+                (true, _) => None,
+                (false, true) => Some(Outcome::Stale),
+                (false, false) => Some(Outcome::Failed),
+            };
+            (
+                outcome,
+                Failed {
+                    failure,
+                    fault: fault.into(),
+                    head_kept: kept || not_sent,
+                    elsewhere: !reused,
+                },
+            )
+        }
+    };
+    if let Some(outcome) = outcome {
+        pool.handle_outcome(token, outcome);
+    }
+    failed
+}
+
+fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}

@@ -1,0 +1,133 @@
+//! A client's connection, from accepted to closed.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tidegate_core::settings::proxy::ProxySettings;
+use tidegate_core::time::Duration;
+use tokio::task::spawn_local;
+use tracing::{Instrument as _, debug, debug_span};
+
+use crate::http::client::{Client, ClientIo, ClientLimits, Due, Pulse};
+use crate::http::headers::ip_value;
+use crate::http::serve;
+use crate::net::Net;
+use crate::upstream::LocalExec;
+use crate::worker::{Phase, Worker};
+
+/// HTTP/2 flow control windows towards clients, in bytes, and streams that one connection may have open.
+const STREAM_WINDOW: u32 = 1 << 18;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+const STREAMS_MAX: u32 = 250;
+/// hyper's floor for the size of its read buffer, and so of a request's head.
+const HEAD_BYTES_FLOOR: usize = 8192;
+
+/// How connections are served; new ones follow new settings.
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    local_port: HeaderValue,
+    serving: RefCell<(Rc<auto::Builder<LocalExec>>, ClientLimits)>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(local: SocketAddr, settings: &ProxySettings) -> Self {
+        Acceptor {
+            local_port: HeaderValue::from(local.port()),
+            serving: RefCell::new(build(settings)),
+        }
+    }
+
+    pub(crate) fn apply(&self, settings: &ProxySettings) {
+        *self.serving.borrow_mut() = build(settings);
+    }
+}
+
+fn build(settings: &ProxySettings) -> (Rc<auto::Builder<LocalExec>>, ClientLimits) {
+    let mut builder = auto::Builder::new(LocalExec);
+    builder
+        .http1()
+        .auto_date_header(false)
+        .header_read_timeout(None) // `ClientLimits` does it, without a timer per request
+        .max_headers(settings.headers_max as usize)
+        .max_buf_size((settings.header_bytes_max as usize).max(HEAD_BYTES_FLOOR));
+    builder
+        .http2()
+        .auto_date_header(false)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_header_list_size(settings.header_bytes_max);
+    let limits = ClientLimits {
+        header: Duration::from_millis(settings.header_timeout_ms.into()),
+        idle: Duration::from_millis(settings.idle_timeout_ms.into()),
+        keepalive: Duration::from_millis(settings.keepalive_timeout_ms.into()),
+    };
+    (Rc::new(builder), limits)
+}
+
+/// Serves one connection in a task of its own.
+pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
+    let shared = Rc::clone(&worker.shared);
+    let open = shared.open_connection();
+    let (builder, limits) = worker.acceptor.serving.borrow().clone();
+    let clock = shared.clock;
+    let pulse = Arc::new(Pulse::new(clock.now()));
+    let client = Rc::new(Client {
+        peer,
+        ip: ip_value(peer.ip()),
+        local_port: worker.acceptor.local_port.clone(),
+        pulse: Arc::clone(&pulse),
+    });
+    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&pulse), clock));
+    let worker = Rc::clone(worker);
+    let service = service_fn(move |request| serve::serve(Rc::clone(&worker), Rc::clone(&client), request));
+    let task = async move {
+        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+        let mut timer = pin!(clock.sleep_until(Some(clock.now() + limits.header.min(limits.keepalive))));
+        let mut change = pin!(shared.phase_change());
+        if shared.phase() >= Phase::Draining {
+            connection.as_mut().graceful_shutdown();
+        }
+        let ended = loop {
+            tokio::select! { biased;
+                ended = connection.as_mut() => break ended,
+                () = change.as_mut() => {
+                    if shared.phase() >= Phase::Leaving {
+                        break Ok(());
+                    }
+                    connection.as_mut().graceful_shutdown();
+                    change.set(shared.phase_change());
+                }
+                () = timer.as_mut() => match pulse.due(&limits, clock.now()) {
+                    Due::Abort => {
+                        shared.metrics.slow_clients.set(shared.metrics.slow_clients.get() + 1);
+                        break Ok(());
+                    }
+                    Due::Close => {
+                        connection.as_mut().graceful_shutdown();
+                        timer.set(clock.sleep_until(Some(clock.now() + limits.header)));
+                    }
+                    Due::Later(at) => timer.set(clock.sleep_until(Some(at))),
+                },
+            }
+        };
+        if let Err(error) = ended {
+            // Parse errors are hyper's to answer (400, 414, 431); they never were requests.
+            let is_refused = error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse);
+            if is_refused {
+                shared.metrics.refused_heads.set(shared.metrics.refused_heads.get() + 1);
+            }
+            debug!(%error, is_refused, "a client's connection ended");
+        }
+        drop(open);
+    };
+    spawn_local(task.instrument(debug_span!("conn", %peer)));
+}

@@ -1,0 +1,478 @@
+//! Counts of a worker. Plain cells on its own thread, read through its query channel, summed by whoever renders them: no
+//! request meets a shared counter.
+//!
+//! Names are documented in `docs/metrics.md`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use tidegate_core::pool::State;
+use tidegate_core::time::Duration;
+
+use crate::worker::PoolView;
+
+/// Upper bounds of the duration histogram, in milliseconds.
+const BOUNDS_MS: [u64; 12] = [1, 2, 5, 10, 25, 50, 100, 250, 500, 1000, 5000, 30_000];
+
+/// Responses by class of status; index 0 counts requests whose client left before there was one.
+#[derive(Debug, Default)]
+pub(crate) struct StatusCounts([Cell<u64>; 6]);
+
+impl StatusCounts {
+    pub(crate) fn count(&self, status: u16) {
+        let class = if status == 499 {
+            0
+        } else {
+            usize::from(status / 100).min(5)
+        };
+        bump(&self.0[class]);
+    }
+
+    pub(crate) fn counts(&self) -> [u64; 6] {
+        std::array::from_fn(|class| self.0[class].get())
+    }
+}
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    /// The last one is beyond all bounds.
+    buckets: [Cell<u64>; BOUNDS_MS.len() + 1],
+    micros: Cell<u64>,
+}
+
+impl Histogram {
+    pub(crate) fn observe(&self, took: Duration) {
+        let at = BOUNDS_MS.iter().position(|bound| took <= Duration::from_millis(*bound));
+        bump(&self.buckets[at.unwrap_or(BOUNDS_MS.len())]);
+        self.micros
+            .set(self.micros.get() + u64::try_from(took.as_micros()).unwrap_or(0));
+    }
+}
+
+/// Live counts of one worker.
+#[derive(Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) accept_errors: Cell<u64>,
+    pub(crate) connect_failures: Cell<u64>,
+    pub(crate) connections: Cell<u64>,
+    pub(crate) connections_open: Cell<u64>,
+    pub(crate) durations: Histogram,
+    faults: RefCell<BTreeMap<&'static str, u64>>,
+    pub(crate) park_timeouts: Cell<u64>,
+    pub(crate) probes: Cell<u64>,
+    pub(crate) refused_heads: Cell<u64>,
+    pub(crate) requests_open: Cell<u64>,
+    pub(crate) slow_clients: Cell<u64>,
+    pub(crate) tables: Cell<u64>,
+    pub(crate) unrouted: StatusCounts,
+    pub(crate) upgrades: Cell<u64>,
+    pub(crate) upgrades_open: Cell<u64>,
+    upstream_new: Cell<u64>,
+    upstream_reused: Cell<u64>,
+}
+
+impl Metrics {
+    /// A request got a connection to an endpoint.
+    pub(crate) fn count_connection(&self, reused: bool) {
+        bump(if reused {
+            &self.upstream_reused
+        } else {
+            &self.upstream_new
+        });
+    }
+
+    /// The proxy answered itself, or a response broke off.
+    pub(crate) fn count_fault(&self, fault: &'static str) {
+        *self.faults.borrow_mut().entry(fault).or_default() += 1;
+    }
+
+    pub(crate) fn read(&self) -> WorkerMetrics {
+        WorkerMetrics {
+            accept_errors: self.accept_errors.get(),
+            access_lines_dropped: 0,
+            connect_failures: self.connect_failures.get(),
+            connections: self.connections.get(),
+            connections_open: self.connections_open.get(),
+            duration_buckets: self.durations.buckets.iter().map(Cell::get).collect(),
+            duration_micros: self.durations.micros.get(),
+            faults: self
+                .faults
+                .borrow()
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect(),
+            park_timeouts: self.park_timeouts.get(),
+            probes: self.probes.get(),
+            refused_heads: self.refused_heads.get(),
+            requests_open: self.requests_open.get(),
+            slow_clients: self.slow_clients.get(),
+            tables: self.tables.get(),
+            unrouted: self.unrouted.counts(),
+            upgrades: self.upgrades.get(),
+            upgrades_open: self.upgrades_open.get(),
+            upstream_new: self.upstream_new.get(),
+            upstream_reused: self.upstream_reused.get(),
+        }
+    }
+}
+
+fn bump(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+/// Counts of a worker since it started. Sums of several workers are of the same type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerMetrics {
+    /// Connections that could not be accepted.
+    pub accept_errors: u64,
+    /// Access lines that nobody could take in time.
+    pub access_lines_dropped: u64,
+    /// Connections to endpoints that failed.
+    pub connect_failures: u64,
+    /// Client connections accepted.
+    pub connections: u64,
+    /// Client connections open now.
+    pub connections_open: u64,
+    /// Requests by duration, not cumulated; the last bucket is beyond all bounds.
+    pub duration_buckets: Vec<u64>,
+    /// Microseconds of all requests together.
+    pub duration_micros: u64,
+    /// Answers of the proxy itself and broken responses, by reason.
+    pub faults: BTreeMap<String, u64>,
+    /// Requests that waited for an endpoint in vain.
+    pub park_timeouts: u64,
+    /// Connection attempts to endpoints on probation.
+    pub probes: u64,
+    /// Heads that were no HTTP or beyond the limits, and answered before they became requests.
+    pub refused_heads: u64,
+    /// Requests under way now.
+    pub requests_open: u64,
+    /// Connections closed because the client was too slow.
+    pub slow_clients: u64,
+    /// Tables taken.
+    pub tables: u64,
+    /// Responses to requests without route, by class of status.
+    pub unrouted: [u64; 6],
+    /// Connections that switched protocols.
+    pub upgrades: u64,
+    /// Those that are open now.
+    pub upgrades_open: u64,
+    /// Requests that were sent on a new connection.
+    pub upstream_new: u64,
+    /// Requests that were sent on a connection that was used before.
+    pub upstream_reused: u64,
+}
+
+impl WorkerMetrics {
+    /// Adds another worker's counts.
+    pub fn add(&mut self, other: &WorkerMetrics) {
+        self.accept_errors += other.accept_errors;
+        self.access_lines_dropped += other.access_lines_dropped;
+        self.connect_failures += other.connect_failures;
+        self.connections += other.connections;
+        self.connections_open += other.connections_open;
+        let buckets = self.duration_buckets.len().max(other.duration_buckets.len());
+        self.duration_buckets.resize(buckets, 0);
+        for (mine, theirs) in self.duration_buckets.iter_mut().zip(&other.duration_buckets) {
+            *mine += theirs;
+        }
+        self.duration_micros += other.duration_micros;
+        for (name, count) in &other.faults {
+            *self.faults.entry(name.clone()).or_default() += count;
+        }
+        self.park_timeouts += other.park_timeouts;
+        self.probes += other.probes;
+        self.refused_heads += other.refused_heads;
+        self.requests_open += other.requests_open;
+        self.slow_clients += other.slow_clients;
+        self.tables += other.tables;
+        for (mine, theirs) in self.unrouted.iter_mut().zip(other.unrouted) {
+            *mine += theirs;
+        }
+        self.upgrades += other.upgrades;
+        self.upgrades_open += other.upgrades_open;
+        self.upstream_new += other.upstream_new;
+        self.upstream_reused += other.upstream_reused;
+    }
+}
+
+/// Renders all workers of a proxy as Prometheus text (format 0.0.4). `pools` holds each worker's view of each pool.
+pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
+    let mut sum = WorkerMetrics::default();
+    for worker in workers {
+        sum.add(worker);
+    }
+    let mut by_name: BTreeMap<&str, PoolSum> = BTreeMap::new();
+    for pool in pools {
+        by_name.entry(&pool.name).or_default().add(pool);
+    }
+    let mut out = Text::default();
+    out.family(
+        "tidegate_requests_total",
+        "counter",
+        "Responses by service and class of status; client_left: the client went away before one",
+    );
+    let mut requests = |service: &str, counts: &[u64; 6]| {
+        for (class, count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let class = match class {
+                0 => "client_left".to_owned(),
+                class => format!("{class}xx"),
+            };
+            out.sample(
+                "tidegate_requests_total",
+                &[("service", service), ("status", &class)],
+                *count,
+            );
+        }
+    };
+    requests("", &sum.unrouted);
+    for (name, pool) in &by_name {
+        requests(name, &pool.statuses);
+    }
+    out.histogram(
+        "tidegate_request_duration_seconds",
+        "Time from a request's head to the end of its response",
+        &sum,
+    );
+    out.family(
+        "tidegate_faults_total",
+        "counter",
+        "Answers of the proxy itself and responses that broke off, by reason",
+    );
+    for (reason, count) in &sum.faults {
+        out.sample("tidegate_faults_total", &[("reason", reason)], *count);
+    }
+    for (name, help, value) in [
+        ("tidegate_requests_open", "Requests under way", sum.requests_open),
+        (
+            "tidegate_connections_open",
+            "Client connections open",
+            sum.connections_open,
+        ),
+        (
+            "tidegate_upgrades_open",
+            "Connections that switched protocols and are open",
+            sum.upgrades_open,
+        ),
+    ] {
+        out.family(name, "gauge", help);
+        out.sample(name, &[], value);
+    }
+    for (name, help, value) in [
+        (
+            "tidegate_connections_total",
+            "Client connections accepted",
+            sum.connections,
+        ),
+        (
+            "tidegate_upgrades_total",
+            "Connections that switched protocols",
+            sum.upgrades,
+        ),
+        (
+            "tidegate_refused_heads_total",
+            "Heads that were no HTTP or beyond the limits",
+            sum.refused_heads,
+        ),
+        (
+            "tidegate_slow_clients_total",
+            "Connections closed because the client was too slow",
+            sum.slow_clients,
+        ),
+        (
+            "tidegate_accept_errors_total",
+            "Connections that could not be accepted",
+            sum.accept_errors,
+        ),
+        (
+            "tidegate_upstream_connect_failures_total",
+            "Connections to endpoints that failed",
+            sum.connect_failures,
+        ),
+        (
+            "tidegate_probes_total",
+            "Connection attempts to endpoints on probation",
+            sum.probes,
+        ),
+        (
+            "tidegate_park_timeouts_total",
+            "Requests that waited for an endpoint in vain",
+            sum.park_timeouts,
+        ),
+        (
+            "tidegate_tables_total",
+            "Tables taken, by all workers together",
+            sum.tables,
+        ),
+        (
+            "tidegate_access_lines_dropped_total",
+            "Access lines that could not be written in time",
+            sum.access_lines_dropped,
+        ),
+    ] {
+        out.family(name, "counter", help);
+        out.sample(name, &[], value);
+    }
+    out.family(
+        "tidegate_upstream_requests_total",
+        "counter",
+        "Requests sent to endpoints, by kind of connection",
+    );
+    out.sample(
+        "tidegate_upstream_requests_total",
+        &[("connection", "new")],
+        sum.upstream_new,
+    );
+    out.sample(
+        "tidegate_upstream_requests_total",
+        &[("connection", "reused")],
+        sum.upstream_reused,
+    );
+    type Read = fn(&PoolSum) -> u64;
+    let per_pool: [(&str, &str, &str, Read); 7] = [
+        ("tidegate_retries_total", "counter", "Tries beyond the first", |pool| {
+            pool.retries
+        }),
+        (
+            "tidegate_retries_refused_total",
+            "counter",
+            "Retries that the budget refused",
+            |pool| pool.retries_refused,
+        ),
+        (
+            "tidegate_parked_total",
+            "counter",
+            "Requests that had to wait for an endpoint",
+            |pool| pool.parked_total,
+        ),
+        (
+            "tidegate_parked",
+            "gauge",
+            "Requests that wait for an endpoint now",
+            |pool| pool.parked,
+        ),
+        (
+            "tidegate_ejections_total",
+            "counter",
+            "Times an endpoint was ejected",
+            |pool| pool.ejections,
+        ),
+        (
+            "tidegate_probations_total",
+            "counter",
+            "Times an endpoint went on probation",
+            |pool| pool.probations,
+        ),
+        (
+            "tidegate_upstream_idle_connections",
+            "gauge",
+            "Connections that wait for a request",
+            |pool| pool.idle,
+        ),
+    ];
+    for (name, kind, help, read) in per_pool {
+        out.family(name, kind, help);
+        for (service, pool) in &by_name {
+            out.sample(name, &[("service", service)], read(pool));
+        }
+    }
+    out.family(
+        "tidegate_endpoints",
+        "gauge",
+        "Endpoints by state, as the worker sees them that sees them worst",
+    );
+    for (service, pool) in &by_name {
+        for state in State::ALL {
+            let count = pool.states.values().filter(|worst| **worst == state).count() as u64;
+            if count > 0 {
+                out.sample(
+                    "tidegate_endpoints",
+                    &[("service", service), ("state", state.name())],
+                    count,
+                );
+            }
+        }
+    }
+    out.0
+}
+
+#[derive(Debug, Default)]
+struct PoolSum {
+    statuses: [u64; 6],
+    retries: u64,
+    retries_refused: u64,
+    parked_total: u64,
+    parked: u64,
+    ejections: u64,
+    probations: u64,
+    idle: u64,
+    /// States order from worst to best.
+    states: BTreeMap<String, State>,
+}
+
+impl PoolSum {
+    fn add(&mut self, view: &PoolView) {
+        for (mine, theirs) in self.statuses.iter_mut().zip(view.statuses) {
+            *mine += theirs;
+        }
+        self.retries += view.counters.retries;
+        self.retries_refused += view.counters.retries_refused;
+        self.parked_total += view.counters.parked;
+        self.parked += u64::from(view.parked);
+        self.ejections += view.counters.ejections;
+        self.probations += view.counters.probations;
+        self.idle += view.idle_connections as u64;
+        for endpoint in &view.endpoints {
+            let worst = self.states.entry(endpoint.id.to_string()).or_insert(endpoint.state);
+            *worst = (*worst).min(endpoint.state);
+        }
+    }
+}
+
+/// The exposition format, written.
+#[derive(Debug, Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}"); // a String takes everything
+    }
+
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
+        self.0.push_str(name);
+        for (at, (label, text)) in labels.iter().enumerate() {
+            self.0.push(if at == 0 { '{' } else { ',' });
+            self.0.push_str(label);
+            self.0.push_str("=\"");
+            for c in text.chars() {
+                match c {
+                    '\\' => self.0.push_str("\\\\"),
+                    '"' => self.0.push_str("\\\""),
+                    '\n' => self.0.push_str("\\n"),
+                    c => self.0.push(c),
+                }
+            }
+            self.0.push('"');
+        }
+        let close = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{close} {value}");
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, sum: &WorkerMetrics) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        let mut cumulated = 0;
+        for (at, count) in sum.duration_buckets.iter().enumerate() {
+            cumulated += count;
+            let bound = BOUNDS_MS
+                .get(at)
+                .map_or("+Inf".to_owned(), |ms| (*ms as f64 / 1000.0).to_string());
+            self.sample(&bucket, &[("le", &bound)], cumulated);
+        }
+        let _ = writeln!(self.0, "{name}_sum {}", sum.duration_micros as f64 / 1e6);
+        self.sample(&format!("{name}_count"), &[], cumulated);
+    }
+}

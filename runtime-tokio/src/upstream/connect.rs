@@ -1,0 +1,83 @@
+//! One new connection to an endpoint.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tidegate_core::request::fault::UpstreamFault;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::LocalExec;
+use crate::http::body::RequestBody;
+use crate::net::Net;
+
+/// A connection that speaks HTTP/1.1.
+pub(crate) type Http1 = http1::SendRequest<RequestBody>;
+/// A connection that speaks HTTP/2; clones share it.
+pub(crate) type Http2 = http2::SendRequest<RequestBody>;
+
+/// HTTP/2 flow control windows towards endpoints, in bytes: what one stream, one connection may have in flight.
+const STREAM_WINDOW: u32 = 1 << 18;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Bytes of a response head; beyond it the response is no valid one.
+const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
+const RESPONSE_HEADERS_MAX: usize = 256;
+
+/// Opens a TCP connection.
+pub(crate) async fn tcp<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<N::Stream, UpstreamFault> {
+    match timeout(limit, net.connect(addr)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(error)) => {
+            debug!(%addr, %error, "connecting to an endpoint failed");
+            Err(if error.kind() == io::ErrorKind::TimedOut {
+                UpstreamFault::ConnectTimedOut
+            } else {
+                UpstreamFault::ConnectFailed
+            })
+        }
+        Err(_) => {
+            debug!(%addr, ?limit, "connecting to an endpoint timed out");
+            Err(UpstreamFault::ConnectTimedOut)
+        }
+    }
+}
+
+/// Opens a connection that speaks HTTP/1.1.
+pub(crate) async fn http1<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<Http1, UpstreamFault> {
+    let stream = tcp(net, addr, limit).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(RESPONSE_HEADERS_MAX)
+        .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| UpstreamFault::ConnectFailed)?;
+    spawn_local(async move {
+        if let Err(error) = connection.with_upgrades().await {
+            debug!(%addr, %error, "a connection to an endpoint ended");
+        }
+    });
+    Ok(sender)
+}
+
+/// Opens a connection that speaks HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3).
+pub(crate) async fn http2<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<Http2, UpstreamFault> {
+    let stream = tcp(net, addr, limit).await?;
+    let (sender, connection) = http2::Builder::new(LocalExec)
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_header_list_size(RESPONSE_HEAD_BYTES_MAX as u32)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|_| UpstreamFault::ConnectFailed)?;
+    spawn_local(async move {
+        if let Err(error) = connection.await {
+            debug!(%addr, %error, "a connection to an endpoint ended");
+        }
+    });
+    Ok(sender)
+}

@@ -1,0 +1,166 @@
+//! One worker: a listener, the connections it accepted, the pools they lead to. It shares nothing with its siblings but
+//! the route table, so a request meets no lock and no counter of another thread.
+//!
+//! Waits and never decides: rules are `core::route`, endpoints `core::pool`, what a request must be `core::request`.
+//!
+//! In production [`spawn_workers`] gives each worker an OS thread with a current-thread runtime; simulations call
+//! [`run_worker`] inside their own.
+
+pub(crate) mod pools;
+mod run;
+mod shared;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tidegate_core::rng::Rng;
+use tidegate_core::route::RouteTable;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+pub use pools::PoolView;
+pub(crate) use run::Worker;
+pub use run::run_worker;
+pub(crate) use shared::{Phase, Shared};
+
+use crate::clock::Clock;
+use crate::net::{Net, TokioNet};
+use crate::telemetry::log::AccessLog;
+use crate::telemetry::metrics::WorkerMetrics;
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct WorkerDeps<N: Net> {
+    /// Sockets.
+    pub net: N,
+    /// Time.
+    pub clock: Clock,
+    /// Chance; give each worker its own fork.
+    pub rng: Rng,
+    /// The table, and every new one.
+    pub tables: watch::Receiver<Arc<RouteTable>>,
+    /// Cancelled when the worker is to stop accepting, finish and return.
+    pub drain: CancellationToken,
+    /// Where access lines go.
+    pub access: AccessLog,
+    /// Questions from the admin side.
+    pub queries: mpsc::Receiver<Query>,
+    /// Told which address was bound, or why none.
+    pub bound: oneshot::Sender<io::Result<SocketAddr>>,
+}
+
+/// The other ends of a worker's channels.
+#[derive(Debug)]
+pub struct WorkerLink {
+    /// Asks the worker; it answers between two events, also while it drains.
+    pub queries: mpsc::Sender<Query>,
+    /// The address that was bound, or why none.
+    pub bound: oneshot::Receiver<io::Result<SocketAddr>>,
+}
+
+/// What a worker is told once, at its start. Everything that may change comes with the table's settings.
+#[derive(Clone, Debug)]
+pub struct WorkerConfig {
+    /// Where to listen; port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Names this proxy in `x-proxy-id`.
+    pub proxy_id: String,
+    /// Names this version in `x-server-info`.
+    pub server_info: String,
+    /// Client connections that this worker serves at once; beyond it, clients wait in the listener's backlog.
+    pub connections_max: usize,
+}
+
+impl WorkerConfig {
+    /// Defaults: 16,384 connections, this version's name.
+    pub fn new(listen: SocketAddr, proxy_id: &str) -> Self {
+        WorkerConfig {
+            listen,
+            proxy_id: proxy_id.to_owned(),
+            server_info: format!(
+                "tidegate/{} {}/{}",
+                env!("CARGO_PKG_VERSION"),
+                std::env::consts::OS,
+                std::env::consts::ARCH
+            ),
+            connections_max: 16_384,
+        }
+    }
+}
+
+/// Questions that a worker answers.
+#[derive(Debug)]
+pub enum Query {
+    /// Counts of this worker, without its pools'.
+    Metrics(oneshot::Sender<WorkerMetrics>),
+    /// All pools, or those whose key is named.
+    Pools(oneshot::Sender<Vec<PoolView>>),
+}
+
+impl<N: Net> WorkerDeps<N> {
+    /// Dependencies and their other ends.
+    pub fn new(
+        net: N,
+        clock: Clock,
+        rng: Rng,
+        tables: watch::Receiver<Arc<RouteTable>>,
+        drain: CancellationToken,
+        access: AccessLog,
+    ) -> (Self, WorkerLink) {
+        let (ask, queries) = mpsc::channel(16);
+        let (bound, tell) = oneshot::channel();
+        let deps = WorkerDeps {
+            net,
+            clock,
+            rng,
+            tables,
+            drain,
+            access,
+            queries,
+            bound,
+        };
+        let link = WorkerLink {
+            queries: ask,
+            bound: tell,
+        };
+        (deps, link)
+    }
+}
+
+impl WorkerLink {
+    /// Counts of this worker; `None` when it has ended.
+    pub async fn metrics(&self) -> Option<WorkerMetrics> {
+        let (ask, answer) = oneshot::channel();
+        self.queries.send(Query::Metrics(ask)).await.ok()?;
+        answer.await.ok()
+    }
+
+    /// All pools as this worker sees them, by key; `None` when it has ended.
+    pub async fn pools(&self) -> Option<Vec<PoolView>> {
+        let (ask, answer) = oneshot::channel();
+        self.queries.send(Query::Pools(ask)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Runs each worker on a thread of its own, named `worker-0`, `worker-1`, …; the threads end when their workers do.
+///
+/// Give all the same port: the kernel deals connections out among listeners that share one (`SO_REUSEPORT`).
+pub fn spawn_workers(
+    workers: Vec<(WorkerDeps<TokioNet>, WorkerConfig)>,
+) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
+    workers
+        .into_iter()
+        .enumerate()
+        .map(|(index, (deps, config))| {
+            std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+                    tokio::task::LocalSet::new().block_on(&runtime, run_worker(deps, config))
+                })
+        })
+        .collect()
+}

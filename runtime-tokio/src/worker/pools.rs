@@ -1,0 +1,273 @@
+//! The pools of a worker: core's machine of each, the connections to its endpoints, and those who wait.
+
+use std::cell::{Cell, Ref, RefCell};
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use serde::{Deserialize, Serialize};
+use tidegate_core::machine::{Input, step};
+use tidegate_core::pool::{Action, EndpointView, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token};
+use tidegate_core::route::spec::UpstreamProtocol;
+use tidegate_core::route::{PoolKey, PoolSpec};
+use tidegate_core::settings::proxy::ProxySettings;
+use tidegate_core::time::{Duration, Instant};
+use tokio::sync::Notify;
+
+use super::Shared;
+use crate::telemetry::metrics::StatusCounts;
+use crate::upstream::connect::Http1;
+use crate::upstream::reuse::Connections;
+
+/// One pool of one worker.
+pub(crate) struct PoolHandle {
+    shared: Rc<Shared>,
+    spec: RefCell<Arc<PoolSpec>>,
+    name: RefCell<Rc<str>>,
+    machine: RefCell<Pool>,
+    /// By ascending token.
+    endpoints: RefCell<Vec<(Token, Rc<Endpoint>)>>,
+    wake: Notify,
+    /// The deadline that the worker's timers have for this pool.
+    armed: Cell<Option<Instant>>,
+    idle_max: Cell<usize>,
+    retired: Cell<bool>,
+    statuses: StatusCounts,
+}
+
+/// What is kept for one endpoint.
+#[derive(Debug)]
+pub(crate) struct Endpoint {
+    pub(crate) addr: SocketAddr,
+    addr_value: HeaderValue,
+    pub(crate) connections: Connections,
+}
+
+/// A pool as `explain` and the metrics show it: one worker's view.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolView {
+    /// Its key in the table.
+    pub key: PoolKey,
+    /// Its services' names, joined by `+`.
+    pub name: String,
+    /// The endpoints and their states.
+    pub endpoints: Vec<EndpointView>,
+    /// Requests that wait for an endpoint now.
+    pub parked: u32,
+    /// Connections that wait for a request now.
+    pub idle_connections: usize,
+    /// Counts.
+    pub counters: PoolCounters,
+    /// Responses by class of status: index 2 counts 2xx; 0 those whose client left before there was one.
+    pub statuses: [u64; 6],
+}
+
+impl PoolHandle {
+    pub(crate) fn new(shared: &Rc<Shared>, spec: &Arc<PoolSpec>, settings: &ProxySettings) -> Rc<Self> {
+        let handle = Rc::new(PoolHandle {
+            shared: Rc::clone(shared),
+            spec: RefCell::new(Arc::clone(spec)),
+            name: RefCell::new(Rc::from(spec.name())),
+            machine: RefCell::new(Pool::new(PoolPolicy::new(spec.balance, &spec.limits, settings))),
+            endpoints: RefCell::new(Vec::new()),
+            wake: Notify::new(),
+            armed: Cell::new(None),
+            idle_max: Cell::new(0),
+            retired: Cell::new(false),
+            statuses: StatusCounts::default(),
+        });
+        handle.apply(spec, settings);
+        handle
+    }
+
+    /// Takes the spec of a new table.
+    pub(crate) fn apply(self: &Rc<Self>, spec: &Arc<PoolSpec>, settings: &ProxySettings) {
+        self.idle_max.set(settings.idle_connections_max as usize);
+        *self.name.borrow_mut() = Rc::from(spec.name());
+        *self.spec.borrow_mut() = Arc::clone(spec);
+        let policy = PoolPolicy::new(spec.balance, &spec.limits, settings);
+        let endpoints = spec.endpoints.iter().map(|endpoint| endpoint.spec.clone()).collect();
+        self.step(Input::Fact(Fact::Spec(endpoints, policy)));
+    }
+
+    /// The table has no such pool any more: those who wait go where a new request would.
+    pub(crate) fn retire(self: &Rc<Self>) {
+        self.retired.set(true);
+        let policy = self.machine.borrow().policy().clone();
+        self.step(Input::Fact(Fact::Spec(Vec::new(), policy)));
+        self.wake.notify_waiters();
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    /// Whether this is what the pool serves by already.
+    pub(crate) fn is_same(&self, spec: &Arc<PoolSpec>) -> bool {
+        Arc::ptr_eq(&self.spec.borrow(), spec)
+    }
+
+    pub(crate) fn name(&self) -> Rc<str> {
+        Rc::clone(&self.name.borrow())
+    }
+
+    pub(crate) fn protocol(&self) -> UpstreamProtocol {
+        self.spec.borrow().protocol
+    }
+
+    pub(crate) fn park_max(&self) -> Duration {
+        self.machine.borrow().policy().park
+    }
+
+    pub(crate) fn handle_request(&self) {
+        self.machine.borrow_mut().handle_request(self.shared.clock.now());
+    }
+
+    pub(crate) fn pick(&self, tried: &[Token]) -> Pick {
+        let now = self.shared.clock.now();
+        self.machine
+            .borrow_mut()
+            .pick(tried, &mut self.shared.rng.borrow_mut(), now)
+    }
+
+    pub(crate) fn unpark(&self) {
+        self.machine.borrow_mut().unpark();
+    }
+
+    /// Returns when parked requests are to pick anew.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(crate) fn withdraw_retry(&self) -> bool {
+        self.machine.borrow_mut().withdraw_retry(self.shared.clock.now())
+    }
+
+    pub(crate) fn release(&self, token: Token) {
+        self.machine.borrow_mut().release(token);
+    }
+
+    pub(crate) fn handle_outcome(self: &Rc<Self>, token: Token, outcome: Outcome) {
+        self.step(Input::Fact(Fact::Outcome(token, outcome)));
+    }
+
+    pub(crate) fn handle_timeout(self: &Rc<Self>) {
+        self.armed.set(None);
+        self.step(Input::Timeout);
+    }
+
+    pub(crate) fn endpoint(&self, token: Token) -> Option<Rc<Endpoint>> {
+        let endpoints = self.endpoints.borrow();
+        let at = endpoints.binary_search_by_key(&token, |(token, _)| *token).ok()?;
+        Some(Rc::clone(&endpoints[at].1))
+    }
+
+    /// The address of an endpoint as a header value.
+    pub(crate) fn addr_value(&self, token: Token, addr: SocketAddr) -> HeaderValue {
+        self.endpoint(token)
+            .map_or_else(|| addr_value(addr), |endpoint| endpoint.addr_value.clone())
+    }
+
+    /// Keeps a connection whose response ended for the next request.
+    pub(crate) fn keep(&self, token: Token, sender: Http1, now: Instant) {
+        if self.machine.borrow().keeps_idle(token)
+            && let Some(endpoint) = self.endpoint(token)
+        {
+            endpoint.connections.keep(sender, self.idle_max.get(), now);
+            self.shared.sweep_soon(now);
+        }
+    }
+
+    /// Closes connections that waited for too long; how many wait still.
+    pub(crate) fn sweep(&self, max: Duration, now: Instant) -> usize {
+        let endpoints = self.endpoints.borrow();
+        endpoints
+            .iter()
+            .map(|(_, endpoint)| endpoint.connections.sweep(max, now))
+            .sum()
+    }
+
+    pub(crate) fn count_response(&self, status: u16) {
+        self.statuses.count(status);
+    }
+
+    pub(crate) fn view(&self) -> PoolView {
+        let machine = self.machine.borrow();
+        let endpoints = self.endpoints.borrow();
+        PoolView {
+            key: self.key().clone(),
+            name: self.name().to_string(),
+            endpoints: machine.views().collect(),
+            parked: machine.parked(),
+            idle_connections: endpoints.iter().map(|(_, endpoint)| endpoint.connections.idle()).sum(),
+            counters: machine.counters(),
+            statuses: self.statuses.counts(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> Ref<'_, PoolKey> {
+        Ref::map(self.spec.borrow(), |spec| &spec.key)
+    }
+
+    /// One mutation of the machine, and everything that belongs to it.
+    fn step(self: &Rc<Self>, input: Input<Fact>) {
+        let now = self.shared.clock.now();
+        let is_spec = matches!(input, Input::Fact(Fact::Spec(..)));
+        let mut machine = self.machine.borrow_mut();
+        let next = step(&mut *machine, input, now, |action| self.perform(action));
+        if is_spec {
+            self.learn_endpoints(&machine);
+        }
+        drop(machine);
+        let next = next.map(|deadline| deadline.at);
+        if self.armed.replace(next) != next {
+            self.shared.arm(&self.key(), next);
+        }
+    }
+
+    fn perform(self: &Rc<Self>, action: Action) {
+        match action {
+            Action::CloseIdle(token) => {
+                if let Some(endpoint) = self.endpoint(token) {
+                    endpoint.connections.close_idle();
+                }
+            }
+            Action::Forget(token) => {
+                let mut endpoints = self.endpoints.borrow_mut();
+                if let Ok(at) = endpoints.binary_search_by_key(&token, |(token, _)| *token) {
+                    endpoints.remove(at).1.connections.close();
+                }
+            }
+            Action::Probe(picked) => self.shared.probe(self, picked),
+            Action::Wake => self.wake.notify_waiters(),
+        }
+    }
+
+    fn learn_endpoints(&self, machine: &Pool) {
+        let mut endpoints = self.endpoints.borrow_mut();
+        for Picked { token, addr } in machine.addresses() {
+            if let Err(at) = endpoints.binary_search_by_key(&token, |(token, _)| *token) {
+                let endpoint = Endpoint {
+                    addr,
+                    addr_value: addr_value(addr),
+                    connections: Connections::default(),
+                };
+                endpoints.insert(at, (token, Rc::new(endpoint)));
+            }
+        }
+    }
+}
+
+fn addr_value(addr: SocketAddr) -> HeaderValue {
+    HeaderValue::from_str(&addr.to_string()).expect("addresses are visible ASCII")
+}
+
+impl fmt::Debug for PoolHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolHandle")
+            .field("key", &*self.key())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,263 @@
+//! The loop of a worker.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use tidegate_core::pool::{Outcome, Picked};
+use tidegate_core::request::fault::{ClientFault, Fault};
+use tidegate_core::route::{Decision, PoolKey, RouteTable, strip};
+use tidegate_core::settings::proxy::ProxySettings;
+use tidegate_core::time::Duration;
+use tokio::task::spawn_local;
+use tracing::{debug, info, warn};
+
+use super::pools::PoolHandle;
+use super::shared::Phase;
+use super::{Query, Shared, WorkerConfig, WorkerDeps};
+use crate::listen::{self, Acceptor};
+use crate::net::Net;
+use crate::upstream::connect;
+
+/// A worker as its connections see it.
+pub(crate) struct Worker<N: Net> {
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) net: N,
+    pub(crate) acceptor: Acceptor,
+    table: RefCell<Arc<RouteTable>>,
+    pools: RefCell<BTreeMap<PoolKey, Rc<PoolHandle>>>,
+}
+
+/// Serves until `drain` is cancelled and everything under way has ended, or the drain limit is over.
+///
+/// # Errors
+///
+/// Where the address cannot be bound; `bound` says so too.
+pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io::Result<()> {
+    let WorkerDeps {
+        net,
+        clock,
+        rng,
+        mut tables,
+        drain,
+        access,
+        mut queries,
+        bound,
+    } = deps;
+    let listener = match net.listen(config.listen).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            let copy = io::Error::new(error.kind(), error.to_string());
+            let _ = bound.send(Err(copy)); // nobody may care
+            return Err(error);
+        }
+    };
+    let local = net.local_addr(&listener)?;
+    let table = Arc::clone(&tables.borrow_and_update());
+    let shared = Rc::new(Shared::new(clock, rng, access, &config, table.settings()));
+    let worker = Rc::new(Worker {
+        acceptor: Acceptor::new(local, table.settings()),
+        net,
+        table: RefCell::new(Arc::new(RouteTable::default())),
+        pools: RefCell::new(BTreeMap::new()),
+        shared: Rc::clone(&shared),
+    });
+    worker.apply(table);
+    info!(addr = %local, "listening");
+    let _ = bound.send(Ok(local)); // nobody may care
+    let mut listener = Some(listener);
+    let mut give_up_at = None;
+    loop {
+        let due = [shared.next_due(), give_up_at].into_iter().flatten().min();
+        let has_room = shared.open() < config.connections_max;
+        let accept = async {
+            match &listener {
+                Some(listener) if has_room => worker.net.accept(listener).await,
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        tokio::select! { biased;
+            () = drain.cancelled(), if listener.is_some() => {
+                listener = None;
+                shared.set_phase(Phase::Draining);
+                let limit = Duration::from_millis(shared.serving().drain_ms.into());
+                give_up_at = Some(clock.now() + limit);
+                info!(open = shared.open(), ?limit, "draining");
+            }
+            () = clock.sleep_until(due) => {}
+            Ok(()) = tables.changed() => {
+                let table = Arc::clone(&tables.borrow_and_update());
+                worker.apply(table);
+            }
+            Some(query) = queries.recv() => worker.answer(query),
+            () = shared.rearmed() => {}
+            () = shared.closed() => {}
+            accepted = accept => match accepted {
+                Ok((stream, peer)) => listen::serve(&worker, stream, peer),
+                Err(error) => {
+                    // Out of files, or the client is gone already: neither ends a worker.
+                    shared.metrics.accept_errors.set(shared.metrics.accept_errors.get() + 1);
+                    warn!(%error, "accepting a connection failed");
+                    let pause = clock.now() + Duration::from_millis(20);
+                    clock.sleep_until(Some(pause)).await;
+                }
+            },
+        }
+        worker.handle_due();
+        if listener.is_none() && (shared.open() == 0 || give_up_at.is_some_and(|at| clock.now() >= at)) {
+            break;
+        }
+    }
+    let left = shared.open();
+    shared.set_phase(Phase::Leaving);
+    for pool in worker.pools.take().into_values() {
+        pool.retire();
+    }
+    if left > 0 {
+        warn!(left, "closing what did not end in time");
+        while shared.open() > 0 {
+            shared.closed().await;
+        }
+    }
+    shared.access.flush();
+    info!("drained");
+    Ok(())
+}
+
+impl<N: Net> Worker<N> {
+    /// The pool for a host and target, and the target to forward where it differs.
+    pub(crate) fn route(
+        &self,
+        host: Option<&str>,
+        target: &str,
+    ) -> Result<(Rc<PoolHandle>, Option<PathAndQuery>), Fault> {
+        let table = self.table.borrow();
+        // RFC 9112 §3.2.4: `*` asks about the server as a whole.
+        let target = if target == "*" { "/" } else { target };
+        match table.route(host, target) {
+            Decision::Forward(rule) => {
+                let pools = self.pools.borrow();
+                let pool = pools.get(&rule.pool).expect("each rule leads to a pool of its table");
+                let forwarded = strip(rule, target);
+                let rewritten = match &forwarded {
+                    Cow::Borrowed(same) if same.len() == target.len() => None,
+                    Cow::Borrowed(_) | Cow::Owned(_) => Some(
+                        PathAndQuery::try_from(forwarded.as_ref()).map_err(|_| Fault::from(ClientFault::BadTarget))?,
+                    ),
+                };
+                Ok((Rc::clone(pool), rewritten))
+            }
+            Decision::UnknownHost => Err(Fault::UnknownHost {
+                host: host.unwrap_or_default().to_owned(),
+                status: table.settings().unknown_host_status,
+            }),
+            Decision::UnknownPath => Err(Fault::UnknownPath {
+                host: host.unwrap_or_default().to_owned(),
+                path: target.split('?').next().unwrap_or_default().to_owned(),
+            }),
+        }
+    }
+
+    /// Takes a new table. Pools that it has too keep their endpoints' states and connections; requests under way go on.
+    fn apply(&self, table: Arc<RouteTable>) {
+        let settings_changed = *self.shared.serving() != *table.settings();
+        if settings_changed {
+            self.shared.set_serving(table.settings());
+            self.acceptor.apply(table.settings());
+        }
+        let mut gone = Vec::new();
+        let mut changed = Vec::new();
+        {
+            let mut pools = self.pools.borrow_mut();
+            pools.retain(|key, pool| {
+                let stays = table.pools().contains_key(key);
+                if !stays {
+                    gone.push(Rc::clone(pool));
+                }
+                stays
+            });
+            for (key, spec) in table.pools() {
+                match pools.get(key) {
+                    Some(pool) if pool.is_same(spec) && !settings_changed => {}
+                    Some(pool) => changed.push((Rc::clone(pool), Arc::clone(spec))),
+                    None => {
+                        let pool = PoolHandle::new(&self.shared, spec, table.settings());
+                        pools.insert(key.clone(), pool);
+                    }
+                }
+            }
+        }
+        *self.table.borrow_mut() = Arc::clone(&table);
+        for (pool, spec) in changed {
+            pool.apply(&spec, table.settings());
+        }
+        for pool in gone {
+            pool.retire();
+        }
+        self.shared.metrics.tables.set(self.shared.metrics.tables.get() + 1);
+    }
+
+    /// Does what is due now.
+    fn handle_due(self: &Rc<Self>) {
+        let now = self.shared.clock.now();
+        while let Some(key) = self.shared.take_due(now) {
+            let pool = self.pools.borrow().get(&key).cloned();
+            if let Some(pool) = pool {
+                pool.handle_timeout();
+            }
+        }
+        let settings = self.shared.serving();
+        for (pool, picked) in self.shared.take_probes() {
+            self.probe(&settings, pool, picked);
+        }
+        if self.shared.take_sweep(now) {
+            let max = Duration::from_millis(settings.idle_connection_ms.into());
+            let left: usize = self.pools.borrow().values().map(|pool| pool.sweep(max, now)).sum();
+            if left > 0 {
+                self.shared.sweep_soon(now);
+            }
+        }
+        self.shared.access.flush_if_due(now);
+    }
+
+    fn probe(self: &Rc<Self>, settings: &Rc<ProxySettings>, pool: Rc<PoolHandle>, picked: Picked) {
+        let (worker, limit) = (Rc::clone(self), settings.connect_timeout());
+        spawn_local(async move {
+            let metrics = &worker.shared.metrics;
+            metrics.probes.set(metrics.probes.get() + 1);
+            let outcome = match connect::tcp(&worker.net, picked.addr, limit).await {
+                Ok(_) => Outcome::Connected,
+                Err(_) => Outcome::ConnectFailed,
+            };
+            debug!(addr = %picked.addr, ?outcome, "probed");
+            pool.handle_outcome(picked.token, outcome);
+        });
+    }
+
+    fn answer(&self, query: Query) {
+        // Whoever asked may have left.
+        match query {
+            Query::Metrics(answer) => {
+                let mut metrics = self.shared.metrics.read();
+                metrics.access_lines_dropped = self.shared.access.dropped();
+                let _ = answer.send(metrics);
+            }
+            Query::Pools(answer) => {
+                let _ = answer.send(self.pools.borrow().values().map(|pool| pool.view()).collect());
+            }
+        }
+    }
+}
+
+impl<N: Net> fmt::Debug for Worker<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("shared", &self.shared)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,12 @@
+//! The data plane over loopback sockets: real clients, a real worker, real apps. Nothing here sleeps: tests wait for what
+//! they expect, with a limit.
+
+mod drain;
+mod endpoints;
+mod harness;
+mod headers;
+mod limits;
+mod protocols;
+mod smuggling;
+mod streaming;
+mod upgrade;
