@@ -7,6 +7,9 @@
 //! rolled back is not written again until the wish changes. A service that vanished is made anew after a pause, so that
 //! `docker stack rm` can take controllers and proxies away in any order.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
@@ -264,6 +267,8 @@ struct Progress {
     /// The wish that was written last, how often, and when.
     written: Option<Option<ServiceShape>>,
     writes: u32,
+    /// Whether Docker did not do the last one.
+    refused: bool,
     written_at: Instant,
     /// No write before this.
     next_at: Instant,
@@ -404,6 +409,10 @@ impl Reconciler {
         if progress.written.as_ref() != Some(&wish) || now.since(progress.written_at) >= self.settings.forget_after {
             progress.writes = 0;
         }
+        // Refusals are no sign of somebody else who writes.
+        if result.is_ok() && core::mem::take(&mut progress.refused) {
+            progress.writes = 0;
+        }
         let lost_race = matches!(result, Err(ApiError::Conflict(_)));
         if !lost_race {
             progress.written = Some(wish);
@@ -462,6 +471,7 @@ impl Reconciler {
                 let pause = pause(progress.writes, max);
                 progress.next_at = now + pause;
                 let repeated = progress.writes > 0;
+                progress.refused = true;
                 progress.writes = progress.writes.saturating_add(1);
                 let service = name;
                 match error {

@@ -6,6 +6,9 @@
 //! item by item. Two things are always there, because nothing works without: the networks and secrets that are wanted,
 //! and the labels by which controllers know their services. And a host-mode port is never combined with start-first.
 
+#[cfg(test)]
+mod tests;
+
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;

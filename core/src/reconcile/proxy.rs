@@ -122,3 +122,81 @@ pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &Pr
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::NetworkPolicy;
+
+    fn shape(cluster: &str, edit: impl FnOnce(&mut ClusterSettings), has_workers: bool) -> ServiceShape {
+        let mut settings = ClusterSettings::default();
+        edit(&mut settings);
+        let facts = ProxyFacts {
+            installation: "tidegate",
+            own_image: "tidegate:1",
+            control_network: &NetworkId::from("net-control"),
+            networks: &BTreeSet::from([NetworkId::from("net-shop")]),
+            has_workers,
+            env: &BTreeMap::from([(String::from("TIDEGATE_LOG"), String::from("debug"))]),
+            secrets: &BTreeMap::from([(String::from("tidegate-proxy-1"), String::from("identity.pem"))]),
+        };
+        proxy_shape(&ClusterName::from(cluster), &settings, &facts)
+    }
+
+    #[test]
+    fn the_default_cluster_as_written() {
+        insta::assert_snapshot!(
+            serde_json::to_string_pretty(&shape("default", |_| (), true)).expect("a shape is JSON")
+        );
+    }
+
+    #[test]
+    fn a_swarm_of_managers_alone_needs_no_constraint() {
+        assert!(shape("default", |_| (), false).constraints.is_empty());
+        let own = shape(
+            "default",
+            |settings| settings.constraints = vec![String::from("node.labels.edge==1")],
+            true,
+        );
+        assert_eq!(own.constraints, BTreeSet::from([String::from("node.labels.edge==1")]));
+    }
+
+    #[test]
+    fn a_host_mode_port_is_never_combined_with_start_first() {
+        let host = shape(
+            "default",
+            |settings| {
+                settings.publish_mode = PublishMode::Host;
+                settings.update_start_first = true;
+            },
+            true,
+        );
+        assert!(!host.update.start_first && host.dnsrr);
+        let ingress = shape("default", |settings| settings.update_start_first = true, true);
+        assert!(ingress.update.start_first && !ingress.dnsrr);
+    }
+
+    #[test]
+    fn clusters_have_services_of_their_own_and_may_name_them() {
+        assert_eq!(shape("default", |_| (), true).name, "tidegate_proxy");
+        assert_eq!(shape("edge", |_| (), true).name, "tidegate_proxy-edge");
+        assert_eq!(
+            shape("edge", |settings| settings.service_name = String::from("gate"), true).name,
+            "gate"
+        );
+    }
+
+    #[test]
+    fn an_operators_labels_cannot_take_the_place_of_ours() {
+        let edit = |settings: &mut ClusterSettings| {
+            settings
+                .labels
+                .insert(String::from(ROLE_LABEL), String::from("controller"));
+            settings.labels.insert(String::from("team"), String::from("edge"));
+            settings.networks = NetworkPolicy::Attach;
+        };
+        let labels = shape("default", edit, true).labels;
+        assert_eq!(labels[ROLE_LABEL], PROXY_ROLE);
+        assert_eq!(labels["team"], "edge");
+    }
+}

@@ -1,7 +1,9 @@
 //! A Swarm that changes at random, events that are lost, repeated and invented, and answers that fail, are old or
 //! empty, against what is really there.
 
-use std::prelude::v1::*;
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
 
 use super::tests::{Desk, Truth};
 use super::*;

@@ -1,4 +1,6 @@
-use std::prelude::v1::*;
+use std::string::String;
+use std::vec::Vec;
+use std::{format, vec};
 
 use super::*;
 use crate::id::Version;
