@@ -18,6 +18,7 @@ use alloc::vec::Vec;
 use core::net::{IpAddr, SocketAddr};
 use toml::{Table, Value};
 
+use crate::controller::routes::OwnedClaim;
 use crate::id::{ClusterName, EndpointId, ServiceId, Version};
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::{self, LabelledRoute};
@@ -96,6 +97,22 @@ pub fn read(text: &str) -> Result<SourceFile, String> {
     }
     file.diagnostics.sort();
     Ok(file)
+}
+
+impl SourceFile {
+    /// What each service claims, for explanations.
+    pub fn claims(&self) -> Vec<OwnedClaim> {
+        let claims = self.services.iter().map(|service| {
+            let reading = labels::read(&service.service);
+            OwnedClaim {
+                service: service.service.name.clone(),
+                hosts: reading.hosts,
+                label: reading.hosts_label,
+                diagnostics: reading.diagnostics,
+            }
+        });
+        claims.collect()
+    }
 }
 
 impl FileService {
