@@ -63,9 +63,7 @@ pub struct Endpoint {
 /// # Errors
 /// Where the text is no TOML: line, column and what was expected.
 pub fn read(text: &str) -> Result<SourceFile, String> {
-    let table: Table = text
-        .parse()
-        .map_err(|error: toml::de::Error| error.to_string().trim_end().to_string())?;
+    let table: Table = text.parse().map_err(|error: toml::de::Error| describe(text, &error))?;
     let mut file = SourceFile::default();
     for (key, value) in table {
         match value {
@@ -258,6 +256,14 @@ fn endpoint(text: &str) -> Result<Endpoint, &'static str> {
     } else {
         Err("names no host")
     }
+}
+
+/// On one line, for logs.
+fn describe(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    format!("line {line}, column {column}: {}", error.message().replace('\n', ", "))
 }
 
 fn finding(service: &str, key: &str, severity: Severity, problem: String, remedy: String) -> Diagnostic {

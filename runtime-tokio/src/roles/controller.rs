@@ -14,8 +14,7 @@ use tidegate_core::identity::{AUTHORITY_FILE, CERTIFICATE_LIFE};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, listen, stop_signal};
-use crate::admin;
+use super::{Failure, listen, serve_admin, stop_signal};
 use crate::app::admin::ControllerAdmin;
 use crate::app::controller::{ControllerApp, run_controller};
 use crate::cli::ControllerArgs;
@@ -58,14 +57,9 @@ pub(super) async fn run(args: ControllerArgs) -> Result<ExitCode, Failure> {
         tokio::task::spawn_local(renew(authorities, clock, renewed, stop.clone()));
         tokio::task::spawn_local(publish(TokioNet, listener, tls, links.clone(), stop.clone()));
     }
-    let listener = listen("the admin listener", "--admin", args.admin.admin).await?;
     let (queries, asked) = mpsc::channel(16);
-    tokio::task::spawn_local(admin::serve(
-        TokioNet,
-        listener,
-        ControllerAdmin { queries },
-        stop.clone(),
-    ));
+    let peer = me.service.as_ref().map(|name| format!("tasks.{name}"));
+    serve_admin(&args.admin, peer.as_deref(), ControllerAdmin { queries }).await?;
     run_controller(
         ControllerApp {
             api,

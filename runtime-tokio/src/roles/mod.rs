@@ -7,12 +7,14 @@ mod run;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tidegate_core::rng::Rng;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{Cli, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
+use crate::admin::{self, Admin};
+use crate::cli::{AdminArgs, Cli, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
 use crate::net::{Net, TokioNet};
 use crate::telemetry::log;
 
@@ -109,6 +111,40 @@ fn stop_signal() -> Result<CancellationToken, Failure> {
         }
     });
     Ok(stop)
+}
+
+/// Serves the admin listener on loopback, and on the control network if that is wanted. `peer` is a name on the control
+/// network, by which the own address there is found.
+async fn serve_admin<A: Admin>(args: &AdminArgs, peer: Option<&str>, admin: A) -> Result<(), Failure> {
+    let listener = listen("the admin listener", "--admin", args.admin).await?;
+    let never = CancellationToken::new(); // it answers while the process drains
+    tokio::task::spawn_local(admin::serve(TokioNet, listener, admin.clone(), never.clone()));
+    let (Some(peer), port @ 1..) = (peer.map(str::to_owned), args.admin_control_port) else {
+        return Ok(());
+    };
+    tokio::task::spawn_local(async move {
+        loop {
+            if let Some(listener) = listen_beside(&peer, port).await {
+                return admin::serve(TokioNet, listener, admin, never).await;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await; // nobody of that name yet
+        }
+    });
+    Ok(())
+}
+
+/// Binds the own address on the network where `peer` is; none while that cannot be found.
+async fn listen_beside(peer: &str, port: u16) -> Option<<TokioNet as Net>::Listener> {
+    let there = *TokioNet.resolve(peer, port).await.ok()?.first()?;
+    // Connecting a datagram socket sends nothing; it only chooses the address that would be used.
+    let socket = tokio::net::UdpSocket::bind(if there.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" })
+        .await
+        .ok()?;
+    socket.connect(there).await.ok()?;
+    let own = SocketAddr::new(socket.local_addr().ok()?.ip(), port);
+    let listener = TokioNet.listen(own).await.ok()?;
+    tracing::info!(address = %own, "the admin listener answers on the control network");
+    Some(listener)
 }
 
 /// A bound port, or what to do about it.

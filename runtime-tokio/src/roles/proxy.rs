@@ -12,8 +12,7 @@ use tidegate_core::snapshot::subscriber::Install;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, entropy, free, listen, stop_signal};
-use crate::admin;
+use super::{Failure, entropy, free, serve_admin, stop_signal};
 use crate::app::admin::ProxyAdmin;
 use crate::app::proxy::Front;
 use crate::cli::{AccessLogFormat, ListenArgs, ProxyArgs};
@@ -46,14 +45,13 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let rng = entropy();
     let workers = Workers::new(&args.listen, &args.task, clock, rng.fork("workers"))?;
     let (status, subscription) = watch::channel(SubscriptionStatus::default());
-    let listener = listen("the admin listener", "--admin", args.admin.admin).await?;
     let admin = ProxyAdmin {
         cluster: cluster.clone(),
         front: workers.front.subscribe(),
         subscription,
         drain: workers.drain.clone(),
     };
-    tokio::task::spawn_local(admin::serve(TokioNet, listener, admin, CancellationToken::new()));
+    serve_admin(&args.admin, Some(&host), admin).await?;
     let installer = workers.installer();
     let subscription = Subscription {
         proxy: ProxyId::from(args.task.as_str()),

@@ -9,8 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::proxy::Workers;
-use super::{Failure, entropy, listen, stop_signal};
-use crate::admin;
+use super::{Failure, entropy, serve_admin, stop_signal};
 use crate::app::admin::{ControllerAdmin, FileAdmin, RunAdmin};
 use crate::app::controller::{ControllerApp, run_controller};
 use crate::app::file::{self, FileStatus};
@@ -33,14 +32,13 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
             let clock = Clock::system();
             let stop = stop_signal()?;
             let workers = Workers::new(&args.listen, "run", clock, entropy().fork("workers"))?;
-            let listener = listen("the admin listener", "--admin", args.admin.admin).await?;
             let (report, status) = watch::channel(FileStatus::default());
             let admin = FileAdmin {
                 front: workers.front.subscribe(),
                 status,
                 path: path.clone(),
             };
-            tokio::task::spawn_local(admin::serve(TokioNet, listener, admin, CancellationToken::new()));
+            serve_admin(&args.admin, None, admin).await?;
             let proxy = cluster(&settings)?.proxy.clone();
             let installer = workers.installer();
             tokio::task::spawn_local(file::follow_file(
@@ -68,7 +66,6 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
     let stop = stop_signal()?;
     let rng = entropy();
     let workers = Workers::new(&args.listen, "run", clock, rng.fork("workers"))?;
-    let listener = listen("the admin listener", "--admin", args.admin.admin).await?;
     let (links, facts) = mpsc::channel(LINKS_WAITING_MAX);
     let (queries, asked) = mpsc::channel(16);
     let admin = RunAdmin {
@@ -76,7 +73,7 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
         front: workers.front.subscribe(),
         drain: workers.drain.clone(),
     };
-    tokio::task::spawn_local(admin::serve(TokioNet, listener, admin, CancellationToken::new()));
+    serve_admin(&args.admin, None, admin).await?;
     let me = Me {
         task: "run".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
