@@ -61,6 +61,27 @@ pub enum Answer {
     },
 }
 
+impl Wish {
+    /// A wish for a path of a host.
+    pub fn new(host: &str, path: &str) -> Self {
+        Wish {
+            host: host.to_owned(),
+            path: path.to_owned(),
+        }
+    }
+}
+
+impl Outcome {
+    /// Whether `service` gave the answer to a wish for `host`.
+    pub fn is_from(&self, host: &str, service: &str) -> bool {
+        let by = match &self.answer {
+            Answer::Broken(_) => None,
+            Answer::Status { service, .. } => service.as_deref(),
+        };
+        self.wish.host == host && by == Some(service)
+    }
+}
+
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome { sent, done, wish, .. } = self;

@@ -6,13 +6,15 @@
 //! - [`net`]: turmoil's sockets behind Tidegate's own seam
 //! - [`docker`]: the API of a manager, with delays, errors and gaps
 //! - [`backend`], [`client`]: apps that answer and users that ask
+//! - [`product`]: hosts that run Tidegate's controllers and proxies
 //! - [`oracle`]: a naive model of who should answer what, fed by the same facts
 //! - [`faults`]: what may go wrong, drawn from the seed
+//! - [`scenario`]: whole stories with a name, for `cargo sim` and for the tests
 //! - [`trace`]: everything that happened, in order, with a digest
 //!
 //! The same seed gives the same trace, in another process too.
 
-#[cfg(not(tokio_unstable))]
+#[cfg(not(any(tokio_unstable, doc)))]
 compile_error!(
     "simulations need `--cfg tokio_unstable`, which lets turmoil seed tokio's own choices. \
      .cargo/config.toml sets it, and a RUSTFLAGS in the environment silently replaces that: \
@@ -25,6 +27,8 @@ pub mod docker;
 pub mod faults;
 pub mod net;
 pub mod oracle;
+pub mod product;
+pub mod scenario;
 pub mod seed;
 pub mod trace;
 pub mod world;

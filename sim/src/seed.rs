@@ -109,8 +109,7 @@ where
     for seed in chosen {
         let simulation = simulation.clone();
         if let Err(failure) = run(seed, move |seed| simulation(seed)) {
-            let command = replay_command(std::any::type_name::<F>(), seed);
-            panic!("{}\n  replay: {command}\n", describe(&failure));
+            panic!("{}\n  replay: {}\n", describe(&failure), replay_command(&here(), seed));
         }
     }
 }
@@ -124,17 +123,26 @@ pub fn describe(failure: &Failure) -> String {
     )
 }
 
-/// `test` is the type name of a closure inside the test function: `binary::function::{{closure}}`.
-fn replay_command(test: &str, seed: u64) -> String {
-    let mut parts = test.split("::");
-    let binary = parts.next().unwrap_or_default();
-    let path: Vec<&str> = parts.take_while(|part| !part.starts_with('{')).collect();
-    let target = match binary {
+/// The test that runs on this thread: its binary and its path.
+fn here() -> (String, String) {
+    let file = std::env::current_exe().ok();
+    let stem = file
+        .as_deref()
+        .and_then(|file| file.file_stem())
+        .and_then(|stem| stem.to_str());
+    let stem = stem.unwrap_or("unknown");
+    // Cargo adds a hash: `routing-0123456789abcdef`.
+    let binary = stem.rsplit_once('-').map_or(stem, |(name, _)| name);
+    let test = std::thread::current().name().unwrap_or_default().to_owned();
+    (binary.to_owned(), test)
+}
+
+fn replay_command((binary, test): &(String, String), seed: u64) -> String {
+    let target = match binary.as_str() {
         "sim" => "--lib".to_owned(),
         binary => format!("--test {binary}"),
     };
-    let path = path.join("::");
-    format!("SIM_SEED={seed:#x} cargo test -p sim {target} {path} -- --exact --nocapture")
+    format!("SIM_SEED={seed:#x} cargo test -p sim {target} {test} -- --exact --nocapture")
 }
 
 fn variable(name: &str) -> Option<u64> {
@@ -160,8 +168,19 @@ mod tests {
         let text = describe(&failure);
         assert!(text.contains("seed 0x2a") && text.contains("something odd") && text.contains("a request was lost"));
         assert_eq!(
-            replay_command("routing::hosts_are_followed::{{closure}}", 42),
+            replay_command(&("routing".to_owned(), "hosts_are_followed".to_owned()), 42),
             "SIM_SEED=0x2a cargo test -p sim --test routing hosts_are_followed -- --exact --nocapture"
+        );
+    }
+
+    #[test]
+    fn a_test_knows_its_own_name() {
+        let (binary, test) = here();
+        assert_eq!(binary, "sim");
+        // With one test thread, tests run on the main one.
+        assert!(
+            test == "seed::tests::a_test_knows_its_own_name" || test == "main",
+            "{test}"
         );
     }
 

@@ -25,6 +25,7 @@ use crate::backend::{self, App, Signal};
 use crate::client::{self, Outcome, Wish};
 use crate::faults::DockerFaults;
 use crate::oracle::{Oracle, Seen};
+use crate::product::CONTROL_NETWORK;
 use crate::seed::Seed;
 use crate::trace::Trace;
 
@@ -42,10 +43,19 @@ pub struct Shared {
     subscribers: RefCell<Vec<mpsc::UnboundedSender<Event>>>,
     names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
     wishes: RefCell<Vec<Wish>>,
-    entries: RefCell<Vec<SocketAddr>>,
+    entries: RefCell<Entries>,
+    volumes: RefCell<BTreeMap<String, String>>,
     healed: Cell<bool>,
     under_way: Cell<u64>,
     outcomes: RefCell<Vec<Outcome>>,
+}
+
+/// Where users send their requests.
+enum Entries {
+    /// Fixed addresses.
+    At(Vec<SocketAddr>),
+    /// Whatever tasks of a service Docker's own balancer knows at the moment.
+    Service { name: String, port: u16 },
 }
 
 impl fmt::Debug for Shared {
@@ -126,8 +136,27 @@ impl Shared {
     /// What a user asks for next, and at which proxy; `None` while there is nothing to ask.
     pub fn next_wish(&self, rng: &mut Rng) -> Option<(Wish, SocketAddr)> {
         let wish = rng.pick(&self.wishes.borrow()).cloned()?;
-        let entry = rng.pick(&self.entries.borrow()).copied()?;
-        Some((wish, entry))
+        let entry = match &*self.entries.borrow() {
+            Entries::At(addresses) => rng.pick(addresses).copied(),
+            Entries::Service { name, port } => {
+                let known = self.with_swarm(|swarm, _| {
+                    let control = swarm.network_named(CONTROL_NETWORK);
+                    swarm.dns(name, control.as_ref())
+                });
+                rng.pick(&known).map(|ip| SocketAddr::new(*ip, *port))
+            }
+        };
+        Some((wish, entry?))
+    }
+
+    /// What a volume holds.
+    pub fn volume(&self, name: &str) -> Option<String> {
+        self.volumes.borrow().get(name).cloned()
+    }
+
+    /// Keeps a text in a volume.
+    pub fn keep(&self, name: &str, text: &str) {
+        self.volumes.borrow_mut().insert(name.to_owned(), text.to_owned());
     }
 
     /// A request begins.
@@ -243,7 +272,8 @@ impl World {
             subscribers: RefCell::default(),
             names: RefCell::default(),
             wishes: RefCell::default(),
-            entries: RefCell::default(),
+            entries: RefCell::new(Entries::At(Vec::new())),
+            volumes: RefCell::default(),
             healed: Cell::new(false),
             under_way: Cell::new(0),
             outcomes: RefCell::default(),
@@ -338,7 +368,13 @@ impl World {
 
     /// Where users send their requests.
     pub fn enter_at(&mut self, entries: Vec<SocketAddr>) {
-        *self.shared.entries.borrow_mut() = entries;
+        *self.shared.entries.borrow_mut() = Entries::At(entries);
+    }
+
+    /// Users send their requests to the tasks of a service, as Docker's routing mesh would.
+    pub fn enter_at_service(&mut self, name: &str, port: u16) {
+        let name = name.to_owned();
+        *self.shared.entries.borrow_mut() = Entries::Service { name, port };
     }
 
     /// Users ask for these from now on.
@@ -386,6 +422,17 @@ impl World {
     /// What users got so far.
     pub fn outcomes(&self) -> Vec<Outcome> {
         self.shared.outcomes.borrow().clone()
+    }
+
+    /// How many answers users got so far: a mark for [`World::got_since`].
+    pub fn mark(&self) -> usize {
+        self.shared.outcomes.borrow().len()
+    }
+
+    /// Whether users got such an answer since the mark.
+    pub fn got_since(&self, mark: usize, wanted: impl Fn(&Outcome) -> bool) -> bool {
+        let outcomes = self.shared.outcomes.borrow();
+        outcomes.get(mark..).unwrap_or_default().iter().any(wanted)
     }
 
     /// From now on nothing new goes wrong.
@@ -512,11 +559,13 @@ impl World {
             start.shape.labels.get(key).is_some_and(|actual| actual == value)
         });
         let app = self.apps.get(&start.name).cloned().unwrap_or_default();
-        let mut addresses: Vec<IpAddr> = start.addresses.iter().map(|held| held.addr).collect();
-        if launcher.is_some() {
-            // The product listens on one of its addresses; users and apps know it by that one.
-            addresses.truncate(1);
-        }
+        // The product is one host, at its address on the control network; an app is one on each of its networks.
+        let control = self.shared.with_swarm(|swarm, _| swarm.network_named(CONTROL_NETWORK));
+        let held = start
+            .addresses
+            .iter()
+            .filter(|held| launcher.is_none() || control.as_ref() == Some(&held.network));
+        let addresses: Vec<IpAddr> = held.map(|held| held.addr).collect();
         let process = Process {
             addresses: addresses.clone(),
             signals,

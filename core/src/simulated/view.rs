@@ -71,6 +71,11 @@ impl Swarm {
         self.services.get(id).map(|service| service.version)
     }
 
+    /// Whether a rolling update of a service is under way or still being watched.
+    pub fn is_updating(&self, id: &ServiceId) -> bool {
+        self.services.get(id).is_some_and(|service| service.update.is_some())
+    }
+
     /// The service called `name`.
     pub fn service_named(&self, name: &str) -> Option<ServiceId> {
         let found = self.services.values().find(|service| service.shape.name == name);

@@ -1,6 +1,4 @@
-//! What a process tells about itself: logs, access lines, counts.
+//! What workers tell about themselves: access lines, counts.
 
-pub mod control;
-pub(crate) mod exposition;
 pub mod log;
 pub mod metrics;

@@ -100,22 +100,19 @@ impl Peer {
             ),
             Peer::Tidegate => {
                 let source = format!("file:{path}");
-                let listen = format!("127.0.0.1:{port}");
+                let listen = format!("clusters.default.http_port={port}");
                 let program = program.to_string_lossy();
-                let ways = [
-                    "--http",
+                let line = [
+                    &program,
+                    "run",
+                    "--source",
+                    &source,
+                    "--set",
                     &listen,
-                    "--admin",
-                    "127.0.0.1:0",
-                    "--access-log",
-                    "off",
-                    "--log",
-                    "warn",
+                    "--set",
+                    "clusters.default.access_log=off",
                 ];
-                (
-                    tidegate(backend, routes),
-                    words(&[&[&*program, "run", "--source", &source], &ways[..]].concat()),
-                )
+                (tidegate(backend, routes), words(&line))
             }
         };
         fs::write(&file, text)?;
@@ -162,11 +159,7 @@ fn words(line: &[&str]) -> Vec<String> {
     line.iter().map(|word| word.to_string()).collect()
 }
 
-/// A port of 127.0.0.1 that nobody has at this moment.
-///
-/// # Errors
-/// If there is none.
-pub fn free_port() -> Result<u16> {
+fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -206,7 +199,8 @@ fn haproxy(port: u16, backend: u16) -> String {
 fn tidegate(backend: u16, routes: usize) -> String {
     let service = |name: &str, host: &str| {
         format!(
-            "[services.{name}]\nlabels = {{ \"tidegate.hosts\" = \"{host}\" }}\nendpoints = [\"127.0.0.1:{backend}\"]\n"
+            "[services.{name}]\nlabels = {{ \"com.docker.lb.hosts\" = \"{host}\", \"com.docker.lb.port\" = \"{backend}\" }}\n\
+             endpoints = [\"127.0.0.1:{backend}\"]\n"
         )
     };
     let others = (1..routes).map(|number| service(&format!("s{number}"), &format!("s{number}.example")));

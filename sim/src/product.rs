@@ -1,0 +1,289 @@
+//! Tidegate itself in the simulated Swarm: its controllers run as a service that the operator deployed, its proxies as
+//! the service that the controllers make of it. Each task is a simulated host that runs the real code.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate::app::controller::{ControllerApp, run_controller};
+use tidegate::control::publish::publish;
+use tidegate::control::store::Store;
+use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
+use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
+use tidegate::net::Net;
+use tidegate::telemetry::log::AccessLog;
+use tidegate::worker::{WorkerConfig, WorkerDeps, run_worker};
+use tidegate_core::controller::Me;
+use tidegate_core::id::{ClusterName, ProxyId, ServiceId};
+use tidegate_core::identity::{AUTHORITY_FILE, PROXY_FILE};
+use tidegate_core::reconcile::desired::{ROLE_LABEL, ServiceShape};
+use tidegate_core::reconcile::proxy::{PROXY_HTTP_PORT, PROXY_ROLE};
+use tidegate_core::route::RouteTable;
+use tidegate_core::settings::{NetworkPolicy, Settings};
+use tidegate_core::simulated::{Fact, Start};
+use tidegate_core::swarm::model::STACK_LABEL;
+use tokio::sync::{mpsc, watch};
+use tokio::task::LocalSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::Signal;
+use crate::docker::FakeDocker;
+use crate::faults::DockerFaults;
+use crate::net::SimNet;
+use crate::world::{Running, Shared, World};
+
+/// Name of the controllers' service.
+pub const CONTROLLERS: &str = "tidegate_controller";
+/// Name of the proxies' service that they make.
+pub const PROXIES: &str = "tidegate_proxy";
+/// The network between the two.
+pub const CONTROL_NETWORK: &str = "tidegate-control";
+
+const CONTROLLER_ROLE: &str = "controller";
+const CONTROL_PORT: u16 = 7171;
+
+/// What the operator deploys.
+#[derive(Clone, Debug)]
+pub struct Deployment {
+    /// How many controllers.
+    pub controllers: u64,
+    /// Settings; proxies share the network `apps` unless they say otherwise.
+    pub settings: Settings,
+}
+
+impl Default for Deployment {
+    fn default() -> Self {
+        let mut settings = Settings::default();
+        for cluster in settings.clusters.values_mut() {
+            cluster.networks = NetworkPolicy::Shared(vec!["apps".to_owned()]);
+        }
+        Deployment {
+            controllers: 1,
+            settings,
+        }
+    }
+}
+
+impl World {
+    /// `docker stack deploy`, then waits until every proxy runs. Users enter through the proxies from then on.
+    ///
+    /// # Panics
+    /// If the proxies do not run within two minutes.
+    pub fn deploy(&mut self, deployment: &Deployment) -> ServiceId {
+        let (settings, faults) = (deployment.settings.clone(), self.faults().clone());
+        let controller = move |shared, start, signals| -> Running {
+            Box::pin(process(signals, shared, start, {
+                let (settings, faults) = (settings.clone(), faults.clone());
+                move |shared, start, stop| controller(shared, start, stop, settings, faults)
+            }))
+        };
+        self.launch(&format!("{ROLE_LABEL}={CONTROLLER_ROLE}"), Box::new(controller));
+        let proxy = |shared, start, signals| -> Running { Box::pin(process(signals, shared, start, proxy)) };
+        self.launch(&format!("{ROLE_LABEL}={PROXY_ROLE}"), Box::new(proxy));
+        let labels = [(ROLE_LABEL, CONTROLLER_ROLE), (STACK_LABEL, "tidegate")];
+        let shape = ServiceShape {
+            name: CONTROLLERS.to_owned(),
+            image: "tidegate:1".to_owned(),
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            replicas: Some(deployment.controllers),
+            constraints: ["node.role==manager".to_owned()].into(),
+            networks: [CONTROL_NETWORK.to_owned()].into(),
+            ..ServiceShape::default()
+        };
+        let id = self.command("deploys tidegate", |swarm, now| {
+            swarm
+                .create_network(CONTROL_NETWORK, false, now)
+                .expect("no such network yet");
+            swarm.create_service(shape, now).expect("the first service of its name")
+        });
+        let wanted: u64 = deployment
+            .settings
+            .clusters
+            .values()
+            .map(|cluster| cluster.replicas)
+            .sum();
+        let limit = Duration::from_secs(120);
+        self.until("every proxy runs", limit, |world| world.proxies() as u64 == wanted);
+        self.enter_at_service(PROXIES, PROXY_HTTP_PORT);
+        id
+    }
+
+    /// Proxies that run.
+    pub fn proxies(&self) -> usize {
+        let id = self.shared().with_swarm(|swarm, _| swarm.service_named(PROXIES));
+        id.map_or(0, |id| self.serving(&id))
+    }
+}
+
+/// A process: runs `program` until it ends by itself or by a signal, and everything it spawned with it.
+async fn process<F>(
+    mut signals: watch::Receiver<Signal>,
+    shared: Rc<Shared>,
+    start: Start,
+    program: impl FnOnce(Rc<Shared>, Start, CancellationToken) -> F,
+) where
+    F: Future<Output = ()> + 'static,
+{
+    let task = start.task.clone();
+    let stop = CancellationToken::new();
+    let tasks = LocalSet::new();
+    let running = tasks.run_until(program(shared.clone(), start, stop.clone()));
+    let code = tokio::select! { biased;
+        () = signalled(&mut signals, &stop) => 137,
+        () = running => 0,
+    };
+    drop(tasks);
+    shared.trace(&shared.task_name(&task), &format!("exits with {code}"));
+    shared.tell(Fact::Exited { task, code });
+    std::future::pending::<()>().await;
+}
+
+/// Passes SIGTERM on; returns at SIGKILL.
+async fn signalled(signals: &mut watch::Receiver<Signal>, stop: &CancellationToken) {
+    loop {
+        match *signals.borrow_and_update() {
+            Signal::Kill => return,
+            Signal::Term => stop.cancel(),
+            Signal::None => {}
+        }
+        if signals.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// What a task has mounted: file name below `/run/secrets` -> content.
+fn mounted(shared: &Shared, start: &Start) -> BTreeMap<String, String> {
+    let secrets = start.shape.secrets.iter();
+    let read = secrets.filter_map(|(name, file)| {
+        let data = shared.with_swarm(|swarm, _| swarm.secret_data(name).map(<[u8]>::to_vec))?;
+        Some((file.clone(), String::from_utf8(data).ok()?))
+    });
+    read.collect()
+}
+
+fn any(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))
+}
+
+async fn controller(
+    shared: Rc<Shared>,
+    start: Start,
+    stop: CancellationToken,
+    settings: Settings,
+    faults: DockerFaults,
+) {
+    let (clock, net) = (shared.clock(), SimNet::new(shared.clone()));
+    let authorities: BTreeMap<u64, Authority> = mounted(&shared, &start)
+        .into_iter()
+        .filter_map(|(file, pem)| {
+            let generation = file.strip_prefix(AUTHORITY_FILE)?.parse().ok()?;
+            let authority = Authority::from_pem(&file, &pem).expect("an authority that a controller made");
+            Some((generation, authority))
+        })
+        .collect();
+    let (links, incoming) = mpsc::channel(256);
+    if let Some(newest) = authorities.values().next_back() {
+        let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
+        let identity = newest
+            .issue(&Role::Controller, &roots, clock.wall())
+            .expect("a certificate can be issued");
+        let tls = server_config(&identity, clock).expect("an identity that was just issued");
+        let listener = net.listen(any(CONTROL_PORT)).await.expect("a new host has no listener");
+        tokio::task::spawn_local(publish(net, listener, tls, links.clone(), stop.clone()));
+    }
+    let me = Me {
+        task: start.task.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        service: Some(CONTROLLERS.to_owned()),
+        control_port: CONTROL_PORT,
+        authorities: authorities.keys().copied().collect::<BTreeSet<u64>>(),
+        wall_at_start: clock.wall(),
+    };
+    let app = ControllerApp {
+        api: FakeDocker::new(shared.clone(), faults, &shared.task_name(&start.task)),
+        clock,
+        settings,
+        me,
+        authorities,
+    };
+    let (_queries, asked) = mpsc::channel(1);
+    run_controller(app, incoming, asked, stop).await;
+}
+
+async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
+    let (clock, net) = (shared.clock(), SimNet::new(shared.clone()));
+    let variable = |name: &str| {
+        let mut set = start.shape.env.iter().filter_map(|line| line.split_once('='));
+        set.find(|(key, _)| *key == name)
+            .map(|(_, value)| value.to_owned())
+            .unwrap_or_default()
+    };
+    let files = mounted(&shared, &start);
+    let pem = files.get(PROXY_FILE).expect("proxies mount their identity");
+    let identity = IdentityPem::from_pem(PROXY_FILE, pem).expect("an identity that a controller made");
+    let controller = variable("TIDEGATE_CONTROLLER");
+    let (host, port) = controller.split_once(':').expect("host and port of the controllers");
+    let proxy = ProxyId::from(start.task.as_str());
+    let subscription = Subscription {
+        proxy: proxy.clone(),
+        cluster: ClusterName::from(variable("TIDEGATE_CLUSTER")),
+        controllers: Controllers::Remote {
+            net: net.clone(),
+            host: host.to_owned(),
+            port: port.parse().expect("a port is a number"),
+            tls: client_config(&identity, clock).expect("an identity that a controller made"),
+        },
+        store: Volume {
+            shared: shared.clone(),
+            name: format!("{} of {}", start.name, start.node),
+        },
+        clock,
+        rng: shared.fork(&format!("subscription of {proxy}")),
+    };
+    let (tables, serving) = watch::channel(Arc::new(RouteTable::default()));
+    let install = move |install: tidegate_core::snapshot::subscriber::Install| {
+        let table = match &install.changed {
+            Some(changed) => tables.borrow().apply(&install.snapshot, changed),
+            None => RouteTable::compile(&install.snapshot),
+        };
+        tables.send_replace(Arc::new(table));
+        std::future::ready(())
+    };
+    let rng = shared.fork(&format!("worker of {proxy}"));
+    let (deps, link) = WorkerDeps::new(net, clock, rng, serving, stop.clone(), AccessLog::off());
+    let config = WorkerConfig::new(any(PROXY_HTTP_PORT), proxy.as_str());
+    // It follows changes while it drains, so it stops with the worker and not before.
+    let subscribing = tokio::task::spawn_local(subscribe(subscription, install, |_| {}, CancellationToken::new()));
+    let served = run_worker(deps, config).await;
+    served.expect("a new host has no listener");
+    subscribing.abort();
+    drop(link);
+}
+
+/// A volume on a node: survives the task, not the node.
+struct Volume {
+    shared: Rc<Shared>,
+    name: String,
+}
+
+impl fmt::Debug for Volume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Volume").field(&self.name).finish()
+    }
+}
+
+impl Store for Volume {
+    fn load(&self) -> io::Result<Option<String>> {
+        Ok(self.shared.volume(&self.name))
+    }
+
+    fn save(&self, text: &str) -> io::Result<()> {
+        self.shared.keep(&self.name, text);
+        Ok(())
+    }
+}
