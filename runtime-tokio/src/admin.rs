@@ -123,7 +123,7 @@ async fn answer<A: Admin>(request: &Request<Incoming>, admin: &A) -> Response<Fu
         },
         "/metrics" => {
             let mut response = text(StatusCode::OK, admin.metrics().await);
-            let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+            let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             response.headers_mut().insert(CONTENT_TYPE, kind);
             response
         }

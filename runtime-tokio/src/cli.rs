@@ -87,6 +87,9 @@ pub struct AdminArgs {
     /// Address of the admin listener; loopback, or an address of the control network.
     #[arg(long, env = "TIDEGATE_ADMIN", default_value = "127.0.0.1:7172", value_name = "ADDR")]
     pub admin: SocketAddr,
+    /// Also answer on this port of the process's own address on the control network, e.g. for Prometheus; 0 = no.
+    #[arg(long, env = "TIDEGATE_ADMIN_CONTROL_PORT", default_value_t = 0, value_name = "PORT")]
+    pub admin_control_port: u16,
 }
 
 /// Options of `controller`.

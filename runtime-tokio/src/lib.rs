@@ -14,6 +14,8 @@ pub(crate) mod http;
 pub mod identity;
 pub(crate) mod listen;
 pub mod net;
+#[cfg(feature = "docker")]
+pub mod roles;
 pub mod swarm_api;
 pub mod telemetry;
 pub(crate) mod upstream;

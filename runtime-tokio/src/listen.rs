@@ -91,7 +91,9 @@ pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
     let service = service_fn(move |request| serve::serve(Rc::clone(&worker), Rc::clone(&client), request));
     let task = async move {
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-        let mut timer = pin!(clock.sleep_until(Some(clock.now() + limits.header.min(limits.keepalive))));
+        // What is due is looked at when it may be, not set anew with each request: no state lasts less than the shortest limit.
+        let shortest = limits.header.min(limits.keepalive).min(limits.idle);
+        let mut timer = pin!(clock.sleep_until(Some(clock.now() + shortest)));
         let mut change = pin!(shared.phase_change());
         if shared.phase() >= Phase::Draining {
             connection.as_mut().graceful_shutdown();
@@ -115,7 +117,7 @@ pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
                         connection.as_mut().graceful_shutdown();
                         timer.set(clock.sleep_until(Some(clock.now() + limits.header)));
                     }
-                    Due::Later(at) => timer.set(clock.sleep_until(Some(at))),
+                    Due::Later(at) => timer.set(clock.sleep_until(Some(at.min(clock.now() + shortest)))),
                 },
             }
         };

@@ -43,7 +43,7 @@ async fn control() -> Control {
     let address = TokioNet.local_addr(&listener).unwrap();
     let (sender, facts) = mpsc::channel(16);
     let stop = CancellationToken::new();
-    let tls = server_config(&identity, clock).unwrap();
+    let (_, tls) = watch::channel(server_config(&identity, clock).unwrap());
     tokio::task::spawn_local(publish(TokioNet, listener, tls, sender, stop.clone()));
     Control {
         clock,

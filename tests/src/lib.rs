@@ -7,6 +7,7 @@ pub mod command;
 pub mod gate;
 pub mod image;
 pub mod load;
+pub mod product;
 pub mod report;
 pub mod scene;
 pub mod swarm;

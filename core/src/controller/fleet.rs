@@ -25,6 +25,8 @@ use crate::time::{Deadline, Duration, Instant, Timers};
 
 /// How often lifetimes of certificates are looked at.
 const IDENTITY_EVERY: Duration = Duration::from_secs(3600);
+/// Port of the proxies' admin listeners on the control network, where Prometheus finds them.
+pub const ADMIN_CONTROL_PORT: u16 = 7172;
 /// First and longest pause before a chore is tried again.
 const CHORE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
@@ -268,6 +270,10 @@ impl Fleet {
                 format!("tasks.{}:{}", self.service, self.me.control_port),
             ),
             ("TIDEGATE_TASK".to_string(), "{{.Task.Name}}".to_string()),
+            (
+                "TIDEGATE_ADMIN_CONTROL_PORT".to_string(),
+                ADMIN_CONTROL_PORT.to_string(),
+            ),
         ]);
         let has_workers = world.nodes().values().any(|node| !node.manager);
         let mut wanted = Vec::new();

@@ -216,6 +216,11 @@ impl Controller {
         }
     }
 
+    /// What each labelled service claims.
+    pub fn claims(&self) -> Vec<routes::OwnedClaim> {
+        self.book.claims()
+    }
+
     /// All findings about labels, sorted.
     pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
         self.book.diagnostics().iter()

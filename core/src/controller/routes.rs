@@ -11,13 +11,39 @@ use crate::id::{ClusterName, NetworkId, ServiceId, Version};
 use crate::labels::resolve::{Reach, resolve};
 use crate::labels::{Diagnostic, Reading, read, unknown_cluster};
 use crate::route::conflict::conflicts;
-use crate::route::spec::RouteSpec;
+use crate::route::explain::Claim;
+use crate::route::spec::{HostPattern, RouteSpec};
 use crate::settings::Settings;
 use crate::snapshot::Publisher;
 use crate::swarm::world::World;
 
 /// Changes for one service cluster: new or changed specs, and services that are routed there no more.
 pub type SpecChanges = BTreeMap<ServiceId, Option<Arc<RouteSpec>>>;
+
+/// What one service claims, for explanations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedClaim {
+    /// The service's name.
+    pub service: String,
+    /// The hosts that its labels name.
+    pub hosts: Vec<HostPattern>,
+    /// The whole key of the label that names them.
+    pub label: String,
+    /// What was found wrong with the service.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl OwnedClaim {
+    /// As an explanation takes it.
+    pub fn as_claim(&self) -> Claim<'_> {
+        Claim {
+            service: &self.service,
+            hosts: &self.hosts,
+            label: &self.label,
+            diagnostics: &self.diagnostics,
+        }
+    }
+}
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -60,6 +86,17 @@ impl RouteBook {
             .values()
             .filter(|page| page.cluster.as_ref() == Some(cluster));
         pages.filter_map(|page| page.network.clone()).collect()
+    }
+
+    /// What each service with labels of ours claims.
+    pub fn claims(&self) -> Vec<OwnedClaim> {
+        let claim = |page: &Page| OwnedClaim {
+            service: page.name.clone(),
+            hosts: page.reading.hosts.clone(),
+            label: page.reading.hosts_label.clone(),
+            diagnostics: page.diagnostics.clone(),
+        };
+        self.pages.values().map(claim).collect()
     }
 
     /// All findings that are known, sorted.

@@ -387,4 +387,32 @@ mod tests {
         assert_eq!(settings, Settings::default());
         assert_eq!(findings, Vec::<String>::new());
     }
+
+    /// docs/settings.md has a row for every key, with its default.
+    #[test]
+    fn every_key_is_in_the_docs_with_its_default() {
+        let docs = include_str!("../../../docs/settings.md");
+        let shown = |value: &Value| match value {
+            Value::String(text) if text.is_empty() => "empty".to_string(),
+            Value::String(text) => format!("`{text}`"),
+            Value::Array(_) | Value::Table(_) => "empty".to_string(),
+            Value::Boolean(_) | Value::Datetime(_) | Value::Float(_) | Value::Integer(_) => value.to_string(),
+        };
+        let mut rows = 0;
+        let tables = [
+            Table::try_from(ControllerSettings::default()).unwrap(),
+            Table::try_from(ClusterSettings::default()).unwrap(),
+            Table::try_from(crate::settings::proxy::ProxySettings::default()).unwrap(),
+        ];
+        for (key, value) in tables.iter().flatten().filter(|(key, _)| *key != "proxy") {
+            let row = format!("| `{key}` | {} |", shown(value));
+            assert!(docs.contains(&row), "docs/settings.md lacks {row}");
+            rows += 1;
+        }
+        assert_eq!(
+            docs.matches("\n| `").count(),
+            rows,
+            "docs/settings.md has a row for a key that is none"
+        );
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
+use tidegate_core::controller::routes::OwnedClaim;
 use tidegate_core::controller::status::ControllerStatus;
 use tidegate_core::controller::{Chore, Controller, ControllerAction, ControllerFact, Me};
 use tidegate_core::id::ClusterName;
@@ -59,6 +60,8 @@ pub struct ControllerState {
     pub status: ControllerStatus,
     /// What is published, by service cluster.
     pub snapshots: BTreeMap<ClusterName, Snapshot>,
+    /// What each labelled service claims.
+    pub claims: Vec<OwnedClaim>,
     /// Counts of looks at Docker.
     pub counters: WorldCounters,
     /// Acknowledgements: how many, and the sum of their milliseconds.
@@ -168,6 +171,7 @@ impl<A: SwarmApi> Shell<A> {
                 .keys()
                 .map(|name| (name.clone(), machine.snapshot(name)))
                 .collect(),
+            claims: machine.claims(),
             counters: machine.world().counters().clone(),
             acks: self.acks,
         }

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tidegate_core::id::{ClusterName, ProxyId};
 use tidegate_core::snapshot::{Ack, Connection};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
@@ -33,15 +33,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections at a time; beyond it new ones wait in the kernel.
 const CONNECTIONS_MAX: usize = 4096;
 
-/// Accepts proxies until `stop`; what they say goes to `facts`.
+/// Accepts proxies until `stop`; what they say goes to `facts`. New connections are served by the present `tls`.
 pub async fn publish<N: Net>(
     net: N,
     listener: N::Listener,
-    tls: Arc<ServerConfig>,
+    tls: watch::Receiver<Arc<ServerConfig>>,
     facts: mpsc::Sender<LinkFact>,
     stop: CancellationToken,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
     let numbers = Rc::new(Cell::new(0));
     let places = Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -60,7 +59,8 @@ pub async fn publish<N: Net>(
                 continue;
             }
         };
-        let (acceptor, facts, numbers, stop) = (acceptor.clone(), facts.clone(), numbers.clone(), stop.clone());
+        let acceptor = TlsAcceptor::from(tls.borrow().clone());
+        let (facts, numbers, stop) = (facts.clone(), numbers.clone(), stop.clone());
         tokio::task::spawn_local(async move {
             let _place = place;
             let stream = match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {

@@ -6,10 +6,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::task::AtomicWaker;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use thiserror::Error;
@@ -59,6 +62,41 @@ pub(crate) struct SharedBody {
     generation: Cell<u32>,
     clock: Clock,
     moving: RefCell<Option<Moving>>,
+    expects: RefCell<Option<Expecting>>,
+}
+
+/// How long an app that was told `Expect: 100-continue` may stay silent before it gets the body anyway (RFC 9110 §10.1.1:
+/// not for ever).
+const EXPECT_MAX: Duration = Duration::from_secs(1);
+
+/// Opens when the app asks for the body. hyper tells so from a callback that must be `Send`, hence the atomics.
+#[derive(Debug, Default)]
+pub(crate) struct Gate {
+    open: AtomicBool,
+    waker: AtomicWaker,
+}
+
+impl Gate {
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+}
+
+#[derive(Debug)]
+struct Expecting {
+    gate: Arc<Gate>,
+    until: Pin<Box<tokio::time::Sleep>>,
+}
+
+impl Expecting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.gate.waker.register(cx.waker());
+        if self.gate.open.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        self.until.as_mut().poll(cx)
+    }
 }
 
 impl SharedBody {
@@ -83,6 +121,7 @@ impl SharedBody {
             generation: Cell::new(0),
             clock,
             moving: RefCell::new(Some(moving())),
+            expects: RefCell::new(None),
         }))
     }
 
@@ -109,7 +148,31 @@ impl SharedBody {
         }
     }
 
+    /// Holds the body back until the app asks for it.
+    pub(crate) fn expect(&self) -> Arc<Gate> {
+        let gate = Arc::new(Gate::default());
+        *self.expects.borrow_mut() = Some(Expecting {
+            gate: Arc::clone(&gate),
+            until: Box::pin(tokio::time::sleep(EXPECT_MAX)),
+        });
+        gate
+    }
+
+    /// The response has ended: a body that nobody asked for never will be sent.
+    pub(crate) fn handle_response_end(&self) {
+        if let Some(expecting) = &*self.expects.borrow() {
+            self.generation.set(self.generation.get() + 1);
+            expecting.gate.open();
+        }
+    }
+
     fn poll(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut expects = self.expects.borrow_mut();
+        if let Some(expecting) = &mut *expects {
+            ready!(expecting.poll(cx));
+            *expects = None;
+        }
+        drop(expects);
         let frame = match ready!(Pin::new(&mut *self.incoming.borrow_mut()).poll_frame(cx)) {
             None => {
                 self.end();

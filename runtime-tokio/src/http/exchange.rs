@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use tidegate_core::pool::Token;
 use tidegate_core::time::{Duration, Instant};
 
-use super::body::BodyError;
+use super::body::{BodyError, SharedBody};
 use super::client::{Client, Moving};
 use crate::telemetry::log::AccessRecord;
 use crate::upstream::connect::Http1;
@@ -36,6 +36,8 @@ pub(crate) struct Exchange {
     /// For the access line, also after the upstream was handed on.
     answered_by: Option<(SocketAddr, Duration)>,
     moving: Option<Moving>,
+    /// The request's body, which may outlast the response.
+    body: Option<Rc<SharedBody>>,
     ended: bool,
 }
 
@@ -86,6 +88,7 @@ impl Exchange {
             upstream: None,
             answered_by: None,
             moving: None,
+            body: None,
             ended: false,
             worker,
             client,
@@ -115,6 +118,10 @@ impl Exchange {
     pub(crate) fn set_upstream(&mut self, upstream: Upstream) {
         self.answered_by = Some((upstream.addr, upstream.responded.since(upstream.sent)));
         self.upstream = Some(upstream);
+    }
+
+    pub(crate) fn set_body(&mut self, body: Option<Rc<SharedBody>>) {
+        self.body = body;
     }
 
     pub(crate) fn upstream(&self) -> Option<&Upstream> {
@@ -167,6 +174,9 @@ impl Exchange {
         }
         let now = self.worker.clock.now();
         self.moving = None;
+        if let Some(body) = self.body.take() {
+            body.handle_response_end();
+        }
         self.client.pulse.handle_end(now);
         let metrics = &self.worker.metrics;
         metrics.requests_open.set(metrics.requests_open.get().saturating_sub(1));

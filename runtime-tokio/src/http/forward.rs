@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Method, Request, Response, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tidegate_core::pool::{Outcome, Pick, Token};
@@ -74,6 +74,7 @@ pub(crate) async fn forward<N: Net>(
         let (pool, token) = (Rc::clone(&hold.pool), hold.token);
         let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
             Ok(response) => {
+                exchange.set_body(outbound.body.take());
                 return Ok(Forwarded {
                     response,
                     upgrade: outbound.upgrade,
@@ -140,13 +141,14 @@ async fn pick<N: Net>(
                 };
                 drop(place);
                 if !woken {
-                    let waited = clock.now().since(since);
                     worker
                         .shared
                         .metrics
                         .park_timeouts
                         .set(worker.shared.metrics.park_timeouts.get() + 1);
-                    return Err(Fault::ParkTimedOut { waited });
+                    return Err(Fault::ParkTimedOut {
+                        waited: until.since(since),
+                    });
                 }
                 // Whoever failed before is worth another try now.
                 tried.clear();
@@ -331,7 +333,18 @@ fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<Reque
     *request.method_mut() = outbound.method.clone();
     *request.uri_mut() = uri;
     *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let expects = headers
+        .get(header::EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     *request.headers_mut() = headers;
+    if let (Some(body), true, false) = (&outbound.body, expects, http2) {
+        let gate = body.expect();
+        hyper::ext::on_informational(&mut request, move |informational| {
+            if informational.status() == StatusCode::CONTINUE {
+                gate.open();
+            }
+        });
+    }
     (request, kept)
 }
 

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_core::pool::State;
 use tidegate_core::time::Duration;
 
+use super::exposition::Text;
 use crate::worker::PoolView;
 
 /// Upper bounds of the duration histogram, in milliseconds.
@@ -432,35 +433,7 @@ impl PoolSum {
     }
 }
 
-/// The exposition format, written.
-#[derive(Debug, Default)]
-struct Text(String);
-
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = writeln!(self.0, "# HELP {name} {help}.\n# TYPE {name} {kind}"); // a String takes everything
-    }
-
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: u64) {
-        self.0.push_str(name);
-        for (at, (label, text)) in labels.iter().enumerate() {
-            self.0.push(if at == 0 { '{' } else { ',' });
-            self.0.push_str(label);
-            self.0.push_str("=\"");
-            for c in text.chars() {
-                match c {
-                    '\\' => self.0.push_str("\\\\"),
-                    '"' => self.0.push_str("\\\""),
-                    '\n' => self.0.push_str("\\n"),
-                    c => self.0.push(c),
-                }
-            }
-            self.0.push('"');
-        }
-        let close = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{close} {value}");
-    }
-
     fn histogram(&mut self, name: &str, help: &str, sum: &WorkerMetrics) {
         self.family(name, "histogram", help);
         let bucket = format!("{name}_bucket");

@@ -1,4 +1,6 @@
-//! What workers tell about themselves: access lines, counts.
+//! What a process tells about itself: logs, access lines, counts.
 
+pub mod control;
+pub(crate) mod exposition;
 pub mod log;
 pub mod metrics;

@@ -90,9 +90,11 @@ impl WorkerConfig {
     }
 }
 
-/// Questions that a worker answers.
+/// Questions that a worker answers. Before each it takes the present table, if it has not yet.
 #[derive(Debug)]
 pub enum Query {
+    /// Nothing but that.
+    Applied(oneshot::Sender<()>),
     /// Counts of this worker, without its pools'.
     Metrics(oneshot::Sender<WorkerMetrics>),
     /// All pools, or those whose key is named.
@@ -130,6 +132,14 @@ impl<N: Net> WorkerDeps<N> {
 }
 
 impl WorkerLink {
+    /// Returns when the worker serves by the table that was sent last, or has ended.
+    pub async fn applied(&self) {
+        let (ask, answer) = oneshot::channel();
+        if self.queries.send(Query::Applied(ask)).await.is_ok() {
+            answer.await.ok(); // ended
+        }
+    }
+
     /// Counts of this worker; `None` when it has ended.
     pub async fn metrics(&self) -> Option<WorkerMetrics> {
         let (ask, answer) = oneshot::channel();

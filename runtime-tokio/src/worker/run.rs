@@ -94,7 +94,14 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
                 let table = Arc::clone(&tables.borrow_and_update());
                 worker.apply(table);
             }
-            Some(query) = queries.recv() => worker.answer(query),
+            Some(query) = queries.recv() => {
+                // Whoever asks after sending a table must find it served.
+                if tables.has_changed().unwrap_or(false) {
+                    let table = Arc::clone(&tables.borrow_and_update());
+                    worker.apply(table);
+                }
+                worker.answer(query);
+            }
             () = shared.rearmed() => {}
             () = shared.closed() => {}
             accepted = accept => match accepted {
@@ -242,6 +249,9 @@ impl<N: Net> Worker<N> {
     fn answer(&self, query: Query) {
         // Whoever asked may have left.
         match query {
+            Query::Applied(answer) => {
+                let _ = answer.send(());
+            }
             Query::Metrics(answer) => {
                 let mut metrics = self.shared.metrics.read();
                 metrics.access_lines_dropped = self.shared.access.dropped();

@@ -100,19 +100,22 @@ impl Peer {
             ),
             Peer::Tidegate => {
                 let source = format!("file:{path}");
-                let listen = format!("clusters.default.http_port={port}");
+                let listen = format!("127.0.0.1:{port}");
                 let program = program.to_string_lossy();
-                let line = [
-                    &program,
-                    "run",
-                    "--source",
-                    &source,
-                    "--set",
+                let ways = [
+                    "--http",
                     &listen,
-                    "--set",
-                    "clusters.default.access_log=off",
+                    "--admin",
+                    "127.0.0.1:0",
+                    "--access-log",
+                    "off",
+                    "--log",
+                    "warn",
                 ];
-                (tidegate(backend, routes), words(&line))
+                (
+                    tidegate(backend, routes),
+                    words(&[&[&*program, "run", "--source", &source], &ways[..]].concat()),
+                )
             }
         };
         fs::write(&file, text)?;
@@ -159,7 +162,11 @@ fn words(line: &[&str]) -> Vec<String> {
     line.iter().map(|word| word.to_string()).collect()
 }
 
-fn free_port() -> Result<u16> {
+/// A port of 127.0.0.1 that nobody has at this moment.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
@@ -199,8 +206,7 @@ fn haproxy(port: u16, backend: u16) -> String {
 fn tidegate(backend: u16, routes: usize) -> String {
     let service = |name: &str, host: &str| {
         format!(
-            "[services.{name}]\nlabels = {{ \"com.docker.lb.hosts\" = \"{host}\", \"com.docker.lb.port\" = \"{backend}\" }}\n\
-             endpoints = [\"127.0.0.1:{backend}\"]\n"
+            "[services.{name}]\nlabels = {{ \"tidegate.hosts\" = \"{host}\" }}\nendpoints = [\"127.0.0.1:{backend}\"]\n"
         )
     };
     let others = (1..routes).map(|number| service(&format!("s{number}"), &format!("s{number}.example")));

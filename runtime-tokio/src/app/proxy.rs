@@ -1,0 +1,112 @@
+//! The data plane of a process: its workers, the table they serve by, and what they can tell.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tidegate_core::id::EndpointId;
+use tidegate_core::pool::EndpointView;
+use tidegate_core::route::explain::{Claim, Explanation, Surroundings, explain};
+use tidegate_core::route::{PoolKey, RouteTable};
+use tidegate_core::snapshot::subscriber::Install;
+use tokio::sync::watch;
+
+use crate::telemetry::metrics;
+use crate::worker::{PoolView, WorkerLink};
+
+/// The workers of this process, as seen from its control thread. Clones are the same workers.
+#[derive(Clone, Debug)]
+pub struct Front {
+    tables: watch::Sender<Arc<RouteTable>>,
+    links: Rc<Vec<WorkerLink>>,
+}
+
+impl Front {
+    /// Over workers that take their tables from `tables`.
+    pub fn new(tables: watch::Sender<Arc<RouteTable>>, links: Vec<WorkerLink>) -> Self {
+        Front {
+            tables,
+            links: Rc::new(links),
+        }
+    }
+
+    /// Puts a table to work. The future ends when every worker serves by it.
+    pub fn install(&self, install: &Install) -> impl Future<Output = ()> + 'static {
+        self.tables.send_modify(|table| {
+            *table = Arc::new(match &install.changed {
+                Some(changed) => table.apply(&install.snapshot, changed),
+                None => RouteTable::compile(&install.snapshot),
+            });
+        });
+        let links = self.links.clone();
+        async move {
+            for link in links.iter() {
+                link.applied().await;
+            }
+        }
+    }
+
+    /// The present table.
+    pub fn table(&self) -> Arc<RouteTable> {
+        self.tables.borrow().clone()
+    }
+
+    /// The pools of all workers, merged: of endpoints that workers see differently the worse state is shown.
+    pub async fn pools(&self) -> Vec<PoolView> {
+        let mut all = Vec::new();
+        for link in self.links.iter() {
+            all.extend(link.pools().await.into_iter().flatten());
+        }
+        all
+    }
+
+    /// Prometheus text of all workers.
+    pub async fn metrics(&self) -> String {
+        let mut workers = Vec::new();
+        for link in self.links.iter() {
+            workers.extend(link.metrics().await);
+        }
+        metrics::render(&workers, &self.pools().await)
+    }
+
+    /// Why `url` is answered as it is.
+    pub async fn explain(&self, url: &str, claims: &[Claim<'_>]) -> Explanation {
+        let states = states(&self.pools().await);
+        let state = |pool: &PoolKey, endpoint: &EndpointId| states.get(&(pool.clone(), endpoint.clone())).cloned();
+        explain(
+            &self.table(),
+            url,
+            &Surroundings {
+                claims,
+                endpoint_state: &state,
+            },
+        )
+    }
+}
+
+type EndpointKey = (PoolKey, EndpointId);
+
+/// One word per endpoint: that of the workers where they agree, else each with its number of workers.
+fn states(pools: &[PoolView]) -> BTreeMap<EndpointKey, String> {
+    let mut seen: BTreeMap<EndpointKey, BTreeMap<&'static str, u32>> = BTreeMap::new();
+    for pool in pools {
+        for EndpointView { id, state, .. } in &pool.endpoints {
+            *seen
+                .entry((pool.key.clone(), id.clone()))
+                .or_default()
+                .entry(state.name())
+                .or_default() += 1;
+        }
+    }
+    let word = |states: BTreeMap<&'static str, u32>| match states.len() {
+        1 => states.into_keys().collect(),
+        _ => {
+            let parts: Vec<String> = states
+                .into_iter()
+                .map(|(state, workers)| format!("{state} on {workers}"))
+                .collect();
+            parts.join(", ")
+        }
+    };
+    seen.into_iter().map(|(key, states)| (key, word(states))).collect()
+}

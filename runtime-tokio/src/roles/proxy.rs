@@ -1,0 +1,233 @@
+//! `tidegate proxy`, and the workers of every role that serves users.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use tidegate_core::id::{ClusterName, ProxyId};
+use tidegate_core::rng::Rng;
+use tidegate_core::route::RouteTable;
+use tidegate_core::snapshot::subscriber::Install;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Failure, entropy, free, serve_admin, stop_signal};
+use crate::app::admin::ProxyAdmin;
+use crate::app::proxy::Front;
+use crate::cli::{AccessLogFormat, ListenArgs, ProxyArgs};
+use crate::clock::Clock;
+use crate::control::store::FileStore;
+use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
+use crate::identity::{IdentityPem, client_config};
+use crate::net::TokioNet;
+use crate::telemetry::log::{AccessFormat, AccessLog, Redaction};
+use crate::worker::{WorkerConfig, WorkerDeps, spawn_workers};
+
+/// File of the last good table, in the state folder.
+const TABLE_FILE: &str = "table.json";
+
+pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
+    let clock = Clock::system();
+    let stop = stop_signal()?;
+    let (host, port) = args
+        .controller
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse::<u16>().ok()?)))
+        .ok_or_else(|| Failure::usage(format!("error: --controller {}: write HOST:PORT", args.controller)))?;
+    let place = args.identity.display().to_string();
+    let pem = std::fs::read_to_string(&args.identity)
+        .map_err(|error| Failure::usage(format!("error: --identity {place}: cannot be read: {error}")))?;
+    let tls = IdentityPem::from_pem(&place, &pem)
+        .and_then(|identity| client_config(&identity, clock))
+        .map_err(|error| Failure::usage(format!("error: --identity: {error}")))?;
+    let cluster = ClusterName::from(args.cluster.as_str());
+    let rng = entropy();
+    let workers = Workers::new(&args.listen, &args.task, clock, rng.fork("workers"))?;
+    let (status, subscription) = watch::channel(SubscriptionStatus::default());
+    let admin = ProxyAdmin {
+        cluster: cluster.clone(),
+        front: workers.front.subscribe(),
+        subscription,
+        drain: workers.drain.clone(),
+    };
+    serve_admin(&args.admin, Some(&host), admin).await?;
+    let installer = workers.installer();
+    let subscription = Subscription {
+        proxy: ProxyId::from(args.task.as_str()),
+        cluster,
+        controllers: Controllers::Remote {
+            net: TokioNet,
+            host,
+            port,
+            tls,
+        },
+        store: FileStore::new(args.state_dir.join(TABLE_FILE)),
+        clock,
+        rng: rng.fork("subscriber"),
+    };
+    // Tables are followed while requests under way finish: an endpoint may leave meanwhile.
+    let subscribed = CancellationToken::new();
+    tokio::task::spawn_local(subscribe(
+        subscription,
+        installer,
+        move |now| {
+            status.send_replace(now);
+        },
+        subscribed.clone(),
+    ));
+    stop.cancelled().await;
+    workers.drain().await;
+    subscribed.cancel();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The threads that serve users. They start with the first table: before that, connections are refused, and whoever
+/// balances over proxies goes elsewhere.
+#[derive(Debug)]
+pub(super) struct Workers {
+    /// The workers once they run.
+    pub(super) front: watch::Sender<Option<Front>>,
+    /// Cancelled when they drain.
+    pub(super) drain: CancellationToken,
+    start: Start,
+    threads: std::rc::Rc<std::cell::RefCell<Vec<JoinHandle<std::io::Result<()>>>>>,
+    access_thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone, Debug)]
+struct Start {
+    http: SocketAddr,
+    count: usize,
+    proxy_id: String,
+    clock: Clock,
+    rng: Rng,
+    access: AccessLog,
+}
+
+impl Workers {
+    /// Nothing runs yet, but the port is known to be free.
+    pub(super) fn new(args: &ListenArgs, proxy_id: &str, clock: Clock, rng: Rng) -> Result<Workers, Failure> {
+        free(args.http, "the HTTP listener", "--http")?;
+        let count = match args.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => count,
+        };
+        let mut redaction = Redaction::default();
+        for part in &args.access_log_redact {
+            match part.trim() {
+                "" => {}
+                "client" => redaction.client = true,
+                "query" => redaction.query = true,
+                "referer" | "user-agent" | "host" | "x-request-id" => {
+                    redaction.headers.insert(part.trim().to_owned());
+                }
+                other => {
+                    return Err(Failure::usage(format!(
+                        "error: --access-log-redact {other}: write client, query, referer, user-agent, host or x-request-id"
+                    )));
+                }
+            }
+        }
+        let format = match args.access_log {
+            AccessLogFormat::Off => None,
+            AccessLogFormat::Common => Some(AccessFormat::Common),
+            AccessLogFormat::Json => Some(AccessFormat::Json),
+        };
+        let (access, access_thread) = match format {
+            None => (AccessLog::off(), None),
+            Some(format) => {
+                let (log, thread) = AccessLog::to_writer(format, redaction, std::io::stdout())
+                    .map_err(|error| Failure::usage(format!("error: the access log cannot start: {error}")))?;
+                (log, Some(thread))
+            }
+        };
+        let start = Start {
+            http: args.http,
+            count,
+            proxy_id: proxy_id.to_owned(),
+            clock,
+            rng,
+            access,
+        };
+        Ok(Workers {
+            front: watch::Sender::new(None),
+            drain: CancellationToken::new(),
+            start,
+            threads: std::rc::Rc::default(),
+            access_thread,
+        })
+    }
+
+    /// What puts tables to work; the first one starts the threads.
+    pub(super) fn installer(&self) -> impl FnMut(Install) -> Installed + use<> {
+        let (front, drain, start, threads) = (
+            self.front.clone(),
+            self.drain.clone(),
+            self.start.clone(),
+            self.threads.clone(),
+        );
+        move |table| {
+            let present = front.borrow().clone();
+            if let Some(present) = present {
+                return Box::pin(present.install(&table));
+            }
+            let first = Arc::new(RouteTable::compile(&table.snapshot));
+            match start.spawn(first, &drain) {
+                Ok((started, handles)) => {
+                    threads.borrow_mut().extend(handles);
+                    front.send_replace(Some(started));
+                }
+                Err(error) => tracing::error!(%error, "the workers cannot start"),
+            }
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    /// Stops accepting, lets requests finish, and returns when all threads have ended.
+    pub(super) async fn drain(self) {
+        self.drain.cancel();
+        loop {
+            if self.threads.borrow().iter().all(JoinHandle::is_finished) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        drop(self.start);
+        drop(self.front);
+        if let Some(thread) = self.access_thread {
+            // The installer may still hold a clone of the log; what it has is flushed by the workers' end.
+            drop(thread);
+        }
+    }
+}
+
+/// Ends when the table is served by every worker.
+pub(super) type Installed = std::pin::Pin<Box<dyn Future<Output = ()>>>;
+
+impl Start {
+    fn spawn(
+        &self,
+        table: Arc<RouteTable>,
+        drain: &CancellationToken,
+    ) -> std::io::Result<(Front, Vec<JoinHandle<std::io::Result<()>>>)> {
+        let tables = watch::Sender::new(table);
+        let mut workers = Vec::new();
+        let mut links = Vec::new();
+        for index in 0..self.count {
+            let rng = self.rng.fork(&format!("worker {index}"));
+            let (deps, link) = WorkerDeps::new(
+                TokioNet,
+                self.clock,
+                rng,
+                tables.subscribe(),
+                drain.clone(),
+                self.access.clone(),
+            );
+            workers.push((deps, WorkerConfig::new(self.http, &self.proxy_id)));
+            links.push(link);
+        }
+        let threads = spawn_workers(workers)?;
+        Ok((Front::new(tables, links), threads))
+    }
+}

@@ -1,0 +1,132 @@
+//! `tidegate run`: controller and proxy in one process, over a Docker engine or a file.
+
+use std::process::ExitCode;
+
+use tidegate_core::controller::Me;
+use tidegate_core::id::{ClusterName, ProxyId};
+use tidegate_core::settings::{ControllerSettings, Settings};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::proxy::Workers;
+use super::{Failure, entropy, serve_admin, stop_signal};
+use crate::app::admin::{ControllerAdmin, FileAdmin, RunAdmin};
+use crate::app::controller::{ControllerApp, run_controller};
+use crate::app::file::{self, FileStatus};
+use crate::cli::{RunArgs, Source};
+use crate::clock::Clock;
+use crate::config;
+use crate::control::store::NoStore;
+use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
+use crate::net::TokioNet;
+
+/// Facts that wait for the controller.
+const LINKS_WAITING_MAX: usize = 64;
+
+pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
+    let settings = config::settings(&args.settings, std::env::vars()).map_err(Failure::usage)?;
+    match args.source.clone() {
+        Source::Docker => over_docker(args, settings).await,
+        Source::File(path) => {
+            let file = file::load(&path).map_err(|error| Failure::usage(format!("error: {error}")))?;
+            let clock = Clock::system();
+            let stop = stop_signal()?;
+            let workers = Workers::new(&args.listen, "run", clock, entropy().fork("workers"))?;
+            let (report, status) = watch::channel(FileStatus::default());
+            let admin = FileAdmin {
+                front: workers.front.subscribe(),
+                status,
+                path: path.clone(),
+            };
+            serve_admin(&args.admin, None, admin).await?;
+            let proxy = cluster(&settings)?.proxy.clone();
+            let installer = workers.installer();
+            tokio::task::spawn_local(file::follow_file(
+                TokioNet,
+                path,
+                file,
+                proxy,
+                installer,
+                move |now| {
+                    report.send_replace(now);
+                },
+                CancellationToken::new(),
+            ));
+            stop.cancelled().await;
+            workers.drain().await;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Failure> {
+    let clock = Clock::system();
+    cluster(&settings)?;
+    let api = docker(&settings.controller)?;
+    let stop = stop_signal()?;
+    let rng = entropy();
+    let workers = Workers::new(&args.listen, "run", clock, rng.fork("workers"))?;
+    let (links, facts) = mpsc::channel(LINKS_WAITING_MAX);
+    let (queries, asked) = mpsc::channel(16);
+    let admin = RunAdmin {
+        controller: ControllerAdmin { queries },
+        front: workers.front.subscribe(),
+        drain: workers.drain.clone(),
+    };
+    serve_admin(&args.admin, None, admin).await?;
+    let me = Me {
+        task: "run".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        service: None,
+        control_port: 0,
+        authorities: std::collections::BTreeSet::new(),
+        wall_at_start: clock.wall(),
+    };
+    let app = ControllerApp {
+        api,
+        clock,
+        settings,
+        me,
+        authorities: std::collections::BTreeMap::new(),
+    };
+    let ended = CancellationToken::new();
+    tokio::task::spawn_local(run_controller(app, facts, asked, ended.clone()));
+    let subscription = Subscription {
+        proxy: ProxyId::from("run"),
+        cluster: ClusterName::default_cluster(),
+        controllers: Controllers::<TokioNet>::Local(links),
+        store: NoStore,
+        clock,
+        rng: rng.fork("subscriber"),
+    };
+    let (status, _) = watch::channel(SubscriptionStatus::default());
+    tokio::task::spawn_local(subscribe(
+        subscription,
+        workers.installer(),
+        move |now| {
+            status.send_replace(now);
+        },
+        ended.clone(),
+    ));
+    stop.cancelled().await;
+    workers.drain().await;
+    ended.cancel();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One process serves one service cluster.
+fn cluster(settings: &Settings) -> Result<&tidegate_core::settings::ClusterSettings, Failure> {
+    settings.clusters.get(&ClusterName::default_cluster()).ok_or_else(|| {
+        Failure::usage(
+            "error: clusters: `tidegate run` serves the service cluster `default`, which the settings do not have",
+        )
+    })
+}
+
+/// The engine that the settings name.
+pub(super) fn docker(settings: &ControllerSettings) -> Result<crate::docker::LimitedDocker, Failure> {
+    let docker = tidegate_docker::Docker::connect(&settings.docker)
+        .map_err(|error| Failure::usage(format!("error: controller.docker: {error}")))?;
+    let limit = std::time::Duration::from_millis(settings.docker_timeout_ms.into());
+    Ok(crate::docker::LimitedDocker::new(docker, limit))
+}

@@ -1,0 +1,285 @@
+//! The command line, as a person at a shell meets it: the real binary, its exit codes and what it says.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![cfg(feature = "docker")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const ROUTES: &str =
+    "[services.shop]\nlabels = { \"tidegate.hosts\" = \"shop.example.org\" }\nendpoints = [\"ENDPOINT\"]\n";
+
+fn tidegate(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEGATE_")) {
+        command.env_remove(name);
+    }
+    command.args(args).stdin(Stdio::null());
+    command
+}
+
+fn output(args: &[&str]) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = tidegate(args).output().unwrap();
+    (
+        status.code().unwrap_or(-1),
+        String::from_utf8(stdout).unwrap(),
+        String::from_utf8(stderr).unwrap(),
+    )
+}
+
+/// Two ports that were free a moment ago.
+fn ports() -> (SocketAddr, SocketAddr) {
+    let (a, b) = (
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+        TcpListener::bind("127.0.0.1:0").unwrap(),
+    );
+    (a.local_addr().unwrap(), b.local_addr().unwrap())
+}
+
+/// A server that answers every connection with the same words.
+fn app(answer: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 2) {
+                line.clear();
+            }
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                answer.len()
+            );
+            stream
+                .write_all(head.as_bytes())
+                .and_then(|()| stream.write_all(answer.as_bytes()))
+                .ok();
+        }
+    });
+    address
+}
+
+fn get(address: SocketAddr, host: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+/// A running `tidegate run`, ended when it is dropped.
+struct Running {
+    child: Child,
+    http: SocketAddr,
+    admin: SocketAddr,
+    log: std::sync::mpsc::Receiver<String>,
+}
+
+impl Running {
+    fn over(file: &Path) -> Running {
+        let (http, admin) = ports();
+        let source = format!("file:{}", file.display());
+        let mut child = tidegate(&[
+            "run",
+            "--source",
+            &source,
+            "--http",
+            &http.to_string(),
+            "--admin",
+            &admin.to_string(),
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+        let (sender, log) = std::sync::mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .try_for_each(|line| sender.send(line))
+        });
+        let running = Running {
+            child,
+            http,
+            admin,
+            log,
+        };
+        running.wait_for("listening");
+        running
+    }
+
+    /// Waits for a log line that has these words.
+    fn wait_for(&self, words: &str) -> String {
+        loop {
+            let line = self
+                .log
+                .recv_timeout(LIMIT)
+                .unwrap_or_else(|_| panic!("no log line with {words:?}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+
+    fn ask(&self, args: &[&str]) -> (i32, String, String) {
+        let admin = self.admin.to_string();
+        output(&[args, &["--admin", &admin]].concat())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn routes_file(folder: &tempfile::TempDir, endpoint: SocketAddr) -> std::path::PathBuf {
+    let path = folder.path().join("routes.toml");
+    std::fs::write(&path, ROUTES.replace("ENDPOINT", &endpoint.to_string())).unwrap();
+    path
+}
+
+#[test]
+fn a_file_is_served_explained_and_drained() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut running = Running::over(&routes_file(&folder, app("hello")));
+    assert!(get(running.http, "shop.example.org", "/").ends_with("hello"));
+    assert!(get(running.http, "nobody.example.org", "/").starts_with("HTTP/1.1 503"));
+    let (code, text, _) = running.ask(&["explain", "http://shop.example.org/cart"]);
+    assert_eq!(code, 0);
+    for word in ["shop.example.org/", "shop", "tidegate.hosts", "ready", "127.0.0.1"] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let (_, text, _) = running.ask(&["explain", "http://shpo.example.org/"]);
+    assert!(text.contains("near") && text.contains("shop.example.org"), "{text}");
+    let (code, text, _) = running.ask(&["routes"]);
+    assert!(code == 0 && text.contains("shop.example.org"), "{text}");
+    let (code, text, _) = running.ask(&["status"]);
+    assert!(code == 0 && text.contains("\"source\""), "{text}");
+    assert_eq!(running.ask(&["healthcheck"]).0, 0);
+    let metrics = get(running.admin, "x", "/metrics");
+    assert!(
+        metrics.contains("tidegate_requests_total{service=\"shop\",status=\"2xx\"} 1"),
+        "{metrics}"
+    );
+    let pid = running.child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(
+        running.child.wait().unwrap().success(),
+        "a drained process exits with 0"
+    );
+    assert_eq!(running.ask(&["healthcheck"]).0, 3, "nobody is there any more");
+}
+
+#[test]
+fn a_broken_edit_keeps_the_last_good_table_and_says_where_it_is_broken() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = routes_file(&folder, app("hello"));
+    let running = Running::over(&path);
+    std::fs::write(&path, "[services.shop]\nlabels = 1 2\n").unwrap();
+    let line = running.wait_for("routes.toml: ");
+    assert!(line.contains("line 2") && line.contains("last good table"), "{line}");
+    assert!(get(running.http, "shop.example.org", "/").ends_with("hello"));
+}
+
+#[test]
+fn wrong_usage_says_what_to_write_and_exits_with_2() {
+    for (args, words) in [
+        (&["run", "--source", "routes.toml"][..], "file:routes.toml"),
+        (
+            &["run", "--source", "file:/nowhere/routes.toml"],
+            "/nowhere/routes.toml",
+        ),
+        (
+            &["run", "--set", "clusters.default.http_port=x", "--admin", "127.0.0.1:0"],
+            "clusters.default.http_port",
+        ),
+        (
+            &["controller", "--set", "clusters.default.publish_mode=hots"],
+            "publish_mode",
+        ),
+        (
+            &["controller", "--set", "controller.docker=/var/run/docker.sock"],
+            "unix://",
+        ),
+        (&["proxy", "--controller", "nowhere"], "HOST:PORT"),
+        (
+            &["proxy", "--controller", "a:1", "--identity", "/nowhere/identity"],
+            "/nowhere/identity",
+        ),
+        (&["--log", "tidegate=loud", "status"], "--log"),
+        (&["sail"], "unrecognized subcommand"),
+    ] {
+        let (code, _, said) = output(args);
+        assert_eq!(code, 2, "{args:?}: {said}");
+        assert!(said.contains(words), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_flag_that_chooses_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let source = format!("file:{}", routes_file(&folder, taken.local_addr().unwrap()).display());
+    let (code, _, said) = output(&["run", "--source", &source, "--http", &address]);
+    assert!(
+        code == 2 && said.contains(&address) && said.contains("--http"),
+        "{said}"
+    );
+}
+
+#[test]
+fn asking_where_nobody_answers_exits_with_3() {
+    let (code, _, said) = output(&["status", "--admin", &ports().0.to_string()]);
+    assert!(code == 3 && said.contains("nobody answers"), "{said}");
+}
+
+#[test]
+fn routes_of_a_file_are_printed_without_a_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("routes.toml");
+    let text = format!("{ROUTES}[services.wrong]\nlabels = {{ \"tidegate.hosts\" = \"a b\" }}\nendpoints = []\n");
+    std::fs::write(&path, text.replace("ENDPOINT", "127.0.0.1:1")).unwrap();
+    let source = format!("file:{}", path.display());
+    let (code, text, _) = output(&["routes", "--source", &source]);
+    assert_eq!(code, 1, "a label is refused");
+    assert!(
+        text.contains("rule shop.example.org/") && text.contains("error: service wrong"),
+        "{text}"
+    );
+    let (code, text, _) = output(&["explain", "--source", &source, "http://shop.example.org/"]);
+    assert!(code == 0 && text.contains("127.0.0.1:1"), "{text}");
+}
+
+#[test]
+fn help_teaches() {
+    let (code, text, _) = output(&["--help"]);
+    assert_eq!(code, 0);
+    for word in [
+        "controller",
+        "proxy",
+        "run",
+        "demo",
+        "explain",
+        "docker stack deploy",
+        "Exit codes",
+    ] {
+        assert!(text.contains(word), "{word} in {text}");
+    }
+    let (_, text, _) = output(&["run", "--help"]);
+    assert!(text.contains("TIDEGATE_SOURCE") && text.contains("file:PATH"), "{text}");
+}
