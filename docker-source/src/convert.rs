@@ -108,6 +108,9 @@ pub fn secrets(json: &[u8]) -> Result<Vec<Secret>, ApiError> {
 /// One line of `GET /events`; none if it cannot be read.
 pub fn event(line: &[u8]) -> Option<Event> {
     let event: wire::Event = serde_json::from_slice(line).ok()?;
+    if event.kind.is_empty() {
+        return None;
+    }
     Some(Event {
         kind: match event.kind.as_str() {
             "service" => EventKind::Service,
@@ -271,4 +274,81 @@ fn desired_state(text: &str) -> DesiredState {
 fn address(text: &str) -> Option<IpAddr> {
     let addr: IpAddr = text.split('/').next()?.parse().ok()?;
     (!addr.is_unspecified()).then_some(addr)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_values_and_missing_fields_are_taken_calmly() {
+        let json = br#"[{"ID":"t","ServiceID":"s","Status":{"State":"levitating"},"DesiredState":"dreaming"},
+                        {"ID":"u","ServiceID":"s","Status":null,"NetworksAttachments":null,"New":{"Field":[1]}}]"#;
+        let tasks = tasks(json).expect("a list");
+        assert_eq!(
+            (tasks[0].state, tasks[0].desired),
+            (TaskState::Other, DesiredState::Other)
+        );
+        assert!(!tasks[0].is_serving() && !tasks[0].is_leaving());
+        assert_eq!((tasks[1].slot, tasks[1].version), (None, Version(0)));
+        let nodes = nodes(br#"[{"ID":"n","Status":{"State":"disconnected"}}]"#).expect("a list");
+        assert_eq!((nodes[0].state, nodes[0].addr), (NodeState::Unknown, None));
+    }
+
+    #[test]
+    fn ports_that_are_listed_twice_are_one() {
+        let port = r#"{"Protocol":"tcp","TargetPort":8080,"PublishedPort":18080,"PublishMode":"host"}"#;
+        let json = format!(r#"[{{"ID":"t","ServiceID":"s","Status":{{"PortStatus":{{"Ports":[{port},{port}]}}}}}}]"#);
+        let tasks = tasks(json.as_bytes()).expect("a list");
+        let expected = PublishedPort {
+            tcp: true,
+            target: 8080,
+            published: Some(18080),
+            mode: PublishMode::Host,
+        };
+        assert_eq!(tasks[0].ports, [expected]);
+    }
+
+    #[test]
+    fn tasks_of_plain_containers_are_left_out() {
+        assert_eq!(tasks(br#"[{"ID":"attachment"}]"#), Ok(Vec::new()));
+    }
+
+    #[test]
+    fn addresses_come_with_or_without_a_prefix_or_not_at_all() {
+        assert_eq!(address("10.0.5.7/24"), Some([10, 0, 5, 7].into()));
+        assert_eq!(address("10.0.5.7"), Some([10, 0, 5, 7].into()));
+        for none in ["", "/24", "0.0.0.0", "nowhere"] {
+            assert_eq!(address(none), None);
+        }
+    }
+
+    #[test]
+    fn each_mode_is_known_and_jobs_are_jobs() {
+        let mode = |text: &str| super::mode(&serde_json::from_str(text).expect("JSON"));
+        assert_eq!(mode(r#"{"Global":{}}"#), ServiceMode::Global);
+        assert_eq!(
+            mode(r#"{"Replicated":{"Replicas":0}}"#),
+            ServiceMode::Replicated { replicas: 0 }
+        );
+        assert_eq!(mode(r#"{"ReplicatedJob":{"TotalCompletions":3}}"#), ServiceMode::Job);
+        assert_eq!(mode(r#"{"GlobalJob":{}}"#), ServiceMode::Job);
+    }
+
+    #[test]
+    fn a_health_check_that_is_none_is_none() {
+        let with = |test: &str| {
+            let spec = format!(r#"{{"TaskTemplate":{{"ContainerSpec":{{"Healthcheck":{{"Test":{test}}}}}}}}}"#);
+            let json = format!(r#"[{{"ID":"s","Spec":{spec}}}]"#);
+            services(json.as_bytes()).expect("a list")[0].has_health_check
+        };
+        assert!(with(r#"["CMD","/tidegate","healthcheck"]"#));
+        assert!(!with(r#"["NONE"]"#) && !with("[]") && !with("null"));
+    }
+
+    #[test]
+    fn networks_of_old_services_are_read_where_they_are() {
+        let json = br#"[{"ID":"s","Spec":{"Networks":[{"Target":"old"}]}}]"#;
+        assert_eq!(services(json).expect("a list")[0].networks, ["old"]);
+    }
 }

@@ -342,3 +342,155 @@ fn object(value: &mut Value) -> &mut Map<String, Value> {
 fn child<'a>(parent: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
     object(parent.entry(key).or_insert_with(|| Value::Object(Map::new())))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tidegate_core::reconcile::desired::published_tcp;
+
+    use super::*;
+
+    fn shape_of(spec: &Value) -> ServiceShape {
+        read(serde_json::from_value(spec.clone()).expect("a spec"))
+    }
+
+    fn full() -> ServiceShape {
+        let set = |items: &[&str]| items.iter().map(|item| String::from(*item)).collect::<BTreeSet<_>>();
+        let map = |key: &str, value: &str| BTreeMap::from([(String::from(key), String::from(value))]);
+        ServiceShape {
+            name: String::from("tidegate_proxy"),
+            labels: map("tidegate.role", "proxy"),
+            container_labels: map("team", "edge"),
+            image: String::from("tidegate:1"),
+            args: vec![String::from("proxy")],
+            env: set(&["A=1", "B=2"]),
+            user: String::from("65532:65532"),
+            read_only: true,
+            replicas: Some(2),
+            constraints: set(&["node.role==worker"]),
+            spread: vec![String::from("node.labels.zone")],
+            ports: [published_tcp(80, 8080, PublishMode::Host)].into(),
+            dnsrr: true,
+            networks: set(&["control", "shop"]),
+            volumes: map("state", "/var/lib/tidegate"),
+            secrets: map("identity", "identity.pem"),
+            stop_signal: String::from("SIGTERM"),
+            stop_grace_ms: 30_000,
+            health_command: vec![
+                String::from("CMD"),
+                String::from("/tidegate"),
+                String::from("healthcheck"),
+            ],
+            update: UpdatePolicy {
+                parallelism: 0,
+                delay_ms: 1_500,
+                start_first: true,
+                failure_action: String::from("pause"),
+                monitor_ms: 7_000,
+            },
+        }
+    }
+
+    fn ids() -> BTreeMap<String, SecretId> {
+        BTreeMap::from([(String::from("identity"), SecretId::from("s1"))])
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let spec = create(&full(), &ids()).expect("the secret is known");
+        assert_eq!(shape_of(&spec), full());
+        let global = ServiceShape {
+            replicas: None,
+            ..full()
+        };
+        assert_eq!(shape_of(&create(&global, &ids()).expect("the secret is known")), global);
+    }
+
+    #[test]
+    fn the_spec_as_it_is_sent() {
+        let spec = create(&full(), &ids()).expect("the secret is known");
+        insta::assert_snapshot!(serde_json::to_string_pretty(&spec).expect("JSON"));
+    }
+
+    #[test]
+    fn an_update_without_a_difference_changes_no_byte() {
+        let mut spec = create(&full(), &ids()).expect("the secret is known");
+        let before = spec.clone();
+        update(&mut spec, &full(), &BTreeMap::new()).expect("no secret is added");
+        assert_eq!(spec, before);
+    }
+
+    /// A spec with much that a shape does not know.
+    fn operators() -> Value {
+        json!({
+            "Name": "tidegate_proxy",
+            "Labels": {},
+            "FutureField": { "x": 1 },
+            "TaskTemplate": {
+                "ContainerSpec": {
+                    "Image": "tidegate:1",
+                    "Healthcheck": { "Test": ["CMD", "old"], "Interval": 9 },
+                    "Mounts": [
+                        { "Type": "bind", "Source": "/etc/hosts", "Target": "/etc/hosts" },
+                        { "Type": "volume", "Source": "state", "Target": "/var/lib/tidegate", "VolumeOptions": { "NoCopy": true } },
+                        { "Type": "volume", "Source": "old", "Target": "/old" },
+                    ],
+                    "CapabilityDrop": ["ALL"],
+                },
+                "Networks": [{ "Target": "shop", "Aliases": ["gate"] }, { "Target": "left" }],
+                "Placement": { "MaxReplicas": 1 },
+                "Resources": { "Limits": { "MemoryBytes": 1 } },
+                "ForceUpdate": 3,
+            },
+            "Mode": { "Replicated": { "Replicas": 2 } },
+            "UpdateConfig": { "Parallelism": 1, "MaxFailureRatio": 0.5 },
+            "EndpointSpec": { "Ports": [{ "Name": "http", "Protocol": "tcp", "TargetPort": 8080, "PublishedPort": 80, "PublishMode": "host" }] },
+        })
+    }
+
+    #[test]
+    fn an_update_keeps_everything_that_a_shape_does_not_know() {
+        let mut spec = operators();
+        update(&mut spec, &full(), &ids()).expect("the secret is known");
+        assert_eq!(shape_of(&spec), full());
+        let expected = [
+            ("/FutureField/x", json!(1)),
+            ("/TaskTemplate/ContainerSpec/CapabilityDrop", json!(["ALL"])),
+            ("/TaskTemplate/ContainerSpec/Healthcheck/Interval", json!(9)),
+            ("/TaskTemplate/ContainerSpec/Mounts/0/Type", json!("bind")),
+            ("/TaskTemplate/ContainerSpec/Mounts/1/VolumeOptions/NoCopy", json!(true)),
+            ("/TaskTemplate/Networks/0/Aliases", json!(["gate"])),
+            ("/TaskTemplate/Placement/MaxReplicas", json!(1)),
+            ("/TaskTemplate/Resources/Limits/MemoryBytes", json!(1)),
+            ("/TaskTemplate/ForceUpdate", json!(3)),
+            ("/UpdateConfig/MaxFailureRatio", json!(0.5)),
+            ("/EndpointSpec/Ports/0/Name", json!("http")),
+        ];
+        for (path, value) in expected {
+            assert_eq!(spec.pointer(path), Some(&value), "{path}");
+        }
+    }
+
+    #[test]
+    fn networks_of_the_service_itself_move_to_its_tasks() {
+        let mut spec = json!({ "Name": "a", "Networks": [{ "Target": "shop" }] });
+        let mut shape = shape_of(&spec);
+        shape.networks.insert(String::from("control"));
+        update(&mut spec, &shape, &BTreeMap::new()).expect("no secrets");
+        assert_eq!(spec.get("Networks"), None);
+        assert_eq!(
+            spec["TaskTemplate"]["Networks"],
+            json!([{ "Target": "shop" }, { "Target": "control" }])
+        );
+    }
+
+    #[test]
+    fn a_secret_that_does_not_exist_is_named() {
+        let error = create(&full(), &BTreeMap::new()).expect_err("no such secret");
+        assert_eq!(
+            error.to_string(),
+            "there is no secret named \"identity\" for service tidegate_proxy"
+        );
+    }
+}
