@@ -420,6 +420,7 @@ fn failed(
             let failure = match () {
                 () if not_sent => Failure::NotSent,
                 () if error.is_parse() => Failure::BadResponse,
+                () if was_refused(&error) => Failure::Refused,
                 () => Failure::Died,
             };
             let fault = match failure {
@@ -430,7 +431,8 @@ fn failed(
             };
             // The body's own errors are the client's fault, not the endpoint's.
             let by_client = error.is_user() || outbound.body.as_ref().is_some_and(|body| body.fault().is_some());
-            let outcome = match (by_client, reused && failure != Failure::BadResponse) {
+            let says_nothing = failure == Failure::Refused || (reused && failure != Failure::BadResponse);
+            let outcome = match (by_client, says_nothing) {
                 (true, _) => None,
                 (false, true) => Some(Outcome::Stale),
                 (false, false) => Some(Outcome::Failed),
@@ -450,6 +452,15 @@ fn failed(
         pool.handle_outcome(token, outcome);
     }
     failed
+}
+
+/// RFC 9113 §8.7: a refused stream, or one above the last that a GOAWAY names, was not looked at.
+fn was_refused(error: &hyper::Error) -> bool {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<h2::Error>());
+    source.is_some_and(|error| {
+        error.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR))
+    })
 }
 
 fn is_grpc(headers: &HeaderMap) -> bool {

@@ -449,3 +449,82 @@ impl Text {
         self.sample(&format!("{name}_count"), &[], cumulated);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use tidegate_core::id::{EndpointId, ServiceId};
+    use tidegate_core::pool::{EndpointView, PoolCounters};
+    use tidegate_core::route::PoolKey;
+
+    use super::*;
+
+    fn sample() -> String {
+        let metrics = Metrics::default();
+        metrics.durations.observe(Duration::from_millis(3));
+        metrics.durations.observe(Duration::from_secs(60));
+        metrics.unrouted.count(503);
+        metrics.count_fault("unknown_host");
+        metrics.count_connection(true);
+        let worker = metrics.read();
+        let pool = |state| PoolView {
+            key: PoolKey::of([ServiceId::from("id")].iter()),
+            name: "shop\"1".to_owned(),
+            endpoints: vec![EndpointView {
+                id: EndpointId::from("task"),
+                addr: ([10, 0, 0, 1], 80).into(),
+                node: None,
+                state,
+                in_flight: 0,
+            }],
+            parked: 1,
+            idle_connections: 2,
+            counters: PoolCounters {
+                retries: 3,
+                ..PoolCounters::default()
+            },
+            statuses: [1, 0, 40, 0, 0, 2],
+        };
+        let pools = [pool(State::Ready), pool(State::Ejected)];
+        render(&[worker.clone(), worker], &pools)
+    }
+
+    #[test]
+    fn two_workers_render_as_one_proxy() {
+        insta::assert_snapshot!(sample());
+    }
+
+    #[test]
+    fn the_documentation_names_exactly_what_there_is() {
+        let docs = include_str!("../../../docs/metrics.md");
+        let documented: BTreeSet<&str> = docs
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+            .collect();
+        let text = sample();
+        let real: BTreeSet<&str> = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
+            .collect();
+        assert_eq!(documented, real);
+    }
+
+    #[test]
+    fn a_sum_of_sums_is_the_sum() {
+        let metrics = Metrics::default();
+        metrics.durations.observe(Duration::from_millis(3));
+        metrics.unrouted.count(404);
+        metrics.count_fault("unknown_host");
+        let one = metrics.read();
+        let mut two = one.clone();
+        two.add(&one);
+        let mut four = two.clone();
+        four.add(&two);
+        let mut sum = WorkerMetrics::default();
+        for _ in 0..4 {
+            sum.add(&one);
+        }
+        assert_eq!(sum, four);
+    }
+}

@@ -118,15 +118,20 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) async fn start(snapshot: Snapshot) -> Proxy {
-        Self::start_with(snapshot, AccessLog::off()).await
+        Self::start_with(snapshot, AccessLog::off(), |_| {}).await
     }
 
-    pub(crate) async fn start_with(snapshot: Snapshot, access: AccessLog) -> Proxy {
+    pub(crate) async fn start_with(
+        snapshot: Snapshot,
+        access: AccessLog,
+        change: impl FnOnce(&mut WorkerConfig),
+    ) -> Proxy {
         let (tables, receiver) = watch::channel(Arc::new(RouteTable::compile(&snapshot)));
         let drain = CancellationToken::new();
         let clock = Clock::system();
         let (deps, mut link) = WorkerDeps::new(TokioNet, clock, Rng::new(1), receiver, drain.clone(), access);
-        let config = WorkerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), "proxy-1");
+        let mut config = WorkerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), "proxy-1");
+        change(&mut config);
         let done = spawn_local(run_worker(deps, config));
         let addr = (&mut link.bound)
             .await

@@ -239,3 +239,39 @@ fn a_response_without_content_keeps_the_connection_usable() {
         assert_eq!(app.accepted.get(), 1);
     });
 }
+
+#[test]
+fn each_request_leaves_one_access_line() {
+    run(async {
+        use tidegate::telemetry::log::{AccessFormat, AccessLog, Redaction};
+        let app = App::named("shop").await;
+        let (access, lines) = AccessLog::to_channel(AccessFormat::Json, Redaction::default());
+        let routes = snapshot([route("shop", "shop.example", &[app.addr])]);
+        let proxy = Proxy::start_with(routes, access, |_| {}).await;
+        proxy.get("shop.example", "/a?b=1").await;
+        proxy.get("no.example", "/").await;
+        let mut text = String::new();
+        until("both lines are written", async || {
+            while let Ok(buffer) = lines.try_recv() {
+                text += std::str::from_utf8(&buffer).expect("text");
+            }
+            text.lines().count() == 2
+        })
+        .await;
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("JSON"))
+            .collect();
+        let (served, refused) = (&lines[0], &lines[1]);
+        assert_eq!(
+            (&served["target"], &served["service"]),
+            (&"/a?b=1".into(), &"shop".into())
+        );
+        assert_eq!((&served["status"], &served["bytes"]), (&200.into(), &4.into()));
+        assert_eq!(served["upstream"], app.addr.to_string());
+        assert_eq!(
+            (&refused["status"], &refused["fault"]),
+            (&503.into(), &"unknown_host".into())
+        );
+    });
+}

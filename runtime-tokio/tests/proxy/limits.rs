@@ -166,3 +166,25 @@ fn no_more_idle_connections_are_kept_than_may() {
         assert_eq!(app.accepted.get(), 3);
     });
 }
+
+#[test]
+fn connections_beyond_the_limit_wait_for_their_turn() {
+    run(async {
+        let app = App::named("shop").await;
+        let snapshot = snapshot([route("shop", "shop.example", &[app.addr])]);
+        let access = tidegate::telemetry::log::AccessLog::off();
+        let proxy = Proxy::start_with(snapshot, access, |config| config.connections_max = 1).await;
+        let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+        let mut first = proxy.connect().await;
+        first.write_all(request).await.expect("the proxy reads");
+        assert_eq!(status(&read_head(&mut first).await), 200);
+        let mut second = proxy.connect().await;
+        second.write_all(request).await.expect("the kernel takes it");
+        for _ in 0..100 {
+            let metrics = proxy.link.metrics().await.expect("the worker lives");
+            assert_eq!((metrics.connections, metrics.connections_open), (1, 1));
+        }
+        drop(first);
+        assert_eq!(status(&read_head(&mut second).await), 200);
+    });
+}

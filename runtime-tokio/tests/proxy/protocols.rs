@@ -200,3 +200,88 @@ fn a_drain_says_goaway_and_ends_streams_under_way() {
         proxy.done.await.expect("no panic").expect("no error");
     });
 }
+
+#[test]
+fn an_http_2_app_that_says_goaway_again_and_again_loses_no_request() {
+    run(async {
+        let app = App::scripted(|stream| async move {
+            let goaway = std::rc::Rc::new(tokio::sync::Notify::new());
+            let served = std::rc::Rc::new(std::cell::Cell::new(0));
+            let enough = std::rc::Rc::clone(&goaway);
+            let service = hyper::service::service_fn(move |_| {
+                served.set(served.get() + 1);
+                if served.get() == 5 {
+                    enough.notify_one();
+                }
+                async { Ok::<_, std::convert::Infallible>(http::Response::new(full("ok"))) }
+            });
+            let connection =
+                hyper::server::conn::http2::Builder::new(LocalExec).serve_connection(TokioIo::new(stream), service);
+            let mut connection = std::pin::pin!(connection);
+            tokio::select! { biased;
+                _ = connection.as_mut() => return,
+                () = goaway.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await; // it may hang up
+        })
+        .await;
+        let mut spec = route("shop", "shop.example", &[app.addr]);
+        spec.protocol = UpstreamProtocol::H2c;
+        let proxy = std::rc::Rc::new(Proxy::start(snapshot([spec])).await);
+        let clients: Vec<_> = (0..8)
+            .map(|_| {
+                let proxy = std::rc::Rc::clone(&proxy);
+                spawn_local(async move {
+                    let post =
+                        b"POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                    for _ in 0..20 {
+                        let answer = proxy.raw(post).await;
+                        assert_eq!(status(&answer), 200, "{answer}");
+                    }
+                })
+            })
+            .collect();
+        for client in clients {
+            client.await.expect("no request is lost");
+        }
+        assert!(app.accepted.get() >= 2);
+    });
+}
+
+#[test]
+fn a_stream_of_an_endpoint_that_leaves_goes_on() {
+    run(async {
+        let gate = std::rc::Rc::new(tokio::sync::Notify::new());
+        let opened = std::rc::Rc::clone(&gate);
+        let old = App::start(move |_| {
+            let gate = std::rc::Rc::clone(&opened);
+            async move {
+                gate.notified().await;
+                http::Response::new(full("old"))
+            }
+        })
+        .await;
+        let new = App::named("new").await;
+        let mut spec = route("shop", "shop.example", &[old.addr]);
+        spec.protocol = UpstreamProtocol::H2c;
+        let proxy = std::rc::Rc::new(Proxy::start(snapshot([spec.clone()])).await);
+        let waiting = std::rc::Rc::clone(&proxy);
+        let request = spawn_local(async move { waiting.get("shop.example", "/").await });
+        until("it is under way", async || old.seen.borrow().len() == 1).await;
+        spec.endpoints = vec![leaving(old.addr, 60_000), endpoint(new.addr)];
+        proxy.publish(&snapshot([spec.clone()]));
+        until("new requests go elsewhere", async || {
+            proxy.pool("shop").await.endpoints.len() == 2
+        })
+        .await;
+        assert!(proxy.get("shop.example", "/").await.ends_with("new"));
+        spec.endpoints = vec![endpoint(new.addr)];
+        proxy.publish(&snapshot([spec]));
+        until("the old one is forgotten", async || {
+            proxy.pool("shop").await.endpoints.len() == 1
+        })
+        .await;
+        gate.notify_one();
+        assert!(request.await.expect("an answer").ends_with("old"));
+    });
+}
