@@ -184,6 +184,9 @@ impl Publisher {
         let mut first = false;
         for peer in self.peers.values_mut().filter(|peer| peer.proxy == ack.proxy) {
             let answer = (ack.revision, ack.digest);
+            if peer.acked.is_some_and(|(newer, _)| newer > ack.revision) {
+                continue; // overtaken by the answer to a later one
+            }
             first |= answer == present && peer.acked != Some(present);
             if first {
                 peer.last_ack_ms = Some(took);
@@ -409,6 +412,25 @@ pub(super) mod tests {
             ),
             None
         );
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_by_a_later_one_is_ignored() {
+        let mut publisher = Publisher::new("c1", "0");
+        let settings = ProxySettings::default();
+        publisher.handle_connected(Connection(1), "p".into(), None, at(0));
+        publisher.publish(change(&[("a", Some(1))]), &settings, "one", at(1));
+        let first = publisher.digest();
+        publisher.publish(change(&[("a", Some(2))]), &settings, "two", at(2));
+        let ack = |revision, digest| Ack {
+            proxy: "p".into(),
+            revision: Revision(revision),
+            digest,
+            refused: Vec::new(),
+        };
+        publisher.handle_ack(ack(2, publisher.digest()), at(3));
+        publisher.handle_ack(ack(1, first), at(4));
+        assert!(publisher.proxies()[0].current);
     }
 
     #[test]
