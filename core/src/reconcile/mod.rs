@@ -5,6 +5,7 @@
 //! in a loop. There is no leader: every controller computes the same and a lost race is a reason to look again.
 
 pub mod desired;
+mod facts;
 pub mod machine;
 pub mod plan;
 pub mod proxy;
