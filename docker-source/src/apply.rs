@@ -1,13 +1,13 @@
 //! The calls that change Docker. Each is done or not done: none is repeated here.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use bollard::models::{NetworkCreateRequest, SecretSpec};
+use bollard::models::NetworkCreateRequest;
 use bytes::Bytes;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tidegate_core::id::{SecretId, ServiceId, Version};
 use tidegate_core::reconcile::desired::ServiceShape;
 use tidegate_core::swarm::model::ApiError;
@@ -63,14 +63,15 @@ impl Docker {
         labels: &[(String, String)],
         data: &[u8],
     ) -> Result<SecretId, ApiError> {
-        let spec = SecretSpec {
-            name: Some(String::from(name)),
-            labels: Some(labels.iter().cloned().collect::<HashMap<_, _>>()),
-            data: Some(STANDARD.encode(data)),
-            ..SecretSpec::default()
-        };
-        let created = self.bollard.create_secret(spec).await;
-        Ok(SecretId::from(created.map_err(|error| from_bollard(&error))?.id))
+        let labels: BTreeMap<&str, &str> = labels
+            .iter()
+            .map(|(key, value)| (key.as_str(), value.as_str()))
+            .collect();
+        // Not through bollard, which logs what it sends.
+        let spec = json!({ "Name": name, "Labels": labels, "Data": STANDARD.encode(data) });
+        let answer = self.call(Method::POST, "/secrets/create", body(&spec)).await?;
+        let created: wire::Secret = serde_json::from_slice(&answer).map_err(garbled)?;
+        Ok(SecretId::from(created.id))
     }
 
     /// `DELETE /secrets/ID`
