@@ -11,6 +11,7 @@ use super::state::{self, Event, State};
 use crate::balance::{least_requests, round_robin};
 use crate::id::EndpointId;
 use crate::machine::Machine;
+use crate::request::retry::Failure;
 use crate::rng::Rng;
 use crate::route::spec::{Balance, EndpointSpec, RouteLimits};
 use crate::settings::proxy::ProxySettings;
@@ -279,9 +280,17 @@ impl Pool {
         }
     }
 
-    /// Whether one more try may be made; takes it from the budget.
-    pub fn withdraw_retry(&mut self, now: Instant) -> bool {
-        let granted = self.budget.withdraw(self.policy.retry_budget_percent, now);
+    /// Whether one more try may be made after `failure`; takes it from the budget.
+    ///
+    /// A request that was not sent cost no endpoint anything, so sending it elsewhere is no additional load: it is counted
+    /// and needs no budget.
+    pub fn withdraw_retry(&mut self, failure: Failure, now: Instant) -> bool {
+        let granted = match failure {
+            Failure::Connect | Failure::NotSent => true,
+            Failure::BadResponse | Failure::Died | Failure::Refused | Failure::TimedOut => {
+                self.budget.withdraw(self.policy.retry_budget_percent, now)
+            }
+        };
         if granted {
             self.counters.retries += 1;
         } else {

@@ -3,6 +3,8 @@
 //! The rule (RFC 9110 §9.2.2): what cannot have been executed may always be sent again; what may have been executed only if
 //! executing it twice does no harm, and only while its body is still whole. A response that began is never retried.
 
+use crate::time::Duration;
+
 /// How far the body of a request got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodySent {
@@ -43,6 +45,14 @@ pub fn may_retry(method: &str, body: BodySent, failure: Failure) -> bool {
     }
 }
 
+/// How long a connection may have waited to be used for a request of this method; `None`: as long as connections are kept.
+///
+/// Apps close connections that wait, and where that crosses a request on its way, only an idempotent one can be sent again. So
+/// others go on connections that were in use a moment ago, which no server closes yet.
+pub fn waited_max(method: &str) -> Option<Duration> {
+    (!is_idempotent(method)).then_some(Duration::from_millis(1000))
+}
+
 /// RFC 9110 §9.2.2. Unknown methods are not.
 pub fn is_idempotent(method: &str) -> bool {
     matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE")
@@ -54,6 +64,12 @@ mod tests {
     use std::string::String;
 
     use super::*;
+
+    #[test]
+    fn what_cannot_be_sent_again_goes_on_a_connection_that_was_in_use_just_now() {
+        assert_eq!(waited_max("POST"), Some(Duration::from_secs(1)));
+        assert_eq!(waited_max("GET"), None);
+    }
 
     #[test]
     fn the_table_of_retries() {

@@ -33,7 +33,7 @@ pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Res
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    if fault.closes_connection() {
+    if fault.closes_connection() && !exchange.is_http2() {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     serve::add_info(headers, &exchange);

@@ -95,6 +95,10 @@ impl Exchange {
         }
     }
 
+    pub(crate) fn is_http2(&self) -> bool {
+        self.version == Version::HTTP_2
+    }
+
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }
@@ -221,6 +225,9 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if !self.ended && self.fault.is_none() {
+            self.fault = Some("client_left");
+        }
         self.end();
     }
 }

@@ -88,7 +88,7 @@ pub(crate) async fn forward<N: Net>(
         tries += 1;
         let sent = RequestBody::sent(outbound.body.as_ref());
         let harmless = failed.head_kept && retry::may_retry(outbound.method.as_str(), sent, failed.failure);
-        if !harmless || tries > serving.retries_max || !pool.withdraw_retry() {
+        if !harmless || tries > serving.retries_max || !pool.withdraw_retry(failed.failure) {
             return Err(failed.fault);
         }
         debug!(failure = ?failed.failure, fault = %failed.fault, "trying again");
@@ -201,6 +201,7 @@ async fn send<N: Net>(
         UpstreamProtocol::Http1 => false,
         UpstreamProtocol::Auto => is_grpc(&outbound.headers),
     };
+    let waited_max = retry::waited_max(outbound.method.as_str());
     if speaks_http2 {
         let (mut sender, reused) = match endpoint.connections.shared() {
             Some(sender) => (sender, true),
@@ -235,7 +236,7 @@ async fn send<N: Net>(
             }
         }
     } else {
-        let (mut sender, reused) = match endpoint.connections.take() {
+        let (mut sender, reused) = match endpoint.connections.take(waited_max, clock.now()) {
             Some(sender) => (sender, true),
             None => {
                 let sender = connect::http1(&worker.net, endpoint.addr, limit)

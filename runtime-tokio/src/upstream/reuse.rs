@@ -25,12 +25,15 @@ struct Idle {
 }
 
 impl Connections {
-    /// A connection that waits, if one does. Dead ones on the way are dropped.
-    pub(crate) fn take(&self) -> Option<Http1> {
+    /// A connection that waits, at most for `waited_max`, if one does. Dead ones on the way are dropped.
+    pub(crate) fn take(&self, waited_max: Option<Duration>, now: Instant) -> Option<Http1> {
         let mut idle = self.idle.borrow_mut();
         let mut at = idle.len();
         while at > 0 {
             at -= 1;
+            if waited_max.is_some_and(|max| now.since(idle[at].since) > max) {
+                return None; // those below wait longer still
+            }
             if idle[at].sender.is_closed() {
                 idle.remove(at);
             } else if idle[at].sender.is_ready() {

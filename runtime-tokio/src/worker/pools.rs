@@ -10,6 +10,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tidegate_core::machine::{Input, step};
 use tidegate_core::pool::{Action, EndpointView, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token};
+use tidegate_core::request::retry::Failure;
 use tidegate_core::route::spec::UpstreamProtocol;
 use tidegate_core::route::{PoolKey, PoolSpec};
 use tidegate_core::settings::proxy::ProxySettings;
@@ -141,8 +142,10 @@ impl PoolHandle {
         self.wake.notified().await;
     }
 
-    pub(crate) fn withdraw_retry(&self) -> bool {
-        self.machine.borrow_mut().withdraw_retry(self.shared.clock.now())
+    pub(crate) fn withdraw_retry(&self, failure: Failure) -> bool {
+        self.machine
+            .borrow_mut()
+            .withdraw_retry(failure, self.shared.clock.now())
     }
 
     pub(crate) fn release(&self, token: Token) {

@@ -411,3 +411,88 @@ fn no_answer_from_an_endpoint_is_502_and_in_time_504() {
         assert_eq!(silent.accepted.get(), 1, "what may be at work is not sent again");
     });
 }
+
+async fn behind_a_black_hole(retries_max: u32) -> (Proxy, App) {
+    let app = App::named("shop").await;
+    let hole = nobody().await;
+    let mut snapshot = snapshot([
+        route("shop", "shop.example", &[hole, app.addr]),
+        route("lost", "lost.example", &[hole]),
+    ]);
+    snapshot.settings.connect_timeout_ms = 30;
+    snapshot.settings.retries_max = retries_max;
+    let access = tidegate::telemetry::log::AccessLog::off();
+    (Proxy::start_over(BlackHole(hole), snapshot, access, |_| {}).await, app)
+}
+
+#[test]
+fn an_address_that_swallows_packets_costs_one_timeout_and_no_request() {
+    run(async {
+        let (proxy, _app) = behind_a_black_hole(3).await;
+        for _ in 0..20 {
+            assert_eq!(status(&proxy.get("shop.example", "/").await), 200);
+        }
+        let pool = proxy.pool("shop").await;
+        assert_eq!((pool.counters.retries, pool.counters.probations), (1, 1));
+    });
+}
+
+#[test]
+fn a_connection_that_times_out_is_504_where_nothing_may_be_tried_again() {
+    run(async {
+        let (proxy, _app) = behind_a_black_hole(0).await;
+        assert_eq!(status(&proxy.get("lost.example", "/").await), 504);
+    });
+}
+
+#[test]
+fn a_client_that_leaves_ends_its_request_at_the_endpoint() {
+    run(async {
+        let left = Rc::new(Cell::new(false));
+        let seen = Rc::clone(&left);
+        let app = App::scripted(move |mut stream| {
+            let seen = Rc::clone(&seen);
+            async move {
+                read_head(&mut stream).await;
+                seen.set(read_head(&mut stream).await.is_empty());
+            }
+        })
+        .await;
+        let proxy = Proxy::start(snapshot([route("shop", "shop.example", &[app.addr])])).await;
+        let mut stream = proxy.connect().await;
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n")
+            .await
+            .expect("the proxy reads");
+        until("it is under way", async || {
+            proxy.pool("shop").await.endpoints[0].in_flight == 1
+        })
+        .await;
+        drop(stream);
+        until("the endpoint is told", async || left.get()).await;
+        let pool = proxy.pool("shop").await;
+        assert_eq!((pool.endpoints[0].in_flight, pool.statuses[0]), (0, 1));
+        assert_eq!(proxy.link.metrics().await.expect("metrics").faults["client_left"], 1);
+    });
+}
+
+#[test]
+fn requests_spread_over_endpoints_by_either_policy() {
+    use tidegate_core::route::spec::Balance;
+    run(async {
+        for balance in [Balance::LeastRequests, Balance::RoundRobin] {
+            let apps = [App::named("a").await, App::named("b").await, App::named("c").await];
+            let mut spec = route("shop", "shop.example", &[apps[0].addr, apps[1].addr, apps[2].addr]);
+            spec.balance = balance;
+            let proxy = Proxy::start(snapshot([spec])).await;
+            for _ in 0..60 {
+                assert_eq!(status(&proxy.get("shop.example", "/").await), 200);
+            }
+            let counts = apps.each_ref().map(|app| app.seen.borrow().len());
+            match balance {
+                Balance::RoundRobin => assert_eq!(counts, [20, 20, 20]),
+                Balance::LeastRequests => assert!(counts.iter().all(|count| *count > 5), "{counts:?}"),
+            }
+        }
+    });
+}

@@ -18,7 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use tidegate::clock::Clock;
-use tidegate::net::TokioNet;
+use tidegate::net::{Net, TokioNet};
 use tidegate::telemetry::log::AccessLog;
 use tidegate::worker::{PoolView, WorkerConfig, WorkerDeps, WorkerLink, run_worker};
 use tidegate_core::id::{EndpointId, ServiceId};
@@ -126,10 +126,19 @@ impl Proxy {
         access: AccessLog,
         change: impl FnOnce(&mut WorkerConfig),
     ) -> Proxy {
+        Self::start_over(TokioNet, snapshot, access, change).await
+    }
+
+    pub(crate) async fn start_over<N: Net>(
+        net: N,
+        snapshot: Snapshot,
+        access: AccessLog,
+        change: impl FnOnce(&mut WorkerConfig),
+    ) -> Proxy {
         let (tables, receiver) = watch::channel(Arc::new(RouteTable::compile(&snapshot)));
         let drain = CancellationToken::new();
         let clock = Clock::system();
-        let (deps, mut link) = WorkerDeps::new(TokioNet, clock, Rng::new(1), receiver, drain.clone(), access);
+        let (deps, mut link) = WorkerDeps::new(net, clock, Rng::new(1), receiver, drain.clone(), access);
         let mut config = WorkerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), "proxy-1");
         change(&mut config);
         let done = spawn_local(run_worker(deps, config));
@@ -188,6 +197,38 @@ pub(crate) struct App {
     /// Heads of the requests that it got.
     pub(crate) seen: Rc<RefCell<Vec<Request<()>>>>,
     pub(crate) task: JoinHandle<()>,
+}
+
+/// Real sockets, but packets to one address vanish, as they do when a network namespace is gone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlackHole(pub(crate) SocketAddr);
+
+impl Net for BlackHole {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    async fn listen(&self, addr: SocketAddr) -> std::io::Result<TcpListener> {
+        TokioNet.listen(addr).await
+    }
+
+    fn local_addr(&self, listener: &TcpListener) -> std::io::Result<SocketAddr> {
+        TokioNet.local_addr(listener)
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
+        TokioNet.accept(listener).await
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> std::io::Result<TcpStream> {
+        if addr == self.0 {
+            std::future::pending::<()>().await;
+        }
+        TokioNet.connect(addr).await
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        TokioNet.resolve(name, port).await
+    }
 }
 
 /// Where nobody listens: an address that refuses.

@@ -368,6 +368,16 @@ fn a_stale_connection_says_nothing_about_its_endpoint() {
     assert_eq!(world.states(), "ready ready");
 }
 
+#[test]
+fn retries_of_what_was_sent_need_budget_and_others_do_not() {
+    let mut world = World::new(&specs(2));
+    let retries = |world: &mut World, failure| (0..500).filter(|_| world.pool.withdraw_retry(failure, at(0))).count();
+    assert_eq!(retries(&mut world, Failure::Died), 100);
+    assert_eq!(retries(&mut world, Failure::Connect), 500);
+    let counters = world.pool.counters();
+    assert_eq!((counters.retries, counters.retries_refused), (600, 400));
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Apply(Vec<(u16, Option<u32>)>),
