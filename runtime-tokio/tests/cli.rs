@@ -175,6 +175,7 @@ fn a_file_is_served_explained_and_drained() {
         metrics.contains("tidegate_requests_total{service=\"shop\",status=\"2xx\"} 1"),
         "{metrics}"
     );
+    assert!(get(running.http, "shop.example.org", "/the-last-one").ends_with("hello"));
     let pid = running.child.id().to_string();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(
@@ -182,6 +183,11 @@ fn a_file_is_served_explained_and_drained() {
         "a drained process exits with 0"
     );
     assert_eq!(running.ask(&["healthcheck"]).0, 3, "nobody is there any more");
+    let access = std::fs::read_to_string(folder.path().join("routes.access")).unwrap();
+    assert!(
+        access.contains("GET /the-last-one"),
+        "the last line is written before the end: {access}"
+    );
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::cli::{AdminArgs, Cli, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
+use crate::cli::{AdminArgs, Cli, EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
 use crate::net::{Net, TokioNet};
 use crate::telemetry::log;
 
@@ -30,6 +30,14 @@ impl Failure {
     fn usage(message: impl Into<String>) -> Failure {
         Failure {
             code: EXIT_USAGE,
+            message: message.into(),
+        }
+    }
+
+    /// The process cannot go on.
+    fn fatal(message: impl Into<String>) -> Failure {
+        Failure {
+            code: EXIT_FINDING,
             message: message.into(),
         }
     }

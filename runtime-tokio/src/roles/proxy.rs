@@ -1,9 +1,12 @@
 //! `tidegate proxy`, and the workers of every role that serves users.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tidegate_core::id::{ClusterName, ProxyId};
 use tidegate_core::rng::Rng;
@@ -26,6 +29,8 @@ use crate::worker::{WorkerConfig, WorkerDeps, spawn_workers};
 
 /// File of the last good table, in the state folder.
 const TABLE_FILE: &str = "table.json";
+/// Between two looks at whether threads have ended.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
@@ -76,8 +81,7 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         },
         subscribed.clone(),
     ));
-    stop.cancelled().await;
-    workers.drain().await;
+    workers.serve_until(&stop).await?;
     subscribed.cancel();
     Ok(ExitCode::SUCCESS)
 }
@@ -90,8 +94,9 @@ pub(super) struct Workers {
     pub(super) front: watch::Sender<Option<Front>>,
     /// Cancelled when they drain.
     pub(super) drain: CancellationToken,
-    start: Start,
-    threads: std::rc::Rc<std::cell::RefCell<Vec<JoinHandle<std::io::Result<()>>>>>,
+    /// Taken by the first table.
+    start: Rc<RefCell<Option<Start>>>,
+    threads: Rc<RefCell<Vec<JoinHandle<std::io::Result<()>>>>>,
     access_thread: Option<JoinHandle<()>>,
 }
 
@@ -153,8 +158,8 @@ impl Workers {
         Ok(Workers {
             front: watch::Sender::new(None),
             drain: CancellationToken::new(),
-            start,
-            threads: std::rc::Rc::default(),
+            start: Rc::new(RefCell::new(Some(start))),
+            threads: Rc::default(),
             access_thread,
         })
     }
@@ -172,32 +177,64 @@ impl Workers {
             if let Some(present) = present {
                 return Box::pin(present.install(&table));
             }
+            let Some(starting) = start.take() else {
+                return Box::pin(std::future::ready(())); // draining
+            };
             let first = Arc::new(RouteTable::compile(&table.snapshot));
-            match start.spawn(first, &drain) {
+            match starting.spawn(first, &drain) {
                 Ok((started, handles)) => {
                     threads.borrow_mut().extend(handles);
                     front.send_replace(Some(started));
                 }
-                Err(error) => tracing::error!(%error, "the workers cannot start"),
+                Err(error) => {
+                    tracing::error!(%error, "the workers cannot start; tried again with the next table");
+                    start.replace(Some(starting));
+                }
             }
             Box::pin(std::future::ready(()))
         }
     }
 
-    /// Stops accepting, lets requests finish, and returns when all threads have ended.
-    pub(super) async fn drain(self) {
-        self.drain.cancel();
-        loop {
-            if self.threads.borrow().iter().all(JoinHandle::is_finished) {
-                break;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    /// Serves until `stop`, then drains.
+    pub(super) async fn serve_until(self, stop: &CancellationToken) -> Result<(), Failure> {
+        tokio::select! { biased;
+            () = stop.cancelled() => {}
+            failure = self.failed() => return Err(failure),
         }
-        drop(self.start);
-        drop(self.front);
+        self.drain().await;
+        Ok(())
+    }
+
+    /// Returns when a worker has ended although nobody told it to: the process should end too, and be started anew.
+    async fn failed(&self) -> Failure {
+        while !self.threads.borrow().iter().any(JoinHandle::is_finished) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        let mut threads = self.threads.borrow_mut();
+        let ended = threads
+            .iter()
+            .position(JoinHandle::is_finished)
+            .map(|index| threads.swap_remove(index).join());
+        let why = match ended {
+            Some(Ok(Err(error))) => error.to_string(),
+            Some(Ok(Ok(()))) | None => "nobody told it to".to_owned(),
+            Some(Err(_)) => "it panicked".to_owned(),
+        };
+        Failure::fatal(format!("error: a worker ended: {why}"))
+    }
+
+    /// Stops accepting, lets requests finish, and returns when all threads have ended and every access line is written.
+    async fn drain(self) {
+        self.drain.cancel();
+        while !self.threads.borrow().iter().all(JoinHandle::is_finished) {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        // With the last sender gone the writer of access lines ends.
+        self.start.take();
         if let Some(thread) = self.access_thread {
-            // The installer may still hold a clone of the log; what it has is flushed by the workers' end.
-            drop(thread);
+            while !thread.is_finished() {
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
         }
     }
 }

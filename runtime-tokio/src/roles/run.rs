@@ -52,8 +52,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
                 },
                 CancellationToken::new(),
             ));
-            stop.cancelled().await;
-            workers.drain().await;
+            workers.serve_until(&stop).await?;
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -108,8 +107,7 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
         },
         ended.clone(),
     ));
-    stop.cancelled().await;
-    workers.drain().await;
+    workers.serve_until(&stop).await?;
     ended.cancel();
     Ok(ExitCode::SUCCESS)
 }
