@@ -98,7 +98,7 @@ impl Running {
             "--admin",
             &admin.to_string(),
         ])
-        .stdout(Stdio::null())
+        .stdout(std::fs::File::create(file.with_extension("access")).unwrap())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
