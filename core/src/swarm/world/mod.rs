@@ -11,6 +11,8 @@
 //! [`WorldAction::Fetch`], one in flight per [`Lane`], and backs off under errors.
 
 mod absence;
+#[cfg(test)]
+mod desk;
 mod facts;
 mod fold;
 mod lane;

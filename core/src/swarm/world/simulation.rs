@@ -5,7 +5,7 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use super::tests::{Desk, Truth};
+use super::desk::{Desk, Truth};
 use super::*;
 use crate::id::Version;
 use crate::rng::Rng;
