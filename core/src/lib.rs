@@ -13,6 +13,7 @@
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
 //! - [`source_file`]: routes from a file instead of a Swarm
 //! - [`controller`]: all of these joined into one machine
+//! - [`tls`]: the name that a TLS client asks for, and the certificates that routes want
 //! - [`settings`]: what the operator sets
 //! - [`simulated`]: a whole Swarm as a model, for `tidegate demo` and the simulations
 //! - [`machine`], [`time`], [`rng`], [`id`], [`text`]: the vocabulary of all of them
@@ -42,3 +43,4 @@ pub mod swarm;
 pub mod testing;
 pub mod text;
 pub mod time;
+pub mod tls;
