@@ -55,7 +55,8 @@ pub struct Fleet {
     next_identity_look: Instant,
     wanted: Vec<ServiceShape>,
     actions: VecDeque<FleetAction>,
-    said: BTreeSet<String>,
+    /// What was said and still holds, by topic.
+    said: BTreeMap<String, String>,
 }
 
 impl Fleet {
@@ -73,7 +74,7 @@ impl Fleet {
             next_identity_look: Instant::START,
             wanted: Vec::new(),
             actions: VecDeque::new(),
-            said: BTreeSet::new(),
+            said: BTreeMap::new(),
         }
     }
 
@@ -89,7 +90,7 @@ impl Fleet {
             .iter()
             .flat_map(Reconciler::notices)
             .map(ToString::to_string);
-        self.said.iter().cloned().chain(of_services).collect()
+        self.said.values().cloned().chain(of_services).collect()
     }
 
     /// Something in the world changed.
@@ -105,13 +106,15 @@ impl Fleet {
             .values()
             .find(|service| service.shape.name == self.service)
         else {
-            self.say(format!(
+            let text = format!(
                 "there is no service {} with the label tidegate.role=controller, so proxies are not kept: deploy with \
                  deploy/tidegate.yml, or mend TIDEGATE_SELF",
                 self.service
-            ));
+            );
+            self.say("own service".to_string(), text);
             return;
         };
+        self.said.remove("own service");
         let stack = own.shape.labels.get(crate::swarm::model::STACK_LABEL);
         let installation = stack.unwrap_or(&self.service).clone();
         let reconciler = self.reconciler.get_or_insert_with(|| {
@@ -149,6 +152,7 @@ impl Fleet {
             // Somebody else was quicker: as good as done by us.
             Ok(()) | Err(ApiError::Exists(_) | ApiError::Conflict(_)) => {
                 self.failures.remove(what);
+                self.said.remove(&describe(what));
                 // Time for the list to show it, so that it is not done twice.
                 self.pauses.set(what.clone(), now + CHORE_RETRY.0);
             }
@@ -158,7 +162,7 @@ impl Fleet {
                 *failures = failures.saturating_add(1);
                 self.pauses.set(what.clone(), now + pause);
                 let text = format!("{}: {error}; tried again", describe(what));
-                self.say(text);
+                self.say(describe(what), text);
             }
         }
         let lane = match what {
@@ -305,14 +309,18 @@ impl Fleet {
     fn shared_networks(&mut self, world: &World, cluster: &ClusterName, names: &[String]) -> BTreeSet<NetworkId> {
         let mut found = BTreeSet::new();
         for name in names {
+            let topic = format!("clusters.{cluster}.networks: {name}");
             match by_name(world, name) {
                 Some(network) => {
                     found.insert(network.id.clone());
+                    self.said.remove(&topic);
                 }
-                None => self.say(format!(
-                    "clusters.{cluster}.networks: there is no network {name}; make it with \
-                     `docker network create --driver overlay {name}`"
-                )),
+                None => {
+                    let text = format!(
+                        "{topic}: there is no such network; make it with `docker network create --driver overlay {name}`"
+                    );
+                    self.say(topic, text);
+                }
             }
         }
         found
@@ -324,7 +332,7 @@ impl Fleet {
             return;
         }
         if self.settings.controller.read_only {
-            self.say(format!("read-only: would do: {}", describe(&what)));
+            self.say(describe(&what), format!("read-only: would do: {}", describe(&what)));
             return;
         }
         self.under_way.insert(what);
@@ -342,9 +350,10 @@ impl Fleet {
         }
     }
 
-    /// Says a thing once.
-    fn say(&mut self, text: String) {
-        if self.said.insert(text.clone()) {
+    /// Says a thing once, until it holds no more.
+    fn say(&mut self, topic: String, text: String) {
+        if self.said.get(&topic) != Some(&text) {
+            self.said.insert(topic, text.clone());
             self.actions.push_back(FleetAction::Do(ControllerAction::Notice(text)));
         }
     }

@@ -428,3 +428,25 @@ fn a_controller_that_is_no_service_keeps_no_proxies() {
     assert_eq!(harness.writes, 0);
     assert!(harness.swarm.secrets().is_empty());
 }
+
+#[test]
+fn a_shared_network_that_is_missing_is_named_until_it_is_there() {
+    let mut settings = Settings::default();
+    let cluster = settings.clusters.get_mut(&ClusterName::default_cluster()).unwrap();
+    cluster.networks = NetworkPolicy::Shared(alloc::vec!["apps".to_string()]);
+    let mut harness = Harness::new();
+    harness.start(settings.clone(), me("c1", &[]));
+    harness.run(30, |h| !h.swarm.secrets().is_empty());
+    let second = harness.start(settings, me("c2", &[1]));
+    let missing = |h: &Harness| {
+        h.controllers[second]
+            .status(h.now)
+            .notices
+            .iter()
+            .any(|text| text.contains("apps"))
+    };
+    harness.run(30, missing);
+    harness.swarm.create_network("apps", false, harness.now).unwrap();
+    let apps = harness.swarm.network_named("apps").unwrap().to_string();
+    harness.run(60, |h| !missing(h) && h.proxies()[0].shape.networks.contains(&apps));
+}
