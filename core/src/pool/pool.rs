@@ -209,6 +209,42 @@ impl Pool {
         self.wake(now);
     }
 
+    /// Takes over what `old` knows about endpoints that both have: which are out, until when, and whether they ever worked.
+    /// For a pool that takes the place of one whose set of services changed. Returns the tokens of each such endpoint, the
+    /// old one first; what is under way stays with `old`.
+    pub fn adopt(&mut self, old: &Pool, now: Instant) -> Vec<(Token, Token)> {
+        let known: BTreeMap<(EndpointId, SocketAddr), &Endpoint> = old
+            .endpoints
+            .iter()
+            .map(|endpoint| ((endpoint.id.clone(), endpoint.addr), endpoint))
+            .collect();
+        let is_told = |state| matches!(state, State::LastResort | State::Leaving);
+        let mut adopted = Vec::new();
+        for endpoint in &mut self.endpoints {
+            let Some(before) = known.get(&(endpoint.id.clone(), endpoint.addr)) else {
+                continue;
+            };
+            adopted.push((before.token, endpoint.token));
+            endpoint.proven |= before.proven;
+            // Where the table says something new about its leaving, the table knows better.
+            if is_told(endpoint.state) == is_told(before.state) {
+                let (token, in_flight) = (endpoint.token, endpoint.in_flight);
+                *endpoint = (*before).clone();
+                (endpoint.token, endpoint.in_flight) = (token, in_flight);
+                endpoint.probe_running = false;
+                self.timers.clear(&token);
+                match endpoint.state {
+                    State::Ejected | State::LastResort | State::Probation => {
+                        self.timers.set(token, old.timers.get(&before.token).unwrap_or(now));
+                    }
+                    State::Leaving | State::Ready => {}
+                }
+            }
+        }
+        self.index();
+        adopted
+    }
+
     /// Counts a request, once, before its first pick.
     pub fn handle_request(&mut self, now: Instant) {
         self.budget.handle_request(now);

@@ -93,6 +93,22 @@ impl PoolHandle {
         self.step(Input::Fact(Fact::Spec(endpoints, policy)));
     }
 
+    /// Takes over from a pool that is about to retire what both have: states of endpoints, and connections to them.
+    pub(crate) fn adopt(self: &Rc<Self>, old: &PoolHandle) {
+        let now = self.shared.clock.now();
+        let adopted = self.machine.borrow_mut().adopt(&old.machine.borrow(), now);
+        let (mut mine, mut theirs) = (self.endpoints.borrow_mut(), old.endpoints.borrow_mut());
+        for (before, after) in adopted {
+            let from = theirs.binary_search_by_key(&before, |(token, _)| *token);
+            let to = mine.binary_search_by_key(&after, |(token, _)| *token);
+            if let (Ok(from), Ok(to)) = (from, to) {
+                mine[to].1 = theirs.remove(from).1;
+            }
+        }
+        drop((mine, theirs));
+        self.step(Input::Timeout);
+    }
+
     /// The table has no such pool any more: those who wait go where a new request would.
     pub(crate) fn retire(self: &Rc<Self>) {
         self.retired.set(true);
@@ -108,6 +124,11 @@ impl PoolHandle {
     /// Whether this is what the pool serves by already.
     pub(crate) fn is_same(&self, spec: &Arc<PoolSpec>) -> bool {
         Arc::ptr_eq(&self.spec.borrow(), spec)
+    }
+
+    pub(crate) fn shares_a_service(&self, spec: &PoolSpec) -> bool {
+        let mine = self.spec.borrow();
+        mine.services.iter().any(|service| spec.services.contains(service))
     }
 
     pub(crate) fn name(&self) -> Rc<str> {

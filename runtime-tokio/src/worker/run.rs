@@ -194,6 +194,9 @@ impl<N: Net> Worker<N> {
                     Some(pool) => changed.push((Rc::clone(pool), Arc::clone(spec))),
                     None => {
                         let pool = PoolHandle::new(&self.shared, spec, table.settings());
+                        for old in gone.iter().filter(|old| old.shares_a_service(spec)) {
+                            pool.adopt(old);
+                        }
                         pools.insert(key.clone(), pool);
                     }
                 }

@@ -496,3 +496,26 @@ fn requests_spread_over_endpoints_by_either_policy() {
         }
     });
 }
+
+#[test]
+fn connections_and_states_survive_when_a_service_joins_and_leaves_a_host() {
+    run(async {
+        let app = App::named("shop").await;
+        let shop = route("shop", "shop.example", &[app.addr]);
+        let proxy = Proxy::start(snapshot([shop.clone()])).await;
+        assert_eq!(status(&proxy.get("shop.example", "/").await), 200);
+        proxy.publish(&snapshot([shop.clone(), route("canary", "shop.example", &[])]));
+        until("they share a pool", async || {
+            proxy.link.pools().await.expect("pools")[0].name.contains('+')
+        })
+        .await;
+        assert_eq!(status(&proxy.get("shop.example", "/").await), 200);
+        proxy.publish(&snapshot([shop]));
+        until("they do not", async || {
+            proxy.link.pools().await.expect("pools")[0].name == "shop"
+        })
+        .await;
+        assert_eq!(status(&proxy.get("shop.example", "/").await), 200);
+        assert_eq!(app.accepted.get(), 1);
+    });
+}

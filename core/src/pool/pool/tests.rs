@@ -369,6 +369,33 @@ fn a_stale_connection_says_nothing_about_its_endpoint() {
 }
 
 #[test]
+fn a_pool_that_takes_anothers_place_knows_what_that_one_knew() {
+    let mut old = World::new(&specs(4));
+    let all: Vec<Picked> = old.pool.addresses().collect();
+    old.outcome(all[0], Outcome::Failed, 0);
+    old.outcome(all[1], Outcome::ConnectFailed, 0);
+    old.apply(&[spec(1), spec(2), leaving(3, 800), spec(4)], 100);
+    old.timeout(100); // the probe of the second is running
+    assert_eq!(old.states(), "ejected probation last_resort ready");
+    let mut new = World::new(&[]);
+    new.apply(&[leaving(1, 2500), spec(2), leaving(3, 800), spec(4), spec(5)], 500);
+    let adopted = new.pool.adopt(&old.pool, at(500));
+    new.pool.check_invariants();
+    assert_eq!(adopted.len(), 4);
+    // The first is leaving only since this table; the third has been for 400 ms already.
+    assert_eq!(new.states(), "last_resort probation last_resort ready ready");
+    assert_eq!(
+        new.pool.poll_timeout(),
+        Some(Deadline {
+            at: at(500),
+            why: "probe due"
+        })
+    );
+    new.timeout(900);
+    assert_eq!(new.states(), "last_resort probation leaving ready ready");
+}
+
+#[test]
 fn retries_of_what_was_sent_need_budget_and_others_do_not() {
     let mut world = World::new(&specs(2));
     let retries = |world: &mut World, failure| (0..500).filter(|_| world.pool.withdraw_retry(failure, at(0))).count();
