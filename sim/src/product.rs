@@ -1,15 +1,19 @@
 //! Tidegate itself in the simulated Swarm: its controllers run as a service that the operator deployed, its proxies as
 //! the service that the controllers make of it. Each task is a simulated host that runs the real code.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidegate::app::controller::{ControllerApp, run_controller};
+use tidegate::app::proxy::Front;
+use tidegate::clock::Clock;
 use tidegate::control::publish::publish;
 use tidegate::control::store::Store;
 use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
@@ -22,11 +26,13 @@ use tidegate_core::id::{ClusterName, ProxyId, ServiceId};
 use tidegate_core::identity::{AUTHORITY_FILE, PROXY_FILE};
 use tidegate_core::reconcile::desired::{ROLE_LABEL, ServiceShape};
 use tidegate_core::reconcile::proxy::{PROXY_HTTP_PORT, PROXY_ROLE};
+use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
 use tidegate_core::settings::{NetworkPolicy, Settings};
 use tidegate_core::simulated::{Fact, Start};
+use tidegate_core::snapshot::subscriber::Install;
 use tidegate_core::swarm::model::STACK_LABEL;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
@@ -187,14 +193,17 @@ async fn controller(
         })
         .collect();
     let (links, incoming) = mpsc::channel(256);
-    if let Some(newest) = authorities.values().next_back() {
+    // Signed by the oldest authority, which every proxy knows.
+    let tls = authorities.values().next().map(|oldest| {
         let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
-        let identity = newest
+        let identity = oldest
             .issue(&Role::Controller, &roots, clock.wall())
             .expect("a certificate can be issued");
-        let tls = server_config(&identity, clock).expect("an identity that was just issued");
+        watch::channel(server_config(&identity, clock).expect("an identity that was just issued"))
+    });
+    if let Some((_, tls)) = &tls {
         let listener = net.listen(any(CONTROL_PORT)).await.expect("a new host has no listener");
-        tokio::task::spawn_local(publish(net, listener, tls, links.clone(), stop.clone()));
+        tokio::task::spawn_local(publish(net, listener, tls.clone(), links.clone(), stop.clone()));
     }
     let me = Me {
         task: start.task.to_string(),
@@ -245,24 +254,66 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         clock,
         rng: shared.fork(&format!("subscription of {proxy}")),
     };
-    let (tables, serving) = watch::channel(Arc::new(RouteTable::default()));
-    let install = move |install: tidegate_core::snapshot::subscriber::Install| {
-        let table = match &install.changed {
-            Some(changed) => tables.borrow().apply(&install.snapshot, changed),
-            None => RouteTable::compile(&install.snapshot),
-        };
-        tables.send_replace(Arc::new(table));
-        std::future::ready(())
+    let worker = Worker {
+        net,
+        clock,
+        rng: shared.fork(&format!("worker of {proxy}")),
+        proxy,
+        drain: stop.clone(),
     };
-    let rng = shared.fork(&format!("worker of {proxy}"));
-    let (deps, link) = WorkerDeps::new(net, clock, rng, serving, stop.clone(), AccessLog::off());
-    let config = WorkerConfig::new(any(PROXY_HTTP_PORT), proxy.as_str());
+    let (ended, end) = oneshot::channel();
+    let mut waiting = Some((worker, ended));
+    let mut front: Option<Front> = None;
+    let serves = Rc::new(Cell::new(false));
+    let begins = serves.clone();
+    // As in production, it listens from its first table on.
+    let install = move |install: Install| -> Pin<Box<dyn Future<Output = ()>>> {
+        if let Some(front) = &front {
+            return Box::pin(front.install(&install));
+        }
+        if let Some((worker, ended)) = waiting.take() {
+            front = Some(worker.start(&install, ended));
+            begins.set(true);
+        }
+        Box::pin(std::future::ready(()))
+    };
     // It follows changes while it drains, so it stops with the worker and not before.
     let subscribing = tokio::task::spawn_local(subscribe(subscription, install, |_| {}, CancellationToken::new()));
-    let served = run_worker(deps, config).await;
-    served.expect("a new host has no listener");
+    tokio::select! { biased;
+        _ = end => {}
+        () = told_before_it_serves(&stop, &serves) => {}
+    }
     subscribing.abort();
-    drop(link);
+}
+
+/// A proxy that is told to stop before it has a table just goes; one that serves ends with its worker.
+async fn told_before_it_serves(stop: &CancellationToken, serves: &Cell<bool>) {
+    stop.cancelled().await;
+    if serves.get() {
+        std::future::pending::<()>().await;
+    }
+}
+
+struct Worker {
+    net: SimNet,
+    clock: Clock,
+    rng: Rng,
+    proxy: ProxyId,
+    drain: CancellationToken,
+}
+
+impl Worker {
+    fn start(self, first: &Install, ended: oneshot::Sender<()>) -> Front {
+        let tables = watch::Sender::new(Arc::new(RouteTable::compile(&first.snapshot)));
+        let serving = tables.subscribe();
+        let (deps, link) = WorkerDeps::new(self.net, self.clock, self.rng, serving, self.drain, AccessLog::off());
+        let config = WorkerConfig::new(any(PROXY_HTTP_PORT), self.proxy.as_str());
+        tokio::task::spawn_local(async move {
+            run_worker(deps, config).await.expect("a new host has no listener");
+            ended.send(()).ok(); // the process has ended where this fails
+        });
+        Front::new(tables, vec![link])
+    }
 }
 
 /// A volume on a node: survives the task, not the node.

@@ -2,6 +2,7 @@
 
 mod ask;
 mod controller;
+mod demo;
 mod proxy;
 mod run;
 
@@ -78,7 +79,7 @@ pub fn run(cli: Cli) -> ExitCode {
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         match cli.role {
             Role::Controller(args) => controller::run(args).await,
-            Role::Demo(_) => Err(Failure::usage("error: the demo is not in this build")),
+            Role::Demo(args) => demo::run(args).await,
             Role::Explain(args) => ask::explain(args).await,
             Role::Healthcheck(args) => ask::healthcheck(args).await,
             Role::Proxy(args) => proxy::run(args).await,
