@@ -3,6 +3,7 @@
 //! Monotonic time is tokio's, so it stands still and jumps as a simulation wants; wall time is the system's, or in a
 //! simulation a fixed epoch plus the simulated time.
 
+use std::pin::Pin;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_core::time::Instant;
@@ -48,6 +49,11 @@ impl Clock {
             Wall::Simulated { epoch } => epoch + self.now().since_start(),
             Wall::System => system_now(),
         }
+    }
+
+    /// A timer for `at`, for futures that are written by hand.
+    pub fn timer(&self, at: Instant) -> Pin<Box<tokio::time::Sleep>> {
+        Box::pin(tokio::time::sleep_until(self.start + at.since_start()))
     }
 
     /// Waits until `at`; for ever where there is nothing to wait for.

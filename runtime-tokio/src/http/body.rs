@@ -153,7 +153,7 @@ impl SharedBody {
         let gate = Arc::new(Gate::default());
         *self.expects.borrow_mut() = Some(Expecting {
             gate: Arc::clone(&gate),
-            until: Box::pin(tokio::time::sleep(EXPECT_MAX)),
+            until: self.clock.timer(self.clock.now() + EXPECT_MAX),
         });
         gate
     }
@@ -331,13 +331,12 @@ impl Body for ResponseBody {
                 Poll::Ready(None) => Poll::Ready(None),
                 Poll::Pending => loop {
                     // The timer is set once and looked at when it fires: frames only note the time.
-                    let timer = idle.get_or_insert_with(|| Box::pin(tokio::time::sleep(*idle_max)));
+                    let timer = idle.get_or_insert_with(|| clock.timer(*last_frame + *idle_max));
                     ready!(timer.as_mut().poll(cx));
-                    let quiet = clock.now().since(*last_frame);
-                    if quiet >= *idle_max {
+                    if clock.now().since(*last_frame) >= *idle_max {
                         break Poll::Ready(Some(Err(BodyError::ResponseIdle(*idle_max))));
                     }
-                    *idle = Some(Box::pin(tokio::time::sleep(*idle_max - quiet)));
+                    *idle = None;
                 },
             },
         };
