@@ -1,11 +1,9 @@
-//! One method per call to Docker. Nothing here has a limit in time: callers put [`limited`] around each call, and a
+//! One method per call to Docker. Nothing here has a limit in time: callers put one around each call, and a
 //! call that is dropped closes its connection.
 
 use std::fmt;
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bollard::{API_DEFAULT_VERSION, body_full};
 use bytes::Bytes;
@@ -203,17 +201,6 @@ fn percent_encode(text: &str) -> String {
         }
     }
     encoded
-}
-
-/// `call` with a limit in time: an engine that hangs is one that cannot be reached.
-///
-/// # Errors
-/// Those of `call`, and [`ApiError::Unreachable`] after `limit`.
-pub async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(result) => result,
-        Err(_) => Err(ApiError::Unreachable(format!("no answer within {limit:?}"))),
-    }
 }
 
 #[cfg(test)]

@@ -18,4 +18,4 @@ mod transport;
 mod watch;
 pub mod wire;
 
-pub use client::{Docker, limited};
+pub use client::Docker;

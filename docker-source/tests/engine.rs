@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tidegate_core::id::{SecretId, ServiceId, Version};
 use tidegate_core::reconcile::desired::ServiceShape;
 use tidegate_core::swarm::model::{ApiError, Event, EventAction, EventKind};
-use tidegate_docker::{Docker, limited};
+use tidegate_docker::Docker;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::LocalSet;
@@ -155,6 +155,13 @@ fn local(test: impl Future<Output = ()>) {
 }
 
 const SOON: Duration = Duration::from_millis(50);
+
+/// A call with a limit, as the controller's loop puts around each.
+async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+    tokio::time::timeout(limit, call)
+        .await
+        .unwrap_or_else(|_| Err(ApiError::Unreachable(String::from("no answer in time"))))
+}
 
 #[test]
 fn a_missing_socket_is_an_engine_that_cannot_be_reached() {

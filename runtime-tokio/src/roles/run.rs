@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tidegate_core::controller::Me;
 use tidegate_core::id::{ClusterName, ProxyId};
 use tidegate_core::settings::{ControllerSettings, Settings};
+use tidegate_docker::Docker;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -122,9 +123,6 @@ fn cluster(settings: &Settings) -> Result<&tidegate_core::settings::ClusterSetti
 }
 
 /// The engine that the settings name.
-pub(super) fn docker(settings: &ControllerSettings) -> Result<crate::docker::LimitedDocker, Failure> {
-    let docker = tidegate_docker::Docker::connect(&settings.docker)
-        .map_err(|error| Failure::usage(format!("error: controller.docker: {error}")))?;
-    let limit = std::time::Duration::from_millis(settings.docker_timeout_ms.into());
-    Ok(crate::docker::LimitedDocker::new(docker, limit))
+pub(super) fn docker(settings: &ControllerSettings) -> Result<Docker, Failure> {
+    Docker::connect(&settings.docker).map_err(|error| Failure::usage(format!("error: controller.docker: {error}")))
 }
