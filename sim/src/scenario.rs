@@ -124,14 +124,16 @@ fn rolling_update(seed: &Seed, start_first: bool) {
         hangs: 0,
         ..DockerFaults::draw(rng)
     });
-    let think_ms = (0, *world.rng().pick(&[5, 50, 300]).unwrap_or(&5));
+    // Slow apps have more requests under way when they are told to stop; more users keep the load up.
+    let (slowest, crowd) = *world.rng().pick(&[(5, 3), (50, 4), (300, 8)]).unwrap_or(&(5, 3));
+    let think_ms = (0, slowest);
     let on_sigterm = OnSigterm::Exit;
     world.app("shop", App { think_ms, on_sigterm });
     world.deploy(&Deployment::default());
     let shop = serve(&mut world, "shop", 3, &[("hosts", "shop.example.org")], |shape| {
         shape.update.start_first = start_first;
     });
-    users(&mut world, 8);
+    users(&mut world, crowd);
     world.load(vec![Wish::new("shop.example.org", "/")]);
     answered(&mut world, "shop.example.org", "shop");
     roll(&mut world, &shop);

@@ -93,7 +93,12 @@ impl Fleet {
         self.said.values().cloned().chain(of_services).collect()
     }
 
-    /// Something in the world changed.
+    /// Whether it has seen everything that it acts on, its own service included.
+    pub fn has_begun(&self) -> bool {
+        self.installation.is_some()
+    }
+
+    /// Something in the world changed, or was listed for the first time.
     pub fn look(&mut self, world: &World, book: &RouteBook, now: Instant) {
         let listed = [Lane::Managed, Lane::Secrets, Lane::Networks, Lane::Nodes]
             .iter()

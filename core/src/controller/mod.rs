@@ -259,6 +259,12 @@ impl Controller {
                 WorldAction::Synced => publish = true,
             }
         }
+        // An empty list changes nothing, so what the fleet waits for may come without a change.
+        if let Some(fleet) = &mut self.fleet
+            && !fleet.has_begun()
+        {
+            fleet.look(&self.world, &self.book, now);
+        }
         if publish && self.world.is_synced() {
             self.publish(now);
         }

@@ -24,6 +24,8 @@ struct Harness {
     notices: Vec<String>,
     diagnosed: Vec<String>,
     writes: usize,
+    /// Milliseconds until the list of secrets arrives.
+    secrets_take_ms: u64,
     now: Instant,
 }
 
@@ -78,6 +80,7 @@ impl Harness {
             notices: Vec::new(),
             diagnosed: Vec::new(),
             writes: 0,
+            secrets_take_ms: 4,
             now,
         }
     }
@@ -113,9 +116,11 @@ impl Harness {
             actions.push(action)
         });
         for action in actions {
+            let is_secrets = matches!(&action, ControllerAction::Fetch { fetch, .. } if *fetch == Fetch::Secrets);
+            let takes_ms = if is_secrets { self.secrets_take_ms } else { 4 };
             if let Some(fact) = self.perform(index, action) {
                 self.mail.push(Mail {
-                    at: self.now + Duration::from_millis(4),
+                    at: self.now + Duration::from_millis(takes_ms),
                     to: index,
                     fact,
                 });
@@ -379,6 +384,17 @@ fn a_fresh_swarm_gets_identities_a_control_network_and_a_proxy_service_per_clust
     }
     assert!(harness.endpoints(0, "default", &shop).is_some());
     assert_eq!(harness.notices, Vec::<String>::new());
+}
+
+#[test]
+fn an_empty_list_of_secrets_that_arrives_last_does_not_hold_up_the_first_identity() {
+    let mut harness = Harness::new();
+    harness.secrets_take_ms = 60;
+    // Nothing else changes that could make it look again.
+    harness.run(30, |harness| harness.swarm.poll_timeout().is_none());
+    harness.start(Settings::default(), me("c1", &[]));
+    harness.run(20, |harness| !harness.swarm.secrets().is_empty());
+    assert!(!harness.swarm.secrets().is_empty(), "an authority is made");
 }
 
 #[test]

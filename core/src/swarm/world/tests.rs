@@ -1,5 +1,5 @@
-use std::string::String;
 use std::format;
+use std::string::String;
 
 use super::desk::{Desk, Truth};
 use super::*;

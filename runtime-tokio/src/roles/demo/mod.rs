@@ -76,6 +76,12 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let rng = Rng::new(args.seed);
     let http = settle_port(args.http, "the HTTP listener", "--http")?;
     let admin = settle_port(args.admin, "the admin listener", "--admin")?;
+    if http.port() == admin.port() {
+        return Err(Failure::usage(format!(
+            "error: --http and --admin both say port {}: choose another for one of them",
+            http.port()
+        )));
+    }
     let rate = args.rate.clamp(1, 20_000);
 
     let (engine, services) = swarm(clock, &rng).map_err(failure)?;
