@@ -90,17 +90,31 @@ impl std::fmt::Display for Account {
 impl Load {
     /// Starts one client for each address.
     pub fn start(addresses: &[SocketAddr], host: &str) -> Load {
+        let alone = addresses.iter().map(|address| vec![*address]);
+        Load::of(alone.collect(), host)
+    }
+
+    /// Starts one client that goes to the next address where one refuses, as clients do behind a balancer.
+    pub fn balanced(addresses: &[SocketAddr], host: &str) -> Load {
+        Load::of(vec![addresses.to_vec()], host)
+    }
+
+    fn of(addresses: Vec<Vec<SocketAddr>>, host: &str) -> Load {
         let (stop, account) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(Mutex::new(Account::default())),
         );
         let started = now();
-        let clients = addresses.iter().map(|address| {
-            let (stop, account, address, host) = (stop.clone(), account.clone(), *address, host.to_string());
+        let clients = addresses.into_iter().map(|addresses| {
+            let (stop, account, host) = (stop.clone(), account.clone(), host.to_string());
             std::thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {
                     let at = now();
-                    let result = web::get(address, &host, "/load", LIMIT);
+                    let mut results = addresses
+                        .iter()
+                        .map(|address| web::get(*address, &host, "/load", LIMIT));
+                    let first = results.next().expect("a client has an address");
+                    let result = first.or_else(|error| results.find_map(Result::ok).ok_or(error));
                     account
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)

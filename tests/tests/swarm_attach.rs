@@ -41,6 +41,7 @@ fn proxies_join_the_networks_of_routed_services_and_leave_them_again() {
 /// Gives 1 if `docker stack rm` removed everything at once.
 fn another_app_comes_and_goes(scene: &Scene) -> Result<usize> {
     let load = Load::start(&scene.entrances(), "first.example");
+    let balanced = Load::balanced(&scene.entrances(), "first.example");
     let start = now();
     scene.deploy_app("second", "deploy/demo-own-network.yml", "second.example")?;
     scene.until(
@@ -73,9 +74,13 @@ fn another_app_comes_and_goes(scene: &Scene) -> Result<usize> {
         "first.example",
         |answer| answer.status == 200,
     )?;
-    let account = load.finish();
+    let (account, balanced) = (load.finish(), balanced.finish());
     say(format_args!(
-        "load    first app while the second's network was joined and left (proxies are replaced): {account}"
+        "load    first app by each proxy, while they are replaced one by one: {account}"
     ));
+    say(format_args!(
+        "load    first app by either proxy, as behind a balancer: {balanced}"
+    ));
+    assert_eq!(balanced.failed(), 0, "both proxies were gone at once: {balanced}");
     Ok(usize::from(removed.is_ok()))
 }

@@ -30,6 +30,7 @@ fn a_service_is_answered_by_its_name_and_its_changes_are_followed() {
     told(an_image_update_is_followed_without_a_failure(&scene));
     told(a_changed_host_label_moves_the_route(&scene));
     told(a_removed_stack_is_gone_at_once_and_the_first_time(&scene));
+    told(tidegate_itself_is_gone_with_its_stack(&scene));
 }
 
 fn every_proxy_reaches_tasks_on_other_nodes(scene: &Scene) -> Result<()> {
@@ -327,6 +328,25 @@ fn a_removed_stack_is_gone_at_once_and_the_first_time(scene: &Scene) -> Result<(
         "label=com.docker.stack.namespace=demo",
     ])?;
     assert_eq!(left, "", "docker stack rm has left services");
+    Ok(())
+}
+
+fn tidegate_itself_is_gone_with_its_stack(scene: &Scene) -> Result<()> {
+    let start = now();
+    scene.docker(&["stack", "rm", "tidegate"])?;
+    for kind in ["service", "secret", "config"] {
+        let left = scene.docker(&[kind, "ls", "--format", "{{.Name}}"])?;
+        assert!(
+            !left.contains("tidegate"),
+            "docker stack rm tidegate has left {kind} {left}"
+        );
+    }
+    let gone = || match scene.docker(&["network", "ls", "--format", "{{.Name}}"]) {
+        Ok(list) if !list.contains("tidegate") => Look::Holds(()),
+        other => Look::NotYet(format!("{other:?}")),
+    };
+    wait_for("its network goes", LIMIT, gone)?;
+    effect("docker stack rm of Tidegate, to nothing of it left", start);
     Ok(())
 }
 
