@@ -40,7 +40,7 @@ services:
 pub const SHARED: &str = "apps";
 
 /// For a change to have its effect. Far beyond what is promised, as machines of CI are slow: what is measured is printed.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 /// For one request of a probe.
 const PROBE: Duration = Duration::from_secs(5);
 const MANAGERS: usize = 3;
@@ -181,7 +181,7 @@ impl Scene {
     /// Waits until each proxy's answer for the host pleases, and prints the seconds since `change` began.
     ///
     /// # Errors
-    /// After a minute, with what was answered last and the state of the services.
+    /// After two minutes, with what was answered last and the state of the services.
     pub fn until(
         &self,
         change: &str,

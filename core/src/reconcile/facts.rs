@@ -21,6 +21,9 @@ pub struct ReconcileSettings {
     pub network_quiet: Duration,
     /// And at the latest this long after the first. Default 2 s.
     pub network_wait_max: Duration,
+    /// Networks are not changed while Docker still replaces proxies for an earlier change, but at the latest this long
+    /// after that began. Default 10 min.
+    pub update_wait_max: Duration,
     /// A service that vanished is made anew this much later. Default 6 s: longer than a stopping controller lives on.
     pub recreate_after: Duration,
     /// After a write, how long to wait for Docker to show it. Default 5 s.
@@ -44,6 +47,7 @@ impl Default for ReconcileSettings {
             read_only: false,
             network_quiet: Duration::from_millis(500),
             network_wait_max: Duration::from_secs(2),
+            update_wait_max: Duration::from_secs(600),
             recreate_after: Duration::from_secs(6),
             settle: Duration::from_secs(5),
             retry_min: Duration::from_secs(1),

@@ -2,7 +2,9 @@
 //!
 //! A lost race is a reason to look again, never an error. After a write nothing is decided about that service until
 //! Docker shows it changed. New networks are written in batches (a write replaces the proxy's tasks), but a network
-//! that the last routed service left is left at once, because `docker stack rm` waits for it. A write for the same wish
+//! that the last routed service left is left at once, because `docker stack rm` waits for it. Neither happens while
+//! Docker is still replacing proxies: a write then makes it begin anew with another proxy, while the one before is away
+//! (seen on a real Swarm: no proxy at all for 3 s). A write for the same wish
 //! that must be repeated, because it was refused or undone by somebody, waits longer each time and says so. What Docker
 //! rolled back is not written again until the wish changes. A service that vanished is made anew after a pause, so that
 //! `docker stack rm` can take controllers and proxies away in any order.
@@ -61,6 +63,8 @@ struct Progress {
     next_at: Instant,
     /// Nothing is decided until Docker shows another state than this, or until then.
     settling: Option<(Seen, Instant)>,
+    /// Since when Docker has been replacing its tasks, as it says.
+    updating: Option<Instant>,
     /// When the wanted networks changed first and last since they were written.
     networks: Option<(Instant, Instant)>,
     /// It was there and is not any more, though nobody here removed it.
@@ -142,6 +146,10 @@ impl Reconciler {
             let wish = self.wanted.as_ref().and_then(|wanted| wanted.get(name));
             if wish.is_some_and(|wish| wish.networks.is_subset(&service.shape.networks)) {
                 progress.networks = None;
+            }
+            match service.update_state.as_deref() {
+                Some("updating") => _ = progress.updating.get_or_insert(now),
+                Some(_) | None => progress.updating = None,
             }
             match service.update_state.as_deref() {
                 Some("rollback_started" | "rollback_paused" | "rollback_completed") => {
@@ -327,9 +335,15 @@ impl Reconciler {
                 let batch = progress
                     .and_then(|progress| progress.networks)
                     .filter(|_| joins && joined.networks != actual.shape.networks);
-                let not_before = batch.map_or(Instant::START, |(first, last)| {
+                let batched = batch.map_or(Instant::START, |(first, last)| {
                     (last + self.settings.network_quiet).min(first + self.settings.network_wait_max)
                 });
+                // Whatever else changes may be what mends an update that hangs.
+                let only_networks = differences(&actual.shape, &shape) == ["networks"];
+                let updating = progress
+                    .and_then(|progress| progress.updating)
+                    .filter(|_| only_networks);
+                let not_before = updating.map_or(batched, |since| batched.max(since + self.settings.update_wait_max));
                 let (id, version) = (actual.id.clone(), actual.version);
                 self.at(name, Some(wanted), not_before, Write::Update { id, version, shape })
             }

@@ -257,11 +257,53 @@ fn a_network_that_nobody_needs_is_left_at_once() {
     let (mut bench, mut store) = made();
     bench.wanted(&[shape("proxy", &["control", "shop"])]);
     bench.run(&mut store, 5_000);
+    store.edit("proxy", |service| service.update_state = Some(String::from("completed")));
+    bench.look(&store);
     store.writes.clear();
     bench.wanted(&[shape("proxy", &["control"])]);
     bench.run(&mut store, 1);
     assert_eq!(store.writes, ["update proxy"]);
     assert_eq!(store.services["proxy"].shape.networks.len(), 1);
+}
+
+#[test]
+fn networks_wait_while_docker_still_replaces_proxies() {
+    for networks in [&["control"][..], &["control", "shop", "second"]] {
+        let (mut bench, mut store) = made();
+        bench.wanted(&[shape("proxy", &["control", "shop"])]);
+        bench.run(&mut store, 5_000);
+        let state = |state: &'static str| move |service: &mut ManagedService| service.update_state = Some(state.into());
+        store.edit("proxy", state("updating"));
+        bench.look(&store);
+        store.writes.clear();
+        bench.wanted(&[shape("proxy", networks)]);
+        bench.run(&mut store, 60_000);
+        assert!(
+            store.writes.is_empty(),
+            "written while a proxy is away: {:?}",
+            store.writes
+        );
+        store.edit("proxy", state("completed"));
+        bench.look(&store);
+        bench.run(&mut store, 1);
+        assert_eq!(store.writes, ["update proxy"]);
+    }
+}
+
+#[test]
+fn an_update_that_hangs_holds_networks_up_for_a_bounded_time_and_nothing_else() {
+    let (mut bench, mut store) = made();
+    store.edit("proxy", |service| service.update_state = Some(String::from("updating")));
+    bench.look(&store);
+    bench.wanted(&[shape("proxy", &["control", "shop"])]);
+    bench.run(&mut store, 601_000);
+    assert_eq!(store.writes, ["update proxy"]);
+    bench.wanted(&[ServiceShape {
+        image: String::from("tidegate:mended"),
+        ..shape("proxy", &["control", "shop"])
+    }]);
+    bench.run(&mut store, 1);
+    assert_eq!(store.services["proxy"].shape.image, "tidegate:mended");
 }
 
 #[test]
