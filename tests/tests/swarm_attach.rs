@@ -22,7 +22,7 @@ fn proxies_join_the_networks_of_routed_services_and_leave_them_again() {
     let told = |result: Result<usize>| scene.explained(result).unwrap();
     let start = now();
     scene
-        .deploy_app("first", "deploy/demo-own-network.yml", "first.example")
+        .deploy_app("first", "deploy/demo-app.yml", "first.example")
         .unwrap();
     scene
         .until(
@@ -43,7 +43,7 @@ fn another_app_comes_and_goes(scene: &Scene) -> Result<usize> {
     let load = Load::start(&scene.entrances(), "first.example");
     let balanced = Load::balanced(&scene.entrances(), "first.example");
     let start = now();
-    scene.deploy_app("second", "deploy/demo-own-network.yml", "second.example")?;
+    scene.deploy_app("second", "deploy/demo-app.yml", "second.example")?;
     scene.until(
         "a second network joined, to the app's answer by every proxy",
         start,

@@ -29,7 +29,7 @@ fn traffic_goes_on_whatever_becomes_of_the_controllers() {
 
 fn deploy(scene: &Scene) -> Result<()> {
     let start = now();
-    scene.deploy_app("demo", "deploy/demo-app.yml", HOST)?;
+    scene.deploy_app("demo", "deploy/demo-shared.yml", HOST)?;
     scene.until(
         "docker stack deploy of an app, to its answer by every proxy",
         start,

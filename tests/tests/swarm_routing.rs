@@ -35,7 +35,7 @@ fn a_service_is_answered_by_its_name_and_its_changes_are_followed() {
 
 fn every_proxy_reaches_tasks_on_other_nodes(scene: &Scene) -> Result<()> {
     let start = now();
-    scene.deploy_app("demo", "deploy/demo-app.yml", HOST)?;
+    scene.deploy_app("demo", "deploy/demo-shared.yml", HOST)?;
     scene.until(
         "docker stack deploy of an app, to its answer by every proxy",
         start,

@@ -14,9 +14,8 @@ const LINES_MAX: usize = 600;
 /// Tests are read one by one, so a file of nothing else may be longer.
 const TEST_LINES_MAX: usize = 800;
 
-/// The only places that may sleep.
-const SLEEPERS: [(&str, &str); 4] = [
-    ("runtime-tokio/src/clock.rs", "the clock of the product"),
+/// The only tests that may sleep.
+const SLEEPERS: [(&str, &str); 3] = [
     ("tests/src/bin/app.rs", "an application that answers slowly on purpose"),
     (
         "tests/src/clock.rs",
@@ -49,14 +48,35 @@ fn every_select_is_biased() {
 }
 
 #[test]
-fn nothing_sleeps_but_the_clocks() {
+fn tests_never_sleep_and_no_thread_does() {
     let allowed: BTreeMap<_, _> = SLEEPERS.into();
     let files = tidy::rust_files();
-    let bad = files.iter().filter(|file| !allowed.contains_key(file.path.as_str()));
+    let files = files.iter().filter(|file| !allowed.contains_key(file.path.as_str()));
+    // The shell of the product may wait between two looks, by tokio's clock, which simulations turn.
+    let mut bad = lines(files.clone(), &["thread::sleep"]);
+    bad.extend(lines(
+        files.filter_map(tests_of).collect::<Vec<_>>().iter(),
+        &["time::sleep", " sleep("],
+    ));
     refuse(
-        lines(bad, &["thread::sleep", "time::sleep", " sleep("]),
+        bad,
         "wait for the event itself; tests that sleep are slow on good days and fail on bad ones",
     );
+}
+
+/// The part of a file that is tests.
+fn tests_of(file: &SourceFile) -> Option<SourceFile> {
+    let whole = ["tests/", "sim/"].iter().any(|folder| file.path.starts_with(folder)) || file.path.contains("/tests");
+    if whole {
+        return Some(file.clone());
+    }
+    let (product, tests) = file.text.split_once("#[cfg(test)]\nmod ")?;
+    // Line numbers stay right.
+    let text = "\n".repeat(product.lines().count()) + tests;
+    Some(SourceFile {
+        path: file.path.clone(),
+        text,
+    })
 }
 
 #[test]
@@ -224,6 +244,24 @@ fn names_a_home(line: &str) -> bool {
                 && after.is_some_and(char::is_alphabetic)
         })
     })
+}
+
+#[test]
+fn the_readme_or_the_guides_name_every_role_of_the_command_line() {
+    let cli = read("runtime-tokio/src/cli.rs");
+    let roles = cli.split_once("pub enum Role {").expect("cli.rs lists the roles").1;
+    let roles = roles.split_once("\n}").expect("the list ends").0.lines();
+    let roles = roles
+        .filter_map(|line| line.trim().split_once('('))
+        .map(|(name, _)| name.to_lowercase());
+    let written: String = tidy::files()
+        .iter()
+        .filter(|file| file.path.ends_with(".md"))
+        .map(|file| &*file.text)
+        .collect();
+    let bad =
+        roles.filter(|role| !written.contains(&format!("tidegate {role}")) && !written.contains(&format!("`{role}`")));
+    refuse(bad.collect(), "a role that no page names is found by nobody");
 }
 
 #[test]
