@@ -214,7 +214,7 @@ fn a_call_that_hangs_ends_with_its_limit() {
         let engine = Engine::start(vec![Reply::Hang, ok("[]"), Reply::Hang]);
         let client = engine.client();
         let error = limited(SOON, client.tasks(&[])).await.expect_err("the engine hangs");
-        assert_eq!(error, ApiError::Unreachable(String::from("no answer within 50ms")));
+        assert!(matches!(error, ApiError::Unreachable(_)), "{error}");
         assert_eq!(
             limited(Duration::from_secs(10), client.tasks(&[])).await,
             Ok(Vec::new())
