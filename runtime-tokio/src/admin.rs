@@ -19,6 +19,7 @@ use tidegate_core::labels::Diagnostic;
 use tidegate_core::route::explain::Explanation;
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::net::Net;
 
 /// Time for a request head.
@@ -70,7 +71,7 @@ impl Routes {
 }
 
 /// Answers until `stop`.
-pub async fn serve<N: Net, A: Admin>(net: N, listener: N::Listener, admin: A, stop: CancellationToken) {
+pub async fn serve<N: Net, A: Admin>(net: N, clock: Clock, listener: N::Listener, admin: A, stop: CancellationToken) {
     let places = std::sync::Arc::new(tokio::sync::Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else {
@@ -81,7 +82,7 @@ pub async fn serve<N: Net, A: Admin>(net: N, listener: N::Listener, admin: A, st
             accepted = net.accept(&listener) => accepted,
         };
         let Ok((stream, _)) = accepted else {
-            tokio::time::sleep(Duration::from_millis(50)).await; // out of file descriptors: let some close
+            clock.pause(Duration::from_millis(50)).await; // out of file descriptors: let some close
             continue;
         };
         let admin = admin.clone();

@@ -56,6 +56,11 @@ impl Clock {
         Box::pin(tokio::time::sleep_until(self.start + at.since_start()))
     }
 
+    /// Waits for `pause`.
+    pub async fn pause(&self, pause: Duration) {
+        tokio::time::sleep(pause).await;
+    }
+
     /// Waits until `at`; for ever where there is nothing to wait for.
     pub async fn sleep_until(&self, at: Option<Instant>) {
         match at {

@@ -44,7 +44,7 @@ async fn control() -> Control {
     let (sender, facts) = mpsc::channel(16);
     let stop = CancellationToken::new();
     let (_, tls) = watch::channel(server_config(&identity, clock).unwrap());
-    tokio::task::spawn_local(publish(TokioNet, listener, tls, sender, stop.clone()));
+    tokio::task::spawn_local(publish(TokioNet, clock, listener, tls, sender, stop.clone()));
     Control {
         clock,
         authority,

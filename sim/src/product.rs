@@ -203,7 +203,7 @@ async fn controller(
     });
     if let Some((_, tls)) = &tls {
         let listener = net.listen(any(CONTROL_PORT)).await.expect("a new host has no listener");
-        tokio::task::spawn_local(publish(net, listener, tls.clone(), links.clone(), stop.clone()));
+        tokio::task::spawn_local(publish(net, clock, listener, tls.clone(), links.clone(), stop.clone()));
     }
     let me = Me {
         task: start.task.to_string(),

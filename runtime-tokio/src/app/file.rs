@@ -17,6 +17,7 @@ use tidegate_core::snapshot::subscriber::Install;
 use tidegate_core::source_file::{Endpoint, SourceFile, read};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::net::Net;
 
 /// Between two looks at the file.
@@ -65,6 +66,7 @@ pub fn snapshot(file: &SourceFile, settings: &ProxySettings, addresses: &BTreeMa
 /// Follows `path`, beginning with `file`, until `stop`. A text that cannot be read changes nothing.
 pub async fn follow_file<N: Net, F: Future<Output = ()>>(
     net: N,
+    clock: Clock,
     path: PathBuf,
     mut file: SourceFile,
     settings: ProxySettings,
@@ -110,7 +112,7 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
         report(status.clone());
         tokio::select! { biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = clock.pause(LOOK_EVERY) => {}
         }
         looks += 1;
         let now = stamp(&path);
@@ -206,6 +208,7 @@ mod tests {
         let (statuses, mut status) = watch::channel(FileStatus::default());
         let follow = follow_file(
             TokioNet,
+            Clock::system(),
             path.clone(),
             load(&path).unwrap(),
             ProxySettings::default(),

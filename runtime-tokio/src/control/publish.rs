@@ -23,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{LINES_WAITING_MAX, LinkFact, LocalExecutor};
+use crate::clock::Clock;
 use crate::identity::{Role, peer_role};
 use crate::net::Net;
 
@@ -36,6 +37,7 @@ const CONNECTIONS_MAX: usize = 4096;
 /// Accepts proxies until `stop`; what they say goes to `facts`. New connections are served by the present `tls`.
 pub async fn publish<N: Net>(
     net: N,
+    clock: Clock,
     listener: N::Listener,
     tls: watch::Receiver<Arc<ServerConfig>>,
     facts: mpsc::Sender<LinkFact>,
@@ -55,7 +57,7 @@ pub async fn publish<N: Net>(
             Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "a proxy's connection could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await; // out of file descriptors: let some close
+                clock.pause(Duration::from_millis(50)).await; // out of file descriptors: let some close
                 continue;
             }
         };

@@ -55,11 +55,11 @@ pub(super) async fn run(args: ControllerArgs) -> Result<ExitCode, Failure> {
         let (renewed, tls) = watch::channel(own_tls(&authorities, clock).map_err(failed)?);
         let authorities = load_authorities(&args.secrets)?;
         tokio::task::spawn_local(renew(authorities, clock, renewed, stop.clone()));
-        tokio::task::spawn_local(publish(TokioNet, listener, tls, links.clone(), stop.clone()));
+        tokio::task::spawn_local(publish(TokioNet, clock, listener, tls, links.clone(), stop.clone()));
     }
     let (queries, asked) = mpsc::channel(16);
     let peer = me.service.as_ref().map(|name| format!("tasks.{name}"));
-    serve_admin(&args.admin, peer.as_deref(), ControllerAdmin { queries }).await?;
+    serve_admin(&args.admin, clock, peer.as_deref(), ControllerAdmin { queries }).await?;
     run_controller(
         ControllerApp {
             api,

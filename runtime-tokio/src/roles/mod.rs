@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
 use crate::cli::{AdminArgs, Cli, EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
+use crate::clock::Clock;
 use crate::net::{Net, TokioNet};
 use crate::telemetry::log;
 
@@ -124,19 +125,19 @@ fn stop_signal() -> Result<CancellationToken, Failure> {
 
 /// Serves the admin listener on loopback, and on the control network if that is wanted. `peer` is a name on the control
 /// network, by which the own address there is found.
-async fn serve_admin<A: Admin>(args: &AdminArgs, peer: Option<&str>, admin: A) -> Result<(), Failure> {
+async fn serve_admin<A: Admin>(args: &AdminArgs, clock: Clock, peer: Option<&str>, admin: A) -> Result<(), Failure> {
     let listener = listen("the admin listener", "--admin", args.admin).await?;
     let never = CancellationToken::new(); // it answers while the process drains
-    tokio::task::spawn_local(admin::serve(TokioNet, listener, admin.clone(), never.clone()));
+    tokio::task::spawn_local(admin::serve(TokioNet, clock, listener, admin.clone(), never.clone()));
     let (Some(peer), port @ 1..) = (peer.map(str::to_owned), args.admin_control_port) else {
         return Ok(());
     };
     tokio::task::spawn_local(async move {
         loop {
             if let Some(listener) = listen_beside(&peer, port).await {
-                return admin::serve(TokioNet, listener, admin, never).await;
+                return admin::serve(TokioNet, clock, listener, admin, never).await;
             }
-            tokio::time::sleep(Duration::from_secs(2)).await; // nobody of that name yet
+            clock.pause(Duration::from_secs(2)).await; // nobody of that name yet
         }
     });
     Ok(())

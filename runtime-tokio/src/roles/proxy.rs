@@ -31,6 +31,8 @@ use crate::worker::{WorkerConfig, WorkerDeps, spawn_workers};
 const TABLE_FILE: &str = "table.json";
 /// Between two looks at whether threads have ended.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The same while they should run.
+const LOOK_FOR_FAILURE_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
@@ -56,7 +58,7 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         subscription,
         drain: workers.drain.clone(),
     };
-    serve_admin(&args.admin, Some(&host), admin).await?;
+    serve_admin(&args.admin, clock, Some(&host), admin).await?;
     let installer = workers.installer();
     let subscription = Subscription {
         proxy: ProxyId::from(args.task.as_str()),
@@ -94,6 +96,7 @@ pub(super) struct Workers {
     pub(super) front: watch::Sender<Option<Front>>,
     /// Cancelled when they drain.
     pub(super) drain: CancellationToken,
+    clock: Clock,
     /// Taken by the first table.
     start: Rc<RefCell<Option<Start>>>,
     threads: Rc<RefCell<Vec<JoinHandle<std::io::Result<()>>>>>,
@@ -158,6 +161,7 @@ impl Workers {
         Ok(Workers {
             front: watch::Sender::new(None),
             drain: CancellationToken::new(),
+            clock,
             start: Rc::new(RefCell::new(Some(start))),
             threads: Rc::default(),
             access_thread,
@@ -208,7 +212,7 @@ impl Workers {
     /// Returns when a worker has ended although nobody told it to: the process should end too, and be started anew.
     async fn failed(&self) -> Failure {
         while !self.threads.borrow().iter().any(JoinHandle::is_finished) {
-            tokio::time::sleep(LOOK_EVERY).await;
+            self.clock.pause(LOOK_FOR_FAILURE_EVERY).await;
         }
         let mut threads = self.threads.borrow_mut();
         let ended = threads
@@ -227,13 +231,13 @@ impl Workers {
     async fn drain(self) {
         self.drain.cancel();
         while !self.threads.borrow().iter().all(JoinHandle::is_finished) {
-            tokio::time::sleep(LOOK_EVERY).await;
+            self.clock.pause(LOOK_EVERY).await;
         }
         // With the last sender gone the writer of access lines ends.
         self.start.take();
         if let Some(thread) = self.access_thread {
             while !thread.is_finished() {
-                tokio::time::sleep(LOOK_EVERY).await;
+                self.clock.pause(LOOK_EVERY).await;
             }
         }
     }

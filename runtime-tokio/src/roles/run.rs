@@ -39,11 +39,12 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
                 status,
                 path: path.clone(),
             };
-            serve_admin(&args.admin, None, admin).await?;
+            serve_admin(&args.admin, clock, None, admin).await?;
             let proxy = cluster(&settings)?.proxy.clone();
             let installer = workers.installer();
             tokio::task::spawn_local(file::follow_file(
                 TokioNet,
+                clock,
                 path,
                 file,
                 proxy,
@@ -73,7 +74,7 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
         front: workers.front.subscribe(),
         drain: workers.drain.clone(),
     };
-    serve_admin(&args.admin, None, admin).await?;
+    serve_admin(&args.admin, clock, None, admin).await?;
     let me = Me {
         task: "run".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

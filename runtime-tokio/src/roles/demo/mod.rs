@@ -220,7 +220,7 @@ async fn product(
         admin,
         admin_control_port: 0,
     };
-    serve_admin(&args, None, own).await?;
+    serve_admin(&args, clock, None, own).await?;
     let app = ControllerApp {
         api: engine.clone(),
         clock,
