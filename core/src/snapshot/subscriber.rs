@@ -58,6 +58,13 @@ pub enum Action {
     },
     /// Close the present connection; its end is not reported back.
     Disconnect,
+    /// A controller introduced itself.
+    Greeted {
+        /// Its name.
+        controller: String,
+        /// Its version.
+        version: String,
+    },
     /// Serve this.
     Install(Install),
     /// Something that an operator should know.
@@ -178,10 +185,10 @@ impl Subscriber {
         self.timers.set(Timer::Silence, now + SILENCE_MAX);
         let outcome = match serde_json::from_str::<Message>(text) {
             Ok(Message::Hello(hello)) => {
-                self.notice(format!(
-                    "connected to controller {} {}",
-                    hello.controller, hello.version
-                ));
+                self.actions.push_back(Action::Greeted {
+                    controller: hello.controller,
+                    version: hello.version,
+                });
                 Ok(false)
             }
             Ok(Message::Full(table)) => self.apply_full(table).map(|()| true),

@@ -154,6 +154,7 @@ pub async fn subscribe<N: Net, S: Store, F: Future<Output = ()> + 'static>(
                 tracing::info!(revision = %table.revision, cause = %table.cause, "table installed");
                 installed = Some(install(table));
             }
+            Action::Greeted { controller, version } => tracing::info!(controller, version, "a controller is heard"),
             Action::Notice(text) => tracing::warn!("{text}"),
             Action::Store(text) => {
                 if let Err(error) = store.save(&text) {
