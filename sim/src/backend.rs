@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::world::Shared;
+use crate::shared::Shared;
 
 /// Port that apps listen on.
 pub const APP_PORT: u16 = 80;

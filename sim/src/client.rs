@@ -14,7 +14,7 @@ use tidegate_core::rng::Rng;
 use tidegate_core::time::Instant;
 use turmoil::net::TcpStream;
 
-use crate::world::Shared;
+use crate::shared::Shared;
 
 /// A user's patience with one request.
 const PATIENCE: Duration = Duration::from_secs(30);

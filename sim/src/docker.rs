@@ -17,7 +17,7 @@ use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::faults::DockerFaults;
-use crate::world::Shared;
+use crate::shared::Shared;
 
 /// How long a call hangs that hangs (facts §4).
 const HANG: Duration = Duration::from_secs(20);

@@ -3,6 +3,7 @@
 //!
 //! - [`seed`]: many seeds, each on a thread of its own, and the command that replays one
 //! - [`world`]: one simulation: its hosts, its Swarm, its clock, and the plain verbs a test is written in
+//! - [`shared`]: what its hosts share
 //! - [`net`]: turmoil's sockets behind Tidegate's own seam
 //! - [`docker`]: the API of a manager, with delays, errors and gaps
 //! - [`backend`], [`client`]: apps that answer and users that ask
@@ -30,5 +31,6 @@ pub mod oracle;
 pub mod product;
 pub mod scenario;
 pub mod seed;
+pub mod shared;
 pub mod trace;
 pub mod world;

@@ -11,7 +11,7 @@ use sim::seed;
 #[command(name = "cargo sim")]
 struct Options {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -50,8 +50,9 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 fn main() -> ExitCode {
-    match Options::parse().command {
+    match Options::parse().command.unwrap_or(Command::List) {
         Command::List => {
+            println!("cargo sim run --scenario NAME --seed N, cargo sim sweep --seeds N; scenarios:\n");
             for Scenario { name, about, .. } in ALL {
                 println!("{name:<28} {about}");
             }

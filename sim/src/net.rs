@@ -8,7 +8,7 @@ use std::rc::Rc;
 use tidegate::net::Net;
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::world::Shared;
+use crate::shared::Shared;
 
 /// The simulated network, as the host sees it that uses it.
 #[derive(Clone)]

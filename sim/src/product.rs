@@ -40,7 +40,8 @@ use crate::backend::Signal;
 use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::net::SimNet;
-use crate::world::{Running, Shared, World};
+use crate::shared::Shared;
+use crate::world::{Running, World};
 
 /// Name of the controllers' service.
 pub const CONTROLLERS: &str = "tidegate_controller";

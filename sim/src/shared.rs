@@ -1,0 +1,199 @@
+//! What all hosts of a world share: the Swarm, the trace, names, volumes, what users ask for and what they got.
+//! Everything runs on one thread; no borrow lives across an await.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tidegate::clock::Clock;
+use tidegate_core::id::TaskId;
+use tidegate_core::rng::Rng;
+use tidegate_core::simulated::{Fact, Swarm};
+use tidegate_core::swarm::model::Event;
+use tidegate_core::time::Instant;
+use tokio::sync::mpsc;
+
+use crate::client::{Outcome, Wish};
+use crate::product::CONTROL_NETWORK;
+use crate::trace::Trace;
+
+/// Wall time at the start of every simulation: 2026-01-01, as in the Swarm's own time stamps.
+pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
+
+/// See the module.
+pub struct Shared {
+    pub(crate) rng: Rng,
+    pub(crate) streams: RefCell<BTreeMap<String, Rng>>,
+    pub(crate) swarm: RefCell<Swarm>,
+    pub(crate) trace: Rc<Trace>,
+    pub(crate) now: Cell<Instant>,
+    pub(crate) facts: RefCell<Vec<Fact>>,
+    pub(crate) subscribers: RefCell<Vec<mpsc::UnboundedSender<Event>>>,
+    pub(crate) names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
+    pub(crate) wishes: RefCell<Vec<Wish>>,
+    pub(crate) entries: RefCell<Entries>,
+    pub(crate) volumes: RefCell<BTreeMap<String, String>>,
+    pub(crate) healed: Cell<bool>,
+    pub(crate) under_way: Cell<u64>,
+    pub(crate) outcomes: RefCell<Vec<Outcome>>,
+}
+
+/// Where users send their requests.
+pub(crate) enum Entries {
+    /// Fixed addresses.
+    At(Vec<SocketAddr>),
+    /// Whatever tasks of a service Docker's own balancer knows at the moment.
+    Service { name: String, port: u16 },
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("now", &self.now.get())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Nobody there yet.
+    pub(crate) fn new(rng: Rng, swarm: Swarm, trace: Rc<Trace>) -> Self {
+        Shared {
+            rng,
+            streams: RefCell::default(),
+            swarm: RefCell::new(swarm),
+            trace,
+            now: Cell::new(Instant::START),
+            facts: RefCell::default(),
+            subscribers: RefCell::default(),
+            names: RefCell::default(),
+            wishes: RefCell::default(),
+            entries: RefCell::new(Entries::At(Vec::new())),
+            volumes: RefCell::default(),
+            healed: Cell::new(false),
+            under_way: Cell::new(0),
+            outcomes: RefCell::default(),
+        }
+    }
+
+    /// Virtual time since the simulation began, on every host alike.
+    pub fn now(&self) -> Instant {
+        turmoil::sim_elapsed().map_or(self.now.get(), Instant::at)
+    }
+
+    /// Waits on the host that asks.
+    pub async fn wait(&self, time: Duration) {
+        let clock = Clock::simulated(EPOCH);
+        clock.sleep_until(Some(clock.now() + time)).await;
+    }
+
+    /// The product's clock for a host that starts now.
+    pub fn clock(&self) -> Clock {
+        Clock::simulated(EPOCH + self.now().since_start())
+    }
+
+    /// A stream of chance named `name`.
+    pub fn fork(&self, name: &str) -> Rng {
+        self.rng.fork(name)
+    }
+
+    /// A time between two numbers of milliseconds, from the stream of `name`.
+    pub fn draw(&self, name: &str, low_ms: u64, high_ms: u64) -> Duration {
+        let mut streams = self.streams.borrow_mut();
+        let stream = streams.entry(name.to_owned()).or_insert_with(|| self.rng.fork(name));
+        Duration::from_millis(stream.between(low_ms, high_ms))
+    }
+
+    /// Adds a line to the trace.
+    pub fn trace(&self, host: &str, what: &str) {
+        self.trace.add(self.now(), host, what);
+    }
+
+    /// Tells the Swarm something about a process.
+    pub fn tell(&self, fact: Fact) {
+        self.facts.borrow_mut().push(fact);
+    }
+
+    /// Asks or commands the Swarm.
+    pub fn with_swarm<T>(&self, run: impl FnOnce(&mut Swarm, Instant) -> T) -> T {
+        run(&mut self.swarm.borrow_mut(), self.now())
+    }
+
+    /// A manager's event stream.
+    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Event> {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.subscribers.borrow_mut().push(sender);
+        receiver
+    }
+
+    /// What names stand for: hosts of the world, and Docker's `tasks.NAME`.
+    pub fn addresses_of(&self, name: &str) -> Vec<IpAddr> {
+        if let Some(service) = name.strip_prefix("tasks.") {
+            let found = self.with_swarm(|swarm, _| swarm.dns(service, None));
+            if !found.is_empty() {
+                return found;
+            }
+        }
+        self.names.borrow().get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether faults have stopped.
+    pub fn is_healed(&self) -> bool {
+        self.healed.get()
+    }
+
+    /// What a user asks for next, and at which proxy; `None` while there is nothing to ask.
+    pub fn next_wish(&self, rng: &mut Rng) -> Option<(Wish, SocketAddr)> {
+        let wish = rng.pick(&self.wishes.borrow()).cloned()?;
+        let entry = match &*self.entries.borrow() {
+            Entries::At(addresses) => rng.pick(addresses).copied(),
+            Entries::Service { name, port } => {
+                let known = self.with_swarm(|swarm, _| {
+                    let control = swarm.network_named(CONTROL_NETWORK);
+                    swarm.dns(name, control.as_ref())
+                });
+                rng.pick(&known).map(|ip| SocketAddr::new(*ip, *port))
+            }
+        };
+        Some((wish, entry?))
+    }
+
+    /// What a volume holds.
+    pub fn volume(&self, name: &str) -> Option<String> {
+        self.volumes.borrow().get(name).cloned()
+    }
+
+    /// Keeps a text in a volume.
+    pub fn keep(&self, name: &str, text: &str) {
+        self.volumes.borrow_mut().insert(name.to_owned(), text.to_owned());
+    }
+
+    /// A request begins.
+    pub fn begin(&self) {
+        self.under_way.set(self.under_way.get() + 1);
+    }
+
+    /// A request ended.
+    pub fn end(&self, outcome: Outcome) {
+        self.under_way.set(self.under_way.get() - 1);
+        self.outcomes.borrow_mut().push(outcome);
+    }
+
+    /// A task as people call it: `shop.1.x7f3`.
+    pub fn task_name(&self, id: &TaskId) -> String {
+        let Ok(swarm) = self.swarm.try_borrow() else {
+            return id.to_string();
+        };
+        let short = &id.as_str()[..4.min(id.as_str().len())];
+        let Some(task) = swarm.task(id) else {
+            return format!("task {short}");
+        };
+        let service = swarm.shape(&task.service).map_or("gone", |shape| shape.name.as_str());
+        match task.slot {
+            Some(slot) => format!("{service}.{slot}.{short}"),
+            None => format!("{service}.{short}"),
+        }
+    }
+}
