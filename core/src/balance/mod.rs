@@ -4,4 +4,6 @@
 //! health, never picks a position that was not offered.
 
 pub mod least_requests;
+pub mod rendezvous;
 pub mod round_robin;
+pub mod shares;

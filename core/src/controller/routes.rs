@@ -9,12 +9,13 @@ use alloc::vec::Vec;
 
 use crate::id::{ClusterName, NetworkId, ServiceId, Version};
 use crate::labels::resolve::{Reach, resolve};
-use crate::labels::{Diagnostic, Reading, read, unknown_cluster};
+use crate::labels::{Diagnostic, Reading, Severity, hidden_clients, read, unknown_cluster};
 use crate::route::conflict::conflicts;
 use crate::route::explain::Claim;
 use crate::route::spec::{HostPattern, RouteSpec};
 use crate::settings::Settings;
 use crate::snapshot::Publisher;
+use crate::swarm::model::PublishMode;
 use crate::swarm::world::World;
 
 /// Changes for one service cluster: new or changed specs, and services that are routed there no more.
@@ -150,6 +151,13 @@ impl RouteBook {
                         page.spec = resolved.spec.map(Arc::new);
                         page.network = resolved.network;
                         page.cluster = Some(route.cluster.clone());
+                        if cluster.publish_mode == PublishMode::Ingress {
+                            let found = hidden_clients(route, service);
+                            if found.iter().any(|finding| finding.severity == Severity::Error) {
+                                (page.spec, page.network) = (None, None);
+                            }
+                            page.diagnostics.extend(found);
+                        }
                     }
                 }
             }

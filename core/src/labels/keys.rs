@@ -20,6 +20,9 @@ const OWN: &[&str] = &["applied", "cluster", "role"];
 /// Beginnings of such keys.
 const OWN_FAMILIES: &[&str] = &["identity"];
 
+/// Labels that keep clients out: misspelled, they refuse the route rather than do nothing.
+const GUARDS: &[&str] = &["allow_ips"];
+
 /// How far this version goes with a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -87,6 +90,16 @@ const fn foreseen(support: Support, name: &'static str, syntax: &'static str, me
 /// Every label, sorted by name.
 pub const LABELS: &[Label] = &[
     Label {
+        interlock: false,
+        meaning: "Client addresses that are served; others are answered 403. The address is that of the connection, so \
+                  the proxies must be published in host mode: behind the routing mesh, which hides it, the route is \
+                  refused. Of several services in one pool, all must allow the client. An empty list, and a label that is \
+                  misspelled so that this one seems to be meant, refuse the route too.",
+        example: "10.0.0.0/8, 2001:db8::/32",
+        when_wrong: "the route is refused",
+        ..honoured("allow_ips", "addresses and ranges between commas", "everybody")
+    },
+    Label {
         meaning: "`task`: requests go to each task's own address. `vip`: they go to the service's virtual IP, and Swarm \
                   chooses the task; a service without virtual IP (`dnsrr`) is served by its tasks, with a warning.",
         example: "vip",
@@ -110,6 +123,24 @@ pub const LABELS: &[Label] = &[
         ..honoured("balance", "`least_requests` or `round_robin`", "`least_requests`")
     },
     Label {
+        interlock: false,
+        meaning: "The largest request body that is forwarded; a larger one is answered 413. `0`: no limit.",
+        example: "100m",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured(
+            "body_limit",
+            "bytes, or a number with `k`, `m` or `g`",
+            "the cluster's `body_bytes_max`",
+        )
+    },
+    Label {
+        interlock: false,
+        meaning: "How long a TCP connection to an endpoint may take before another one is tried. At most 1m.",
+        example: "2s",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured("connect_timeout", "a time", "the cluster's `connect_timeout_ms`")
+    },
+    Label {
         meaning: "Serves only the paths under this prefix, by whole segments: `/app` covers `/app` and `/app/x`, not \
                   `/application`. Several services may share a host with a context root each; the longest one that fits serves.",
         example: "/app",
@@ -129,12 +160,21 @@ pub const LABELS: &[Label] = &[
         when_wrong: "warning; `false` holds",
         ..honoured("default_backend", "a boolean", "`false`")
     },
-    foreseen(
-        Support::Ignored,
-        "fail_timeout",
-        "a time",
-        "Passive health checks of this service; the cluster's settings hold.",
-    ),
+    Label {
+        meaning: "Within this time `max_fails` failures set an endpoint of this service aside, for as long. In a pool \
+                  of several services each endpoint keeps the values of its own. At most 24h.",
+        example: "30s",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured("fail_timeout", "a time", "the cluster's `fail_timeout_ms`")
+    },
+    Label {
+        interlock: false,
+        meaning: "How long the app may take from the request's last byte to the response's first before the answer is \
+                  504. At most 24h.",
+        example: "5m",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured("first_byte_timeout", "a time", "the cluster's `first_byte_timeout_ms`")
+    },
     Label {
         meaning: "The host names to serve, compared without case, port and trailing dot. `*.example.org` covers every name \
                   below `example.org`; an exact name beats a wildcard, a longer wildcard a shorter one. Names outside ASCII are \
@@ -148,18 +188,30 @@ pub const LABELS: &[Label] = &[
             "none; required unless `default_backend`",
         )
     },
-    foreseen(
-        Support::Ignored,
-        "ip_hash",
-        "a boolean",
-        "Pins clients to endpoints by their address.",
-    ),
-    foreseen(
-        Support::Ignored,
-        "max_fails",
-        "a number",
-        "Passive health checks of this service; the cluster's settings hold.",
-    ),
+    Label {
+        interlock: false,
+        meaning: "How long a running response or an upgraded connection may be silent in both directions. At most 24h.",
+        example: "1h",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured("idle_timeout", "a time", "the cluster's `idle_timeout_ms`")
+    },
+    Label {
+        meaning: "A client comes back to the endpoint that its address leads to, by consistent hashing: where \
+                  endpoints come or go, only clients of those endpoints move. The proxies must be published in host \
+                  mode, since the routing mesh hides client addresses (a warning says so). Ignored with \
+                  `backend_mode=vip`, and beside a sticky cookie.",
+        example: "true",
+        when_wrong: "warning; `false` holds",
+        ..honoured("ip_hash", "a boolean", "`false`")
+    },
+    Label {
+        meaning: "Failures within `fail_timeout` after which an endpoint of this service is set aside; `0`: never. The \
+                  last endpoint that is left is never set aside for bad answers. One that refuses connections is tried \
+                  in the background until it takes them.",
+        example: "3",
+        when_wrong: "warning; the cluster's setting holds",
+        ..honoured("max_fails", "a number from 0 to 1000000", "the cluster's `max_fails`")
+    },
     Label {
         meaning: "The network over which proxies reach the tasks: its name, its id, or in a stack its name without the stack's. \
                   Without it, of several networks one that the proxies are on already is taken, else the first by name, with a warning.",
@@ -187,12 +239,42 @@ pub const LABELS: &[Label] = &[
             "the only published TCP port; else required",
         )
     },
-    foreseen(
-        Support::Ignored,
-        "redirects",
-        "`source,target;…`",
-        "Redirects from one host to another.",
-    ),
+    Label {
+        meaning: "Answers every request of a source host with 302 and the target followed by path and query of the \
+                  request. A source with `http://` concerns plain HTTP, one with `https://` requests over TLS, which \
+                  this version does not take yet. A source has no path; it may be a wildcard; it should be among the \
+                  `hosts`, and is redirected with a warning if it is not. A redirect comes before all routes of its \
+                  host, also those of other services, if its service is the oldest that names the host; else it is \
+                  ignored with a warning.",
+        example: "http://old.example.org,https://new.example.org/shop;",
+        when_wrong: "the wrong pairs are left out with a warning, as are those that lead back to themselves",
+        ..honoured("redirects", "`source,target;…`", "none")
+    },
+    Label {
+        interlock: false,
+        meaning: "Changes header fields of requests before they are forwarded, in this order. A value with `;` stands \
+                  between quotation marks. Fields that frame or address the message (`Host`, `Content-Length`, \
+                  `Connection`, `Transfer-Encoding`, `TE`, `Upgrade` and the like) cannot be changed. At most 64 \
+                  edits.",
+        example: "set X-Tenant blue; remove X-Debug",
+        when_wrong: "the wrong edits are left out with a warning",
+        ..honoured(
+            "request_headers",
+            "`set Name value; add Name value; remove Name`",
+            "none",
+        )
+    },
+    Label {
+        interlock: false,
+        meaning: "The same for responses of the app; answers of the proxy itself stay as they are.",
+        example: "set Strict-Transport-Security \"max-age=31536000; includeSubDomains\"; remove Server",
+        when_wrong: "the wrong edits are left out with a warning",
+        ..honoured(
+            "response_headers",
+            "`set Name value; add Name value; remove Name`",
+            "none",
+        )
+    },
     Label {
         meaning: "The service cluster whose proxies serve the service; others answer as if they had never heard of it.",
         example: "us-east",
@@ -225,18 +307,40 @@ pub const LABELS: &[Label] = &[
         "a boolean",
         "Passes TLS to the app untouched.",
     ),
-    foreseen(
-        Support::Ignored,
-        "sticky_session_cookie",
-        "a cookie's name",
-        "Pins clients to endpoints by the app's cookie.",
-    ),
+    Label {
+        interlock: false,
+        meaning: "A client comes back to the endpoint that it had, by a cookie that the proxy sets: a random value, \
+                  `HttpOnly`, `SameSite=Lax`, which says nothing about endpoints and is good at every proxy. Where \
+                  endpoints come or go, only clients of those endpoints move. Ignored with `backend_mode=vip`.",
+        example: "lb",
+        when_wrong: "warning; clients are not pinned",
+        ..honoured("sticky_cookie", "a cookie's name", "none")
+    },
+    Label {
+        meaning: "A client comes back to the endpoint that it had, by the value of a cookie that the app sets, by \
+                  consistent hashing: where endpoints come or go, only clients of those endpoints move. An endpoint \
+                  that is set aside or leaves is stood in for by the next one, and has its clients again when it is \
+                  back. Without the cookie, and with an empty one, requests are balanced as usual; the proxy sets no \
+                  cookie. Ignored with `backend_mode=vip`, and beside `sticky_cookie`.",
+        example: "app_session",
+        when_wrong: "warning; clients are not pinned",
+        ..honoured("sticky_session_cookie", "a cookie's name", "none")
+    },
     foreseen(
         Support::Hint,
         "websocket_endpoints",
         "paths between commas",
         "Upgrades (WebSocket and others) work on every route, so this changes nothing.",
     ),
+    Label {
+        interlock: false,
+        meaning: "The service's share of the requests of a pool that it has together with other services (canary): of \
+                  two services with weights 95 and 5, the second gets one request in twenty, however many tasks it \
+                  has. A service without weight beside one with it counts one per ready endpoint. `0` gets nothing.",
+        example: "5",
+        when_wrong: "warning; each endpoint counts as one",
+        ..honoured("weight", "a number from 0 to 1000", "one per endpoint")
+    },
 ];
 
 /// The label with this name.
@@ -292,13 +396,20 @@ pub(super) fn unknown(service: &Service, key: &str, prefix: &str, name: &str, va
     let known = || LABELS.iter().filter(|label| label.interlock || prefix == PREFIX);
     let lower = name.to_ascii_lowercase();
     let elsewhere = LABELS.iter().find(|label| label.name == lower && !label.interlock);
-    let remedy = match elsewhere.filter(|_| prefix != PREFIX) {
-        Some(label) => format!("write {PREFIX}{}, which is no label of Interlock", label.name),
+    let (meant, remedy) = match elsewhere.filter(|_| prefix != PREFIX) {
+        Some(label) => (
+            label.name,
+            format!("write {PREFIX}{}, which is no label of Interlock", label.name),
+        ),
         None => match nearest(&lower, known().map(|label| label.name)) {
-            Some(near) => format!("did you mean {prefix}{near}?"),
-            None => String::from("take it away; docs/labels.md lists every label"),
+            Some(near) => (near, format!("did you mean {prefix}{near}?")),
+            None => ("", String::from("take it away; docs/labels.md lists every label")),
         },
     };
+    if GUARDS.contains(&meant) {
+        let problem = "there is no such label, and what seems to be meant protects the route";
+        return Diagnostic::new(service, key, value, Severity::Error, problem, remedy);
+    }
     Diagnostic::new(
         service,
         key,

@@ -12,7 +12,7 @@ pub mod resolve;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
-pub use read::{BackendMode, LabelledRoute, Reading, is_own_service, read, unknown_cluster};
+pub use read::{BackendMode, LabelledRoute, Reading, hidden_clients, is_own_service, read, unknown_cluster};
 pub use resolve::{Reach, Resolved, resolve};
 
 #[cfg(test)]

@@ -14,13 +14,21 @@ use crate::id::ClusterName;
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys::{self, Found, INTERLOCK_PREFIX, LABELS, Label, PREFIX, ROLE_LABEL, Support};
 use crate::labels::value::{self, Wrong};
-use crate::route::spec::{Balance, EndpointSpec, HostPattern, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol};
+use crate::route::allow::IpRange;
+use crate::route::edits::HeaderEdits;
+use crate::route::redirect::Redirect;
+use crate::route::spec::{
+    Affinity, Balance, EndpointSpec, FEATURE_ALLOW_IPS, HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec,
+    UpstreamProtocol,
+};
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
+
+mod serving;
+
+pub use serving::{PARK_MS_MAX, hidden_clients};
 
 /// Hosts that one label may name.
 pub const HOSTS_MAX: usize = 20_000;
-/// Milliseconds that `park_timeout` may be at most: 10 minutes.
-pub const PARK_MS_MAX: u32 = 600_000;
 /// Wrong hosts of one label that are reported one by one.
 const WRONG_HOSTS_SHOWN: usize = 20;
 
@@ -29,7 +37,7 @@ const WRONG_HOSTS_SHOWN: usize = 20;
 pub struct Reading {
     /// What it asks for; `None` where it is not labelled, is Tidegate's own, or is refused.
     pub route: Option<LabelledRoute>,
-    /// The hosts that it would serve, also where it is refused: so that an explanation can say who would have claimed
+    /// The hosts that it would serve or redirect, also where it is refused: so that an explanation can say who would have claimed
     /// a host.
     pub hosts: Vec<HostPattern>,
     /// The whole key of the label that names the hosts; empty without one.
@@ -63,6 +71,24 @@ pub struct LabelledRoute {
     pub protocol: UpstreamProtocol,
     /// Limits of this route.
     pub limits: RouteLimits,
+    /// Hosts whose requests are sent elsewhere.
+    #[serde(default)]
+    pub redirects: Vec<Redirect>,
+    /// How a client comes back to the endpoint that it had.
+    #[serde(default)]
+    pub affinity: Affinity,
+    /// Share of a pool that the service has together with others.
+    #[serde(default)]
+    pub weight: Option<u32>,
+    /// When endpoints are ejected.
+    #[serde(default)]
+    pub checks: PassiveChecks,
+    /// Header fields that are changed on the way.
+    #[serde(default)]
+    pub edits: HeaderEdits,
+    /// Client addresses that are served.
+    #[serde(default)]
+    pub allow_ips: Option<Vec<IpRange>>,
 }
 
 /// Which addresses requests go to.
@@ -81,10 +107,11 @@ impl LabelledRoute {
     pub fn to_spec(&self, service: &Service, mut endpoints: Vec<EndpointSpec>) -> RouteSpec {
         endpoints.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         endpoints.dedup_by(|a, b| a.id == b.id);
+        let mut requires = BTreeSet::new();
+        if self.allow_ips.is_some() {
+            requires.insert(FEATURE_ALLOW_IPS.to_string());
+        }
         RouteSpec {
-            service: service.id.clone(),
-            name: service.name.clone(),
-            created_at: service.created_at.clone(),
             hosts: self.hosts.clone(),
             default_backend: self.default_backend,
             path: self.path.clone(),
@@ -92,8 +119,15 @@ impl LabelledRoute {
             balance: self.balance,
             protocol: self.protocol,
             limits: self.limits.clone(),
+            redirects: self.redirects.clone(),
+            affinity: self.affinity.clone(),
+            weight: self.weight,
+            checks: self.checks,
+            edits: self.edits.clone(),
+            allow_ips: self.allow_ips.clone(),
             endpoints,
-            requires: BTreeSet::new(),
+            requires,
+            ..RouteSpec::new(service.id.clone(), service.name.as_str(), service.created_at.as_str())
         }
     }
 }
@@ -118,7 +152,10 @@ pub fn read(service: &Service) -> Reading {
     reader.report_later_labels();
     let hosts_label = reader.find("hosts").map(|found| found.key).unwrap_or_default();
     let route = reader.read_route();
-    let hosts = route.hosts.clone();
+    let mut hosts = route.hosts.clone();
+    hosts.extend(route.redirects.iter().map(|redirect| redirect.host.clone()));
+    hosts.sort_unstable();
+    hosts.dedup();
     let mut diagnostics = reader.diagnostics;
     diagnostics.sort();
     diagnostics.dedup();
@@ -187,8 +224,9 @@ impl<'a> Reader<'a> {
                 continue;
             };
             if !keys::label(name).is_some_and(|label| label.interlock || prefix == PREFIX) {
-                self.diagnostics
-                    .push(keys::unknown(self.service, key, prefix, name, value));
+                let finding = keys::unknown(self.service, key, prefix, name, value);
+                self.is_refused |= finding.severity == Severity::Error;
+                self.diagnostics.push(finding);
             }
         }
     }
@@ -239,31 +277,11 @@ impl<'a> Reader<'a> {
     }
 
     fn report_ignored(&mut self, label: &Label, found: &Found<'_>) {
-        let is_off = label.name == "ip_hash" && value::boolean(found.value) == Ok(false)
-            || label.name == "ssl_backend_tls_verify" && found.value.eq_ignore_ascii_case("none");
-        if is_off {
-            return;
-        }
-        // Row 32: sessions cannot be pinned behind a virtual IP in any version.
-        let is_sticky = matches!(label.name, "ip_hash" | "sticky_session_cookie");
-        if is_sticky
-            && self
-                .find("backend_mode")
-                .is_some_and(|mode| mode.value.eq_ignore_ascii_case("vip"))
-        {
-            self.say(
-                found,
-                Severity::Warning,
-                "behind a virtual IP Swarm chooses the task, so clients cannot be pinned, and this is ignored",
-                "set backend_mode=task, or take this label away",
-            );
+        if label.name == "ssl_backend_tls_verify" && found.value.eq_ignore_ascii_case("none") {
             return;
         }
         let problem = match label.name {
             "ssl_cert" => "this version does not support it: the hosts are served over plain HTTP alone",
-            "max_fails" | "fail_timeout" => {
-                "this version does not support it for one service: the cluster's settings hold"
-            }
             _ => "this version does not support it, and it is ignored",
         };
         self.say(
@@ -306,15 +324,17 @@ impl<'a> Reader<'a> {
                 "add a context_root such as /app, or take this label away",
             );
         }
+        let backend_mode = self.backend_mode();
         LabelledRoute {
             cluster: self.cluster(),
+            redirects: self.redirects(&hosts),
             hosts,
             default_backend,
             strip_path: strip_path && !path.is_root(),
             path,
             port: self.port(),
             network: self.find("network").map(|found| found.value.to_string()),
-            backend_mode: self.backend_mode(),
+            backend_mode,
             balance: self.choice(
                 "balance",
                 &[
@@ -330,9 +350,12 @@ impl<'a> Reader<'a> {
                     ("http1", UpstreamProtocol::Http1),
                 ],
             ),
-            limits: RouteLimits {
-                park_ms: self.park_ms(),
-            },
+            limits: self.limits(),
+            affinity: self.affinity(backend_mode),
+            weight: self.weight(),
+            checks: self.checks(),
+            edits: self.edits(),
+            allow_ips: self.allow_ips(),
         }
     }
 
@@ -491,26 +514,5 @@ impl<'a> Reader<'a> {
         let problem = format!("this is no value of {name}, so {default} holds");
         self.say(&found, Severity::Warning, &problem, &format!("write {syntax}"));
         T::default()
-    }
-
-    fn park_ms(&mut self) -> Option<u32> {
-        let found = self.find("park_timeout")?;
-        match value::duration_ms(found.value) {
-            Ok(ms) if ms <= u64::from(PARK_MS_MAX) => u32::try_from(ms).ok(),
-            Ok(_) => {
-                self.say(
-                    &found,
-                    Severity::Warning,
-                    "this is longer than a request may wait (10m), so the cluster's setting holds",
-                    "write at most 10m",
-                );
-                None
-            }
-            Err(wrong) => {
-                let problem = format!("{}, so the cluster's setting holds", wrong.problem);
-                self.report(&found, Severity::Warning, Wrong { problem, ..wrong });
-                None
-            }
-        }
     }
 }

@@ -12,6 +12,9 @@ use crate::id::ClusterName;
 use crate::route::path;
 use crate::route::spec::{HostPattern, PathPrefix};
 
+pub(crate) mod header;
+pub(crate) mod redirect;
+
 /// Characters of a user's text that a message repeats.
 const QUOTE_MAX: usize = 80;
 /// Bytes of a host name (RFC 1035 §2.3.4, without the root's dot).
@@ -20,6 +23,8 @@ const HOST_BYTES_MAX: usize = 253;
 const HOST_LABEL_BYTES_MAX: usize = 63;
 /// Bytes of a context root.
 const PATH_BYTES_MAX: usize = 1024;
+/// Bytes of a cookie's name.
+const COOKIE_BYTES_MAX: usize = 128;
 /// Bytes of a cluster's name.
 const CLUSTER_BYTES_MAX: usize = 63;
 
@@ -367,6 +372,47 @@ pub(crate) fn path_prefix(text: &str) -> Result<PathPrefix, Wrong> {
     Ok(PathPrefix::from_normalised(text.to_owned()))
 }
 
+/// Bytes as NGINX writes them: a number, perhaps with `k`, `m` or `g` (1024 each) behind it; 0 is no limit.
+pub(crate) fn size(text: &str) -> Result<u64, Wrong> {
+    let text = text.trim().to_ascii_lowercase();
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'g') => (&text[..text.len() - 1], 1 << 30),
+        Some(_) | None => (text.as_str(), 1),
+    };
+    let digits = digits.trim_end();
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    match bytes.filter(|_| is_number) {
+        Some(bytes) => Ok(bytes),
+        None if is_number => wrong("this is more than any limit", "write e.g. 32m, or 0 for no limit"),
+        None => wrong(
+            "this is no size",
+            "write bytes, or a number with k, m or g behind it, e.g. 32m; 0 for no limit",
+        ),
+    }
+}
+
+/// A cookie's name (RFC 6265 §4.1.1). `is_ours`: the proxy will set it, over plain HTTP too.
+pub(crate) fn cookie_name(text: &str, is_ours: bool) -> Result<String, Wrong> {
+    let text = text.trim();
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || text.len() > COOKIE_BYTES_MAX || !text.bytes().all(is_token) {
+        return wrong("this is no name of a cookie", "write the name alone, e.g. session");
+    }
+    let has_prefix = ["__host-", "__secure-"]
+        .iter()
+        .any(|prefix| text.to_ascii_lowercase().starts_with(prefix));
+    if is_ours && has_prefix {
+        return wrong(
+            "browsers take cookies with such a name over TLS alone",
+            "write a name without __Host- and __Secure-",
+        );
+    }
+    Ok(text.to_owned())
+}
+
 /// A service cluster's name: letters, digits, `-`, `_` and `.`, 1 to 63 of them.
 pub(crate) fn cluster(text: &str) -> Result<ClusterName, Wrong> {
     let text = text.trim();
@@ -476,6 +522,43 @@ mod tests {
             "18446744073709551615h",
         ] {
             assert!(duration_ms(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_bytes_or_have_a_unit_of_1024() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("10", 10),
+            (" 8K ", 8192),
+            ("32m", 32 << 20),
+            ("1 g", 1 << 30),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "m",
+            "-1",
+            "1.5m",
+            "1t",
+            "10mb",
+            "99999999999999999999",
+            "99999999999g",
+            "+1",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cookie_names_are_tokens() {
+        assert_eq!(cookie_name(" app_session ", false).as_deref(), Ok("app_session"));
+        assert!(cookie_name("__Host-id", false).is_ok());
+        assert!(cookie_name("__Host-id", true).is_err());
+        let long = "a".repeat(COOKIE_BYTES_MAX + 1);
+        for text in ["", "a b", "a=b", "a;b", "a,b", "é", "a\"b", "a\r\nb", &long] {
+            assert!(cookie_name(text, false).is_err(), "{text}");
         }
     }
 

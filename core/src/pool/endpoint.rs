@@ -5,7 +5,9 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::state::State;
+use crate::balance::rendezvous;
 use crate::id::{EndpointId, NodeId};
+use crate::route::spec::EndpointSpec;
 use crate::time::{Duration, Instant};
 
 /// Names an endpoint within its pool for as long as the pool knows it. Never used twice.
@@ -15,6 +17,22 @@ pub struct Token(pub(super) u64);
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
+    }
+}
+
+/// An endpoint that a pool is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where it is and whether it leaves.
+    pub spec: EndpointSpec,
+    /// Position of its service in [`PoolPolicy::services`](super::PoolPolicy::services).
+    pub service: usize,
+}
+
+impl From<EndpointSpec> for Member {
+    /// A member of the first service.
+    fn from(spec: EndpointSpec) -> Self {
+        Member { spec, service: 0 }
     }
 }
 
@@ -40,6 +58,10 @@ pub(super) struct Endpoint {
     pub(super) id: EndpointId,
     pub(super) addr: SocketAddr,
     pub(super) node: Option<NodeId>,
+    /// Position of its service in the policy.
+    pub(super) service: usize,
+    /// Of its id, for clients that are known again.
+    pub(super) hash: u64,
     pub(super) state: State,
     /// Whether a connection to it ever succeeded.
     pub(super) proven: bool,
@@ -58,12 +80,15 @@ const PROBE_PAUSE: Duration = Duration::from_millis(50);
 const PROBE_PAUSE_MAX: Duration = Duration::from_millis(1000);
 
 impl Endpoint {
-    pub(super) fn new(token: Token, id: EndpointId, addr: SocketAddr, node: Option<NodeId>) -> Self {
+    pub(super) fn new(token: Token, member: &Member) -> Self {
+        let EndpointSpec { id, addr, node, .. } = &member.spec;
         Endpoint {
             token,
-            id,
-            addr,
-            node,
+            hash: rendezvous::hash(id.as_str().as_bytes()),
+            id: id.clone(),
+            addr: *addr,
+            node: node.clone(),
+            service: member.service,
             state: State::Ready,
             proven: false,
             in_flight: 0,

@@ -21,6 +21,11 @@
 //! Connect failures and bad answers are kept apart because the first says that retrying is harmless and probing tells
 //! the truth, while for the second only time does.
 //!
+//! Where services of a pool have weights, the service is drawn first, by weight, and then one of its endpoints: so a
+//! service has its share whatever the number and speed of its tasks. A request with a key (a cookie's value, a client's
+//! address) goes to the endpoint that its key finds among those that are ready, so a client whose endpoint is out for a
+//! while is served by the next one and comes back.
+//!
 //! # Invariants
 //!
 //! Tokens are never used twice, and an outcome for a token that is gone is ignored. Ejected endpoints that are alone
@@ -32,6 +37,6 @@ pub mod endpoint;
 pub mod pool;
 pub mod state;
 
-pub use endpoint::{EndpointView, Token};
-pub use pool::{Action, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Unavailable};
+pub use endpoint::{EndpointView, Member, Token};
+pub use pool::{Action, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, ServicePolicy, Unavailable};
 pub use state::State;

@@ -6,14 +6,15 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::budget::RetryBudget;
-use super::endpoint::{Endpoint, EndpointView, Token};
+use super::endpoint::{Endpoint, EndpointView, Member, Token};
 use super::state::{self, Event, State};
-use crate::balance::{least_requests, round_robin};
+use crate::balance::{least_requests, rendezvous, round_robin, shares};
 use crate::id::EndpointId;
 use crate::machine::Machine;
 use crate::request::retry::Failure;
 use crate::rng::Rng;
-use crate::route::spec::{Balance, EndpointSpec, RouteLimits};
+use crate::route::PoolSpec;
+use crate::route::spec::{Balance, RouteLimits};
 use crate::settings::proxy::ProxySettings;
 use crate::time::{Deadline, Duration, Instant, Timers};
 
@@ -22,10 +23,13 @@ use crate::time::{Deadline, Duration, Instant, Timers};
 pub struct PoolPolicy {
     /// How an endpoint is chosen among those that are ready.
     pub balance: Balance,
-    /// Failures within `fail_timeout` after which an endpoint is taken out; 0 = never.
+    /// Failures within `fail_timeout` after which an endpoint is taken out; 0 = never. For endpoints of services that
+    /// `services` does not have.
     pub max_fails: u32,
     /// The window of `max_fails`, and how long an ejected endpoint rests.
     pub fail_timeout: Duration,
+    /// What differs from service to service.
+    pub services: Vec<ServicePolicy>,
     /// Retries in percent of requests.
     pub retry_budget_percent: u32,
     /// Requests that may wait for an endpoint at once.
@@ -34,13 +38,44 @@ pub struct PoolPolicy {
     pub park: Duration,
 }
 
+/// What a pool decides by for the endpoints of one service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServicePolicy {
+    /// Of its id, for clients that are known again.
+    pub hash: u64,
+    /// Its share of the requests; `None`: one per ready endpoint. 0: its endpoints take nothing.
+    pub weight: Option<u32>,
+    /// See [`PoolPolicy::max_fails`].
+    pub max_fails: u32,
+    /// See [`PoolPolicy::fail_timeout`].
+    pub fail_timeout: Duration,
+}
+
 impl PoolPolicy {
+    /// The policy of a pool of a route table in a cluster with `settings`.
+    pub fn of(pool: &PoolSpec, settings: &ProxySettings) -> Self {
+        let services = pool.services.iter().zip(&pool.shares).map(|(service, share)| {
+            let fail_timeout_ms = share.checks.fail_timeout_ms.unwrap_or(settings.fail_timeout_ms);
+            ServicePolicy {
+                hash: rendezvous::hash(service.id.as_str().as_bytes()),
+                weight: share.weight,
+                max_fails: share.checks.max_fails.unwrap_or(settings.max_fails),
+                fail_timeout: Duration::from_millis(fail_timeout_ms.into()),
+            }
+        });
+        PoolPolicy {
+            services: services.collect(),
+            ..Self::new(pool.balance, &pool.limits, settings)
+        }
+    }
+
     /// The policy of a route with `limits` in a cluster with `settings`.
     pub fn new(balance: Balance, limits: &RouteLimits, settings: &ProxySettings) -> Self {
         PoolPolicy {
             balance,
             max_fails: settings.max_fails,
             fail_timeout: Duration::from_millis(settings.fail_timeout_ms.into()),
+            services: Vec::new(),
             retry_budget_percent: settings.retry_budget_percent,
             parked_max: settings.parked_max,
             park: Duration::from_millis(limits.park_ms.unwrap_or(settings.park_ms).into()),
@@ -99,7 +134,7 @@ pub enum Fact {
     /// What came of a try or a probe.
     Outcome(Token, Outcome),
     /// The endpoints that the route table wants now, and the policy.
-    Spec(Vec<EndpointSpec>, PoolPolicy),
+    Spec(Vec<Member>, PoolPolicy),
 }
 
 /// What the shell is to do.
@@ -143,7 +178,10 @@ pub struct Pool {
     /// Positions in `endpoints` of those that are ready.
     ready: Vec<usize>,
     next_token: u64,
+    /// For round robin: among all, and in each service where there are weights.
     cursor: usize,
+    cursors: Vec<usize>,
+    turns: shares::Turns,
     parked: u32,
     budget: RetryBudget,
     timers: Timers<Token>,
@@ -160,6 +198,8 @@ impl Pool {
             ready: Vec::new(),
             next_token: 0,
             cursor: 0,
+            cursors: Vec::new(),
+            turns: shares::Turns::default(),
             parked: 0,
             budget: RetryBudget::default(),
             timers: Timers::new(),
@@ -169,28 +209,33 @@ impl Pool {
     }
 
     /// Takes the endpoints that are wanted now. One that is known already (same id, same address) keeps its state.
-    pub fn apply<'a>(&mut self, wanted: impl Iterator<Item = &'a EndpointSpec>, policy: PoolPolicy, now: Instant) {
+    pub fn apply<'a>(&mut self, wanted: impl Iterator<Item = &'a Member>, policy: PoolPolicy, now: Instant) {
         self.policy = policy;
-        let mut new: BTreeMap<(EndpointId, SocketAddr), &EndpointSpec> =
-            wanted.map(|spec| ((spec.id.clone(), spec.addr), spec)).collect();
+        self.cursors.resize(self.policy.services.len(), 0);
+        let mut new: BTreeMap<(EndpointId, SocketAddr), &Member> = wanted
+            .map(|member| ((member.spec.id.clone(), member.spec.addr), member))
+            .collect();
         let mut told = Vec::new();
         let (timers, actions) = (&mut self.timers, &mut self.actions);
-        self.endpoints.retain(|endpoint| {
-            let spec = new.remove(&(endpoint.id.clone(), endpoint.addr));
-            match spec {
-                Some(spec) => told.push((endpoint.token, spec.leaving)),
+        self.endpoints.retain_mut(|endpoint| {
+            let member = new.remove(&(endpoint.id.clone(), endpoint.addr));
+            match member {
+                Some(member) => {
+                    endpoint.service = member.service;
+                    told.push((endpoint.token, member.spec.leaving));
+                }
                 None => {
                     timers.clear(&endpoint.token);
                     actions.push_back(Action::Forget(endpoint.token));
                 }
             }
-            spec.is_some()
+            member.is_some()
         });
-        for ((id, addr), spec) in new {
+        for member in new.into_values() {
             let token = Token(self.next_token);
             self.next_token += 1;
-            self.endpoints.push(Endpoint::new(token, id, addr, spec.node.clone()));
-            told.push((token, spec.leaving));
+            self.endpoints.push(Endpoint::new(token, member));
+            told.push((token, member.spec.leaving));
         }
         for (token, leaving) in told {
             let Some(at) = self.position(token) else { continue };
@@ -228,9 +273,9 @@ impl Pool {
             endpoint.proven |= before.proven;
             // Where the table says something new about its leaving, the table knows better.
             if is_told(endpoint.state) == is_told(before.state) {
-                let (token, in_flight) = (endpoint.token, endpoint.in_flight);
+                let (token, in_flight, service) = (endpoint.token, endpoint.in_flight, endpoint.service);
                 *endpoint = (*before).clone();
-                (endpoint.token, endpoint.in_flight) = (token, in_flight);
+                (endpoint.token, endpoint.in_flight, endpoint.service) = (token, in_flight, service);
                 endpoint.probe_running = false;
                 self.timers.clear(&token);
                 match endpoint.state {
@@ -251,14 +296,15 @@ impl Pool {
         self.counters.requests += 1;
     }
 
-    /// Where a request goes; `tried` are the endpoints that failed it already.
+    /// Where a request goes; `tried` are the endpoints that failed it already, `key` is what its client is known by again
+    /// (see [`balance::rendezvous`](crate::balance::rendezvous)), if it is to be.
     ///
     /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
-    pub fn pick(&mut self, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
+    pub fn pick(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
         let chosen = self
-            .pick_ready(tried, rng)
+            .pick_ready(key, tried, rng)
             .or_else(|| self.pick_last_resort(tried, now))
-            .or_else(|| self.pick_ready(&[], rng))
+            .or_else(|| self.pick_ready(key, &[], rng))
             .or_else(|| self.pick_ejected(tried));
         if let Some(at) = chosen {
             let endpoint = &mut self.endpoints[at];
@@ -307,8 +353,9 @@ impl Pool {
             Outcome::Responded => self.endpoints[at].proven = true,
             Outcome::ConnectFailed => self.handle_connect_failure(at, now),
             Outcome::Failed => {
-                let fails = self.endpoints[at].count_failure(self.policy.fail_timeout, now);
-                if self.is_too_many(fails) && self.others_ready(at) {
+                let (max_fails, fail_timeout) = self.checks(at);
+                let fails = self.endpoints[at].count_failure(fail_timeout, now);
+                if is_too_many(fails, max_fails) && self.others_ready(at) {
                     self.transition(at, Event::Eject, now);
                 }
             }
@@ -371,7 +418,7 @@ impl Pool {
 
     fn handle_connect_failure(&mut self, at: usize, now: Instant) {
         let others = self.others_ready(at);
-        let fail_timeout = self.policy.fail_timeout;
+        let (max_fails, fail_timeout) = self.checks(at);
         let endpoint = &mut self.endpoints[at];
         match endpoint.state {
             State::Probation => {
@@ -386,7 +433,7 @@ impl Pool {
             State::Ready => {
                 let fails = endpoint.count_failure(fail_timeout, now);
                 let proven = endpoint.proven;
-                if !proven || !others || self.is_too_many(fails) {
+                if !proven || !others || is_too_many(fails, max_fails) {
                     self.transition(at, Event::Distrust, now);
                 }
             }
@@ -397,6 +444,7 @@ impl Pool {
 
     /// Moves an endpoint, and does everything that belongs to the move.
     fn transition(&mut self, at: usize, event: Event, now: Instant) {
+        let (_, rest) = self.checks(at);
         let endpoint = &mut self.endpoints[at];
         let (from, to) = (endpoint.state, state::next(endpoint.state, event));
         if from == to {
@@ -409,7 +457,7 @@ impl Pool {
         match to {
             State::Ejected => {
                 self.counters.ejections += 1;
-                self.timers.set(token, now + self.policy.fail_timeout);
+                self.timers.set(token, now + rest);
                 self.actions.push_back(Action::CloseIdle(token));
             }
             State::LastResort => {
@@ -443,26 +491,43 @@ impl Pool {
     }
 
     fn can_serve(&self, now: Instant) -> bool {
-        self.endpoints.iter().any(|endpoint| match endpoint.state {
+        let mut endpoints = self.endpoints.iter().filter(|endpoint| self.has_share(endpoint));
+        endpoints.any(|endpoint| match endpoint.state {
             State::Ready | State::Ejected => true,
             State::LastResort => endpoint.last_resort_until > now,
             State::Leaving | State::Probation => false,
         })
     }
 
-    fn pick_ready(&mut self, tried: &[Token], rng: &mut Rng) -> Option<usize> {
-        let untried: Vec<usize>;
-        let offered = if tried.is_empty() {
-            &self.ready
-        } else {
-            let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
-            untried = self.ready.iter().copied().filter(is_untried).collect();
-            &untried
-        };
+    fn pick_ready(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng) -> Option<usize> {
+        let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
+        let mut some: Vec<usize>;
+        let mut offered = &self.ready;
+        if !tried.is_empty() {
+            some = self.ready.iter().copied().filter(is_untried).collect();
+            offered = &some;
+        }
+        let mut cursor = &mut self.cursor;
+        if self.policy.services.iter().any(|service| service.weight.is_some()) {
+            let service_of = |at: &usize| self.endpoints[*at].service;
+            let weights = weights(&self.policy.services, offered.iter().map(service_of));
+            let service = match (key, self.policy.balance) {
+                (Some(key), _) => {
+                    let candidate = |at: usize| (self.policy.services[at].hash, weights[at]);
+                    rendezvous::choose_weighted(weights.len(), candidate, key)
+                }
+                (None, Balance::LeastRequests) => shares::draw(&weights, rng),
+                (None, Balance::RoundRobin) => self.turns.next(&weights),
+            }?;
+            some = offered.iter().copied().filter(|at| service_of(at) == service).collect();
+            offered = &some;
+            cursor = &mut self.cursors[service];
+        }
         let load = |at: usize| self.endpoints[offered[at]].in_flight;
-        let chosen = match self.policy.balance {
-            Balance::LeastRequests => least_requests::choose(offered.len(), load, rng),
-            Balance::RoundRobin => round_robin::choose(offered.len(), &mut self.cursor),
+        let chosen = match (key, self.policy.balance) {
+            (Some(key), _) => rendezvous::choose(offered.len(), |at| self.endpoints[offered[at]].hash, key),
+            (None, Balance::LeastRequests) => least_requests::choose(offered.len(), load, rng),
+            (None, Balance::RoundRobin) => round_robin::choose(offered.len(), cursor),
         };
         chosen.map(|chosen| offered[chosen])
     }
@@ -479,16 +544,26 @@ impl Pool {
 
     fn least_loaded(&self, suits: impl Fn(&Endpoint) -> bool) -> Option<usize> {
         (0..self.endpoints.len())
-            .filter(|at| suits(&self.endpoints[*at]))
+            .filter(|at| suits(&self.endpoints[*at]) && self.has_share(&self.endpoints[*at]))
             .min_by_key(|at| self.endpoints[*at].in_flight)
     }
 
     fn others_ready(&self, at: usize) -> bool {
-        self.ready.iter().any(|ready| *ready != at)
+        let mut ready = self.ready.iter().filter(|ready| **ready != at);
+        ready.any(|ready| self.has_share(&self.endpoints[*ready]))
     }
 
-    fn is_too_many(&self, fails: u32) -> bool {
-        self.policy.max_fails > 0 && fails >= self.policy.max_fails
+    /// `max_fails` and `fail_timeout` of an endpoint: those of its own service.
+    fn checks(&self, at: usize) -> (u32, Duration) {
+        match self.policy.services.get(self.endpoints[at].service) {
+            Some(service) => (service.max_fails, service.fail_timeout),
+            None => (self.policy.max_fails, self.policy.fail_timeout),
+        }
+    }
+
+    fn has_share(&self, endpoint: &Endpoint) -> bool {
+        let service = self.policy.services.get(endpoint.service);
+        service.is_none_or(|service| service.weight != Some(0))
     }
 
     fn position(&self, token: Token) -> Option<usize> {
@@ -502,6 +577,21 @@ impl Pool {
         let ready = |at: &usize| self.endpoints[*at].state == State::Ready;
         self.ready.extend((0..self.endpoints.len()).filter(ready));
     }
+}
+
+fn is_too_many(fails: u32, max_fails: u32) -> bool {
+    max_fails > 0 && fails >= max_fails
+}
+
+/// The weight of each service that has an endpoint among those of `offered` services, 0 for the others.
+fn weights(services: &[ServicePolicy], offered: impl Iterator<Item = usize>) -> Vec<u32> {
+    let mut weights = alloc::vec![0_u32; services.len()];
+    for service in offered {
+        if let Some(weight) = weights.get_mut(service) {
+            *weight = services[service].weight.unwrap_or_else(|| weight.saturating_add(1));
+        }
+    }
+    weights
 }
 
 impl Machine for Pool {

@@ -70,10 +70,17 @@ pub enum UpstreamFault {
 pub enum Fault {
     /// By the client.
     Client(ClientFault),
+    /// The route is not for this client's address.
+    NotAllowed,
     /// The request waited for an endpoint until its time was up.
     ParkTimedOut {
         /// How long it waited.
         waited: Duration,
+    },
+    /// The host's requests go elsewhere.
+    Redirect {
+        /// The answer's `Location`.
+        location: String,
     },
     /// The route has no endpoint and the request may not wait.
     Unavailable(Unavailable),
@@ -111,6 +118,8 @@ impl Fault {
                 ClientFault::HeadTooLarge => 431,
                 ClientFault::UnknownTransferCoding => 501,
             },
+            Fault::NotAllowed => 403,
+            Fault::Redirect { .. } => 302,
             Fault::ParkTimedOut { .. } | Fault::Unavailable(_) => 503,
             Fault::UnknownHost { status, .. } => *status,
             Fault::UnknownPath { .. } => 404,
@@ -125,7 +134,12 @@ impl Fault {
     pub fn retry_after(&self) -> Option<u32> {
         match self {
             Fault::ParkTimedOut { .. } | Fault::Unavailable(_) => Some(1),
-            Fault::Client(_) | Fault::UnknownHost { .. } | Fault::UnknownPath { .. } | Fault::Upstream(_) => None,
+            Fault::Client(_)
+            | Fault::NotAllowed
+            | Fault::Redirect { .. }
+            | Fault::UnknownHost { .. }
+            | Fault::UnknownPath { .. }
+            | Fault::Upstream(_) => None,
         }
     }
 
@@ -149,7 +163,9 @@ impl Fault {
                 ClientFault::SeveralHosts => "several_hosts",
                 ClientFault::UnknownTransferCoding => "unknown_transfer_coding",
             },
+            Fault::NotAllowed => "not_allowed",
             Fault::ParkTimedOut { .. } => "park_timed_out",
+            Fault::Redirect { .. } => "redirect",
             Fault::Unavailable(Unavailable::ParkingFull) => "parking_full",
             Fault::Unavailable(Unavailable::ParkingOff) => "no_endpoint",
             Fault::UnknownHost { .. } => "unknown_host",
@@ -170,6 +186,8 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Client(fault) => write!(f, "{fault}"),
+            Fault::NotAllowed => f.write_str("this is not served to clients with your address"),
+            Fault::Redirect { location } => write!(f, "this has moved to {location}"),
             Fault::ParkTimedOut { waited } => write!(
                 f,
                 "no endpoint of the service became ready within {} ms",
@@ -215,6 +233,10 @@ mod tests {
             ClientFault::ConnectMethod.into(),
             ClientFault::HeadTooLarge.into(),
             ClientFault::UnknownTransferCoding.into(),
+            Fault::NotAllowed,
+            Fault::Redirect {
+                location: "https://new.example/x".into(),
+            },
             Fault::ParkTimedOut {
                 waited: Duration::from_millis(10),
             },

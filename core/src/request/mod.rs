@@ -12,6 +12,7 @@
 //! not end in `chunked`, chunk sizes that overflow. This module adds: `Content-Length` beside `Transfer-Encoding`, codings
 //! other than `chunked`, hosts that are missing, doubled, malformed, or differ from `:authority`, and `h2c` upgrades.
 
+pub mod affinity;
 pub mod authority;
 pub mod fault;
 pub mod forwarded;

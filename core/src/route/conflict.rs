@@ -10,10 +10,12 @@ use alloc::vec::Vec;
 use crate::id::ServiceId;
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys::PREFIX;
-use crate::route::spec::{HostPattern, PathPrefix, RouteSpec};
+use crate::route::edits::HeaderEdit;
+use crate::route::redirect::Scheme;
+use crate::route::spec::{Affinity, HostPattern, PathPrefix, RouteLimits, RouteSpec};
 
-/// Findings across services, sorted: one host and path claimed with different settings (row 11), several default
-/// backends (row 21). Equal claims of one host and path are no conflict: they share a pool (row 5).
+/// Findings across services, sorted: one host and path claimed with different settings, one host redirected by several
+/// or served by an older service (row 11), several default backends (row 21). Equal claims of one host and path are no conflict: they share a pool (row 5).
 pub fn conflicts(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> Vec<Diagnostic> {
     let mut by_age: Vec<(&ServiceId, &RouteSpec)> = routes.iter().map(|(id, spec)| (id, &**spec)).collect();
     by_age.sort_unstable_by_key(|(id, spec)| (&spec.created_at, *id));
@@ -21,7 +23,18 @@ pub fn conflicts(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> Vec<Diagnostic
     let mut default: Option<&RouteSpec> = None;
     let mut oldest: BTreeMap<(&HostPattern, &PathPrefix), &RouteSpec> = BTreeMap::new();
     let mut compared: BTreeSet<(&ServiceId, &ServiceId)> = BTreeSet::new();
+    let mut named: BTreeMap<&HostPattern, &RouteSpec> = BTreeMap::new();
     for (id, spec) in by_age {
+        for host in spec
+            .hosts
+            .iter()
+            .chain(spec.redirects.iter().map(|redirect| &redirect.host))
+        {
+            let first = *named.entry(host).or_insert(spec);
+            if !core::ptr::eq(first, spec) {
+                found.extend(redirect_differences(first, spec, host));
+            }
+        }
         for host in &spec.hosts {
             let first = *oldest.entry((host, &spec.path)).or_insert(spec);
             if !core::ptr::eq(first, spec) && compared.insert((&first.service, id)) {
@@ -84,8 +97,96 @@ fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<D
         text(serde_json::to_value(first.protocol)),
         text(serde_json::to_value(spec.protocol)),
     );
-    let park = |spec: &RouteSpec| spec.limits.park_ms.map(|ms| format!("{ms}ms")).unwrap_or_default();
-    compare("park_timeout", park(first), park(spec));
+    type Limit = fn(&RouteLimits) -> Option<u32>;
+    let times: [(&str, Limit); 4] = [
+        ("park_timeout", |limits| limits.park_ms),
+        ("connect_timeout", |limits| limits.connect_timeout_ms),
+        ("first_byte_timeout", |limits| limits.first_byte_timeout_ms),
+        ("idle_timeout", |limits| limits.idle_timeout_ms),
+    ];
+    for (label, limit) in times {
+        let written = |spec: &RouteSpec| limit(&spec.limits).map(|ms| format!("{ms}ms")).unwrap_or_default();
+        compare(label, written(first), written(spec));
+    }
+    let body = |spec: &RouteSpec| {
+        spec.limits
+            .body_bytes_max
+            .map(|max| max.to_string())
+            .unwrap_or_default()
+    };
+    compare("body_limit", body(first), body(spec));
+    type Pinned = fn(&Affinity) -> Option<&str>;
+    let pins: [(&str, Pinned); 3] = [
+        ("ip_hash", |affinity| (*affinity == Affinity::Address).then_some("true")),
+        ("sticky_session_cookie", |affinity| match affinity {
+            Affinity::AppCookie(name) => Some(name),
+            Affinity::None | Affinity::Address | Affinity::OwnCookie(_) => None,
+        }),
+        ("sticky_cookie", |affinity| match affinity {
+            Affinity::OwnCookie(name) => Some(name),
+            Affinity::None | Affinity::Address | Affinity::AppCookie(_) => None,
+        }),
+    ];
+    for (label, pinned) in pins {
+        let written = |spec: &RouteSpec| pinned(&spec.affinity).unwrap_or_default().to_string();
+        compare(label, written(first), written(spec));
+    }
+    let edits = |edits: &[HeaderEdit]| edits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    compare(
+        "request_headers",
+        edits(&first.edits.request),
+        edits(&spec.edits.request),
+    );
+    compare(
+        "response_headers",
+        edits(&first.edits.response),
+        edits(&spec.edits.response),
+    );
+    if first.allow_ips != spec.allow_ips {
+        let problem = format!(
+            "service {} serves {host}{} too and allows other clients, so only those that both allow are served",
+            first.name, spec.path
+        );
+        let remedy = String::from("give both services the same allow_ips, or another host or context root");
+        found.push(warning(spec, "allow_ips", &ranges(spec), problem, remedy));
+    }
+    found
+}
+
+fn ranges(spec: &RouteSpec) -> String {
+    let ranges = spec.allow_ips.iter().flatten().map(ToString::to_string);
+    ranges.collect::<Vec<_>>().join(", ")
+}
+
+/// The oldest service that names a host decides whether, and to where, it is redirected.
+fn redirect_differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<Diagnostic> {
+    let of = |spec: &RouteSpec, scheme: Scheme| -> Option<String> {
+        let mut redirects = spec.redirects.iter();
+        let redirect = redirects.find(|redirect| redirect.host == *host && redirect.scheme == scheme)?;
+        Some(redirect.target.clone())
+    };
+    let mut found = Vec::new();
+    for scheme in [Scheme::Http, Scheme::Https] {
+        let (theirs, ours) = (of(first, scheme), of(spec, scheme));
+        if theirs == ours {
+            continue;
+        }
+        let problem = match theirs {
+            Some(target) => format!(
+                "service {} is older and redirects {scheme}://{host} to {target}, so that holds",
+                first.name
+            ),
+            None => format!(
+                "service {} is older and names {host} without redirecting {scheme}, so it is not redirected",
+                first.name
+            ),
+        };
+        let value = ours
+            .map(|target| format!("{scheme}://{host},{target}"))
+            .unwrap_or_default();
+        let remedy = String::from("write the redirect on the older service, or name another host");
+        found.push(warning(spec, "redirects", &value, problem, remedy));
+    }
     found
 }
 

@@ -11,6 +11,7 @@ use crate::id::EndpointId;
 use crate::labels::diagnostic::Diagnostic;
 use crate::route::host;
 use crate::route::path::{self, RequestPath};
+use crate::route::redirect::{RedirectRule, Scheme};
 use crate::route::rewrite::strip;
 use crate::route::rule::{PoolKey, Rule, RuleHost};
 use crate::route::spec::HostPattern;
@@ -84,6 +85,17 @@ pub struct Explanation {
 pub enum Outcome {
     /// It goes to a pool.
     Forward(Forward),
+    /// It is sent elsewhere.
+    Redirect {
+        /// The status.
+        status: u16,
+        /// The answer's `Location`.
+        location: String,
+        /// The redirect, as the label has it.
+        redirect: String,
+        /// The service whose label it is.
+        service: String,
+    },
     /// It is answered with this status, because nobody claims the host.
     UnknownHost {
         /// The status.
@@ -119,6 +131,9 @@ pub struct Forward {
     pub forwarded: String,
     /// The pool.
     pub pool: String,
+    /// What labels set for it beyond the usual.
+    #[serde(default)]
+    pub settings: Vec<String>,
     /// Its endpoints.
     pub endpoints: Vec<EndpointExplanation>,
 }
@@ -141,7 +156,7 @@ pub struct EndpointExplanation {
 /// Explains what happens to a request for `url`: `http://host/path`, `host/path`, or `/path` for a request without
 /// host.
 pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -> Explanation {
-    let (host, target) = split_url(url);
+    let (scheme, host, target) = split_url(url);
     let normal = host.and_then(host::normalise);
     let name = normal.as_ref().map_or(host.unwrap_or(""), |host| host.as_str());
     let read = path::read(target);
@@ -150,14 +165,20 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
         RequestPath::Plain(text) => text.to_string(),
         RequestPath::RootOnly => target.split(['?', '#']).next().unwrap_or("").to_string(),
     };
-    let outcome = match table.route(host, target) {
+    let outcome = match table.route_over(scheme, host, target) {
+        Decision::Redirect(rule) => Outcome::Redirect {
+            status: RedirectRule::STATUS,
+            location: rule.location(target),
+            redirect: rule.redirect.to_string(),
+            service: rule.service.name.to_string(),
+        },
         Decision::Forward(rule) => Outcome::Forward(forward(table, rule, name, target, surroundings)),
         Decision::UnknownHost => Outcome::UnknownHost {
             status: table.settings().unknown_host_status,
             nearest: nearest_hosts(table, name),
         },
         Decision::UnknownPath => {
-            let rules = table.rules_for_host(host).unwrap_or_default();
+            let rules = table.rules_for_host(scheme, host).unwrap_or_default();
             let note = match read {
                 RequestPath::RootOnly => {
                     "applications read this path in different ways, so only a rule for / may serve it"
@@ -178,6 +199,7 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
         .filter(|claim| claim.hosts.iter().any(|host| covers(host, name)));
     let served: &[String] = match &outcome {
         Outcome::Forward(forward) => &forward.services,
+        Outcome::Redirect { service, .. } => core::slice::from_ref(service),
         Outcome::UnknownHost { .. } | Outcome::UnknownPath { .. } => &[],
     };
     let concerned: BTreeSet<&str> = claimants
@@ -198,15 +220,21 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
     }
 }
 
-/// Host and request target of a URL; a scheme, user information and a fragment do not matter.
-fn split_url(url: &str) -> (Option<&str>, &str) {
+/// Scheme, host and request target of a URL; without `https://` it is HTTP, user information and a fragment do not
+/// matter.
+fn split_url(url: &str) -> (Scheme, Option<&str>, &str) {
     let rest = url.trim();
-    let rest = rest.split_once("://").map_or(rest, |(_, rest)| rest);
+    let (scheme, rest) = match rest.split_once("://") {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") => (Scheme::Https, rest),
+        Some((_, rest)) => (Scheme::Http, rest),
+        None => (Scheme::Http, rest),
+    };
     let rest = rest.split('#').next().unwrap_or("");
     let at = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, target) = rest.split_at(at);
     let host = authority.rsplit('@').next().unwrap_or("");
     (
+        scheme,
         (!host.is_empty()).then_some(host),
         if target.is_empty() { "/" } else { target },
     )
@@ -242,6 +270,7 @@ fn forward(table: &RouteTable, rule: &Rule, name: &str, target: &str, surroundin
         labels: labels.into_iter().collect(),
         forwarded: strip(rule, target).into_owned(),
         pool: rule.pool.to_string(),
+        settings: pool.map(|pool| pool.settings_text()).unwrap_or_default(),
         endpoints: endpoints.collect(),
     }
 }
@@ -309,6 +338,16 @@ impl fmt::Display for Explanation {
         writeln!(f, "{}", self.url)?;
         match &self.outcome {
             Outcome::Forward(forward) => write!(f, "{forward}")?,
+            Outcome::Redirect {
+                status,
+                location,
+                redirect,
+                service,
+            } => {
+                writeln!(f, "  answer    {status}: {location}")?;
+                writeln!(f, "  redirect  {redirect}")?;
+                writeln!(f, "  service   {service}")?;
+            }
             Outcome::UnknownHost { status, nearest } => {
                 writeln!(f, "  answer    {status}: nobody claims the host {:?}", self.host)?;
                 for host in nearest {
@@ -346,6 +385,9 @@ impl fmt::Display for Forward {
             writeln!(f, "  label     {label}")?;
         }
         writeln!(f, "  forwards  {}", self.forwarded)?;
+        for line in &self.settings {
+            writeln!(f, "  setting   {line}")?;
+        }
         if self.endpoints.is_empty() {
             writeln!(f, "  endpoint  none: requests wait for one, then are answered 503")?;
         }

@@ -2,12 +2,15 @@
 //!
 //! Decides which rule a request falls under and why. Never chooses an endpoint (that is `balance`), never changes a
 //! request other than its path. Host first: exact, then the longest wildcard, then the default backend; the first of
-//! these that exists decides alone. Then the longest path prefix by whole segments.
+//! these that exists decides alone. Then a redirect of that host, then the longest path prefix by whole segments.
 
+pub mod allow;
 pub mod conflict;
+pub mod edits;
 pub mod explain;
 pub mod host;
 pub mod path;
+pub mod redirect;
 pub mod rewrite;
 pub mod rule;
 pub(crate) mod shards;
@@ -16,8 +19,9 @@ pub mod table;
 
 pub use conflict::conflicts;
 pub use explain::explain;
+pub use redirect::{RedirectRule, Scheme};
 pub use rewrite::strip;
-pub use rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef};
+pub use rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef, ServiceShare};
 pub use table::{Decision, RouteTable};
 
 #[cfg(test)]

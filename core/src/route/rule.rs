@@ -1,13 +1,19 @@
 //! What a table is made of: rules, and the pools that they lead to.
 
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ServiceId;
-use crate::route::spec::{Balance, EndpointSpec, HostPattern, PathPrefix, RouteLimits, UpstreamProtocol};
+use crate::route::allow::IpRange;
+use crate::route::edits::HeaderEdits;
+use crate::route::spec::{
+    Affinity, Balance, EndpointSpec, HostPattern, PassiveChecks, PathPrefix, RouteLimits, UpstreamProtocol,
+};
 
 /// Where the requests of one host and path go, and why.
 ///
@@ -107,8 +113,26 @@ pub struct PoolSpec {
     pub protocol: UpstreamProtocol,
     /// Limits; what is unset is taken from the cluster's settings.
     pub limits: RouteLimits,
-    /// All endpoints of all services, weight 1 each, sorted by id, each id once.
+    /// How a client comes back to the endpoint that it had.
+    pub affinity: Affinity,
+    /// Header fields that are changed on the way.
+    pub edits: HeaderEdits,
+    /// Lists of client addresses, each of which must have the client: so that no service is served to more than its own
+    /// label allows. None: everybody.
+    pub allow_ips: Vec<Vec<IpRange>>,
+    /// What each of `services` says for itself, in their order.
+    pub shares: Vec<ServiceShare>,
+    /// All endpoints of all services, sorted by id, each id once.
     pub endpoints: Vec<PoolEndpoint>,
+}
+
+/// What holds for the endpoints of one service in a pool, whoever is the oldest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceShare {
+    /// Its share of the requests; `None`: one per endpoint.
+    pub weight: Option<u32>,
+    /// When its endpoints are ejected.
+    pub checks: PassiveChecks,
 }
 
 impl PoolSpec {
@@ -117,6 +141,55 @@ impl PoolSpec {
         let names: Vec<&str> = self.services.iter().map(|service| &*service.name).collect();
         names.join("+")
     }
+
+    /// What the labels set beyond balance and protocol, line by line, for people; without what is as usual.
+    pub fn settings_text(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        match &self.affinity {
+            Affinity::None => {}
+            Affinity::Address => lines.push(String::from("sticky by the client's address")),
+            Affinity::AppCookie(name) => lines.push(format!("sticky by the app's cookie {name}")),
+            Affinity::OwnCookie(name) => lines.push(format!("sticky by our cookie {name}")),
+        }
+        let limits = &self.limits;
+        let times = [
+            ("connect timeout", limits.connect_timeout_ms),
+            ("first byte timeout", limits.first_byte_timeout_ms),
+            ("idle timeout", limits.idle_timeout_ms),
+        ];
+        for (name, ms) in times {
+            lines.extend(ms.map(|ms| format!("{name} {ms} ms")));
+        }
+        lines.extend(limits.body_bytes_max.map(|bytes| match bytes {
+            0 => String::from("no body limit"),
+            _ => format!("body limit {bytes} bytes"),
+        }));
+        for ranges in &self.allow_ips {
+            let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
+            lines.push(format!("clients {} only", ranges.join(", ")));
+        }
+        lines.extend(self.edits.request.iter().map(|edit| format!("request {edit}")));
+        lines.extend(self.edits.response.iter().map(|edit| format!("response {edit}")));
+        for (service, share) in self.services.iter().zip(&self.shares) {
+            let name = &service.name;
+            lines.extend(share.weight.map(|weight| format!("weight {weight} of {name}")));
+            lines.extend(
+                share
+                    .checks
+                    .max_fails
+                    .map(|fails| format!("max fails {fails} of {name}")),
+            );
+            let timeout = share.checks.fail_timeout_ms;
+            lines.extend(timeout.map(|ms| format!("fail timeout {ms} ms of {name}")));
+        }
+        lines
+    }
+
+    /// Whether a client with this address is served.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        let mut lists = self.allow_ips.iter();
+        lists.all(|ranges| ranges.iter().any(|range| range.contains(client)))
+    }
 }
 
 /// An endpoint and the service that it belongs to.
@@ -124,6 +197,8 @@ impl PoolSpec {
 pub struct PoolEndpoint {
     /// The service that owns it.
     pub service: ServiceRef,
+    /// Its position in [`PoolSpec::services`].
+    pub owner: usize,
     /// Where it is and whether it leaves.
     pub spec: EndpointSpec,
 }

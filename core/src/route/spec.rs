@@ -12,6 +12,9 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{EndpointId, NodeId, ServiceId};
+use crate::route::allow::IpRange;
+use crate::route::edits::HeaderEdits;
+use crate::route::redirect::Redirect;
 
 /// The routes of one service and the endpoints behind them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,11 +44,59 @@ pub struct RouteSpec {
     /// Limits of this route alone; what is unset is taken from the cluster's settings.
     #[serde(default, skip_serializing_if = "RouteLimits::is_empty")]
     pub limits: RouteLimits,
+    /// Hosts whose requests are sent elsewhere, sorted, each source once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub redirects: Vec<Redirect>,
+    /// How a client comes back to the endpoint that it had.
+    #[serde(default, skip_serializing_if = "Affinity::is_none")]
+    pub affinity: Affinity,
+    /// The service's share of a pool that it has together with others; `None`: one per endpoint. 0: gets nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u32>,
+    /// When the service's endpoints are ejected; what is unset is taken from the cluster's settings.
+    #[serde(default, skip_serializing_if = "PassiveChecks::is_empty")]
+    pub checks: PassiveChecks,
+    /// Header fields that are changed on the way.
+    #[serde(default, skip_serializing_if = "HeaderEdits::is_empty")]
+    pub edits: HeaderEdits,
+    /// Client addresses that are served, sorted; `None`: all. Requires the feature [`FEATURE_ALLOW_IPS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_ips: Option<Vec<IpRange>>,
     /// Where requests can go, sorted by id.
     pub endpoints: Vec<EndpointSpec>,
     /// Features that a proxy must know to serve this spec.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub requires: BTreeSet<String>,
+}
+
+/// The feature in [`RouteSpec::requires`] of a spec with [`RouteSpec::allow_ips`]: a proxy that does not know it would serve
+/// everybody.
+pub const FEATURE_ALLOW_IPS: &str = "allow_ips";
+
+impl RouteSpec {
+    /// A spec that claims nothing and has no endpoints, to be filled in: `RouteSpec { hosts, ..RouteSpec::new(..) }`.
+    pub fn new(service: ServiceId, name: impl Into<String>, created_at: impl Into<String>) -> Self {
+        RouteSpec {
+            service,
+            name: name.into(),
+            created_at: created_at.into(),
+            hosts: Vec::new(),
+            default_backend: false,
+            path: PathPrefix::default(),
+            strip_path: false,
+            balance: Balance::default(),
+            protocol: UpstreamProtocol::default(),
+            limits: RouteLimits::default(),
+            redirects: Vec::new(),
+            affinity: Affinity::default(),
+            weight: None,
+            checks: PassiveChecks::default(),
+            edits: HeaderEdits::default(),
+            allow_ips: None,
+            endpoints: Vec::new(),
+            requires: BTreeSet::new(),
+        }
+    }
 }
 
 /// One place where requests can go.
@@ -159,15 +210,69 @@ pub enum UpstreamProtocol {
     Http1,
 }
 
-/// Limits of one route; `None` takes the cluster's.
+/// How a client comes back to the endpoint that it had.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Affinity {
+    /// Not at all: [`Balance`] decides each time.
+    #[default]
+    None,
+    /// By its address.
+    Address,
+    /// By the value of this cookie, which the app sets.
+    AppCookie(String),
+    /// By the value of this cookie, which the proxy sets.
+    OwnCookie(String),
+}
+
+impl Affinity {
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        *self == Affinity::None
+    }
+}
+
+/// Limits of one route; `None` takes the cluster's. All times in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct RouteLimits {
-    /// Milliseconds that a request may wait for an endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// How long a request may wait for an endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub park_ms: Option<u32>,
+    /// Bytes of a request body; 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub body_bytes_max: Option<u64>,
+    /// For a TCP connection to an endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connect_timeout_ms: Option<u32>,
+    /// From the request's last byte to the response's first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_timeout_ms: Option<u32>,
+    /// Without a byte in either direction on a running response or upgraded connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout_ms: Option<u32>,
 }
 
 impl RouteLimits {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// When an endpoint of a service is ejected; `None` takes the cluster's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PassiveChecks {
+    /// Failures within `fail_timeout_ms`; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_fails: Option<u32>,
+    /// Milliseconds of that window, and of the ejection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_timeout_ms: Option<u32>,
+}
+
+impl PassiveChecks {
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -13,7 +13,8 @@ use core::fmt::Write as _;
 use crate::id::{EndpointId, ServiceId};
 use crate::route::host;
 use crate::route::path::{self, RequestPath};
-use crate::route::rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef};
+use crate::route::redirect::{RedirectRule, Scheme};
+use crate::route::rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef, ServiceShare};
 use crate::route::shards::Shards;
 use crate::route::spec::{HostPattern, PathPrefix, RouteSpec};
 use crate::settings::proxy::ProxySettings;
@@ -41,6 +42,10 @@ struct HostRules {
     rules: Vec<Arc<Rule>>,
     /// Segments of the longest path.
     depth_max: usize,
+    /// The redirects of this host, of all services, the oldest first; of one service, by scheme.
+    redirects: Vec<Arc<RedirectRule>>,
+    /// The oldest service that names the host, be it to serve or to redirect it: the only one whose redirects hold.
+    oldest: Option<ServiceId>,
 }
 
 /// What a request falls under.
@@ -48,6 +53,8 @@ struct HostRules {
 pub enum Decision<'a> {
     /// Forward to the rule's pool. The rule says why: host, path and services.
     Forward(&'a Arc<Rule>),
+    /// Send the client elsewhere, see [`RedirectRule::location`].
+    Redirect(&'a Arc<RedirectRule>),
     /// Nobody claims the host and there is no default backend.
     UnknownHost,
     /// The host is claimed, this path of it is not.
@@ -85,10 +92,10 @@ impl RouteTable {
             }
             moved.insert(id);
             default_moved |= [old, new].into_iter().flatten().any(|spec| spec.default_backend);
-            for host in old.iter().flat_map(|spec| &spec.hosts) {
+            for host in old.iter().flat_map(|spec| named_hosts(spec)) {
                 claims.entry(host).or_default();
             }
-            for host in new.iter().flat_map(|spec| &spec.hosts) {
+            for host in new.iter().flat_map(|spec| named_hosts(spec)) {
                 let services = claims.entry(host).or_default();
                 if services.last() != Some(&id) {
                     services.push(id);
@@ -106,15 +113,23 @@ impl RouteTable {
         next
     }
 
-    /// Which rule a request falls under: `host` as the client sent it (`Host` or `:authority`; `None` where there is
-    /// none, which only the default backend serves), `path` as it sent it, with or without query.
+    /// Which rule a request without TLS falls under: `host` as the client sent it (`Host` or `:authority`; `None` where
+    /// there is none, which only the default backend serves), `path` as it sent it, with or without query.
     pub fn route(&self, host: Option<&str>, path: &str) -> Decision<'_> {
-        match self.rules_of(host) {
-            None => Decision::UnknownHost,
-            Some(rules) => match rules.find(&path::read(path)) {
-                Some(rule) => Decision::Forward(rule),
-                None => Decision::UnknownPath,
-            },
+        self.route_over(Scheme::Http, host, path)
+    }
+
+    /// Which rule a request falls under that came over `scheme`.
+    pub fn route_over(&self, scheme: Scheme, host: Option<&str>, path: &str) -> Decision<'_> {
+        let Some(rules) = self.rules_of(scheme, host) else {
+            return Decision::UnknownHost;
+        };
+        if let Some(redirect) = rules.redirect(scheme) {
+            return Decision::Redirect(redirect);
+        }
+        match rules.find(&path::read(path)) {
+            Some(rule) => Decision::Forward(rule),
+            None => Decision::UnknownPath,
         }
     }
 
@@ -148,6 +163,16 @@ impl RouteTable {
         named.chain(&self.default).flat_map(|rules| &rules.rules).collect()
     }
 
+    /// All redirects that hold, by host: exact ones, then wildcards.
+    pub fn redirects(&self) -> Vec<&Arc<RedirectRule>> {
+        let mut hosts: Vec<_> = self.exact.iter().collect();
+        hosts.sort_unstable_by_key(|(host, _)| *host);
+        let mut suffixes: Vec<_> = self.wildcard.iter().collect();
+        suffixes.sort_unstable_by_key(|(suffix, _)| *suffix);
+        let named = hosts.into_iter().chain(suffixes).map(|(_, rules)| rules);
+        named.flat_map(|rules| rules.redirects_that_hold()).collect()
+    }
+
     /// The table as text, for people, snapshots and comparisons: same specs and settings, same bytes.
     pub fn canonical_text(&self) -> String {
         let mut out = String::new();
@@ -173,6 +198,9 @@ impl RouteTable {
             }
             out.push('\n');
         }
+        for redirect in self.redirects() {
+            writeln!(out, "redirect {redirect}")?;
+        }
         for pool in self.pools.values() {
             write!(
                 out,
@@ -186,6 +214,9 @@ impl RouteTable {
                 write!(out, " park={ms}ms")?;
             }
             out.push('\n');
+            for line in pool.settings_text() {
+                writeln!(out, "  {line}")?;
+            }
             for endpoint in &pool.endpoints {
                 let spec = &endpoint.spec;
                 write!(out, "  {} {} of {}", spec.id, spec.addr, endpoint.service.name)?;
@@ -202,10 +233,12 @@ impl RouteTable {
     }
 
     /// The rules of the one entry that decides for `host`.
-    fn rules_of(&self, host: Option<&str>) -> Option<&HostRules> {
+    fn rules_of(&self, scheme: Scheme, host: Option<&str>) -> Option<&HostRules> {
+        // A host that is only redirected, and only over the other scheme, is as good as not named.
+        let serves = |rules: &&Arc<HostRules>| !rules.rules.is_empty() || rules.redirect(scheme).is_some();
         if let Some(host) = host.and_then(host::normalise) {
             let host = host.as_str();
-            if let Some(rules) = self.exact.get(host) {
+            if let Some(rules) = self.exact.get(host).filter(serves) {
                 return Some(rules);
             }
             if !self.wildcard.is_empty() {
@@ -215,7 +248,7 @@ impl RouteTable {
                     if label.is_empty() {
                         break;
                     }
-                    if let Some(rules) = self.wildcard.get(suffix) {
+                    if let Some(rules) = self.wildcard.get(suffix).filter(serves) {
                         return Some(rules);
                     }
                     rest = suffix;
@@ -237,21 +270,30 @@ impl RouteTable {
             None => (&mut self.exact, pattern.as_str()),
         };
         let old = map.get(key).map(Arc::clone).unwrap_or_default();
-        let stay = old
-            .rules
-            .iter()
-            .flat_map(|rule| rule.services.iter())
-            .map(|service| &service.id)
-            .filter(|id| !moved.contains(id));
+        let mut old_services: Vec<&ServiceId> = Vec::new();
+        for service in old.rules.iter().flat_map(|rule| rule.services.iter()) {
+            old_services.push(&service.id);
+        }
+        for redirect in &old.redirects {
+            if !old_services.contains(&&redirect.service.id) {
+                old_services.push(&redirect.service.id);
+            }
+        }
+        let stay = old_services.into_iter().filter(|id| !moved.contains(id));
         let mut by_path: BTreeMap<PathPrefix, Vec<ServiceId>> = BTreeMap::new();
+        let mut named_by: Vec<&RouteSpec> = Vec::new();
         for id in stay.chain(newcomers.iter().copied()) {
-            if let Some(spec) = self.specs.get(id) {
+            let Some(spec) = self.specs.get(id) else { continue };
+            named_by.push(spec);
+            let is_redirected = spec.redirects.iter().any(|redirect| redirect.host == *pattern);
+            if !is_redirected || spec.hosts.contains(pattern) {
                 by_path.entry(spec.path.clone()).or_default().push(id.clone());
             }
         }
         let host = RuleHost::Pattern(pattern.clone());
-        let new = HostRules::build(&host, &by_path, &self.specs, members);
-        if new.rules.is_empty() {
+        let mut new = HostRules::build(&host, &by_path, &self.specs, members);
+        new.learn_redirects(pattern, named_by);
+        if new.is_empty() {
             map.remove(key);
         } else {
             map.insert(key, Arc::new(new.clone()));
@@ -317,16 +359,17 @@ impl RouteTable {
     }
 
     /// The paths of the host entry that would decide for `host`, for explanations.
-    pub(super) fn rules_for_host(&self, host: Option<&str>) -> Option<&[Arc<Rule>]> {
-        self.rules_of(host).map(|rules| &*rules.rules)
+    pub(super) fn rules_for_host(&self, scheme: Scheme, host: Option<&str>) -> Option<&[Arc<Rule>]> {
+        self.rules_of(scheme, host).map(|rules| &*rules.rules)
     }
 
     /// All host patterns, sorted by the text that follows a `*.`, for suggestions.
     pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
         let entries = self.exact.iter().chain(self.wildcard.iter());
-        entries.filter_map(|(_, rules)| match &rules.rules.first()?.host {
-            RuleHost::Pattern(pattern) => Some(pattern),
-            RuleHost::Default => None,
+        entries.filter_map(|(_, rules)| match rules.rules.first().map(|rule| &rule.host) {
+            Some(RuleHost::Pattern(pattern)) => Some(pattern),
+            Some(RuleHost::Default) => None,
+            None => Some(&rules.redirects.first()?.redirect.host),
         })
     }
 }
@@ -354,7 +397,51 @@ impl HostRules {
                 services,
             }));
         }
-        HostRules { rules, depth_max }
+        HostRules {
+            rules,
+            depth_max,
+            ..HostRules::default()
+        }
+    }
+
+    /// Takes the redirects of `host` out of the specs that name it.
+    fn learn_redirects(&mut self, host: &HostPattern, mut named_by: Vec<&RouteSpec>) {
+        if named_by.iter().all(|spec| spec.redirects.is_empty()) {
+            return;
+        }
+        named_by.sort_unstable_by_key(|spec| (&spec.created_at, &spec.service));
+        self.oldest = named_by.first().map(|spec| spec.service.clone());
+        for spec in named_by {
+            let redirects = spec.redirects.iter().filter(|redirect| redirect.host == *host);
+            self.redirects.extend(redirects.map(|redirect| {
+                Arc::new(RedirectRule {
+                    redirect: redirect.clone(),
+                    service: ServiceRef {
+                        id: spec.service.clone(),
+                        name: Arc::from(spec.name.as_str()),
+                    },
+                })
+            }));
+        }
+        if self.redirects.is_empty() {
+            self.oldest = None;
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.redirects.is_empty()
+    }
+
+    /// Row 11: the oldest service that names the host decides whether it is redirected.
+    fn redirects_that_hold(&self) -> impl Iterator<Item = &Arc<RedirectRule>> {
+        let oldest = self.oldest.as_ref();
+        self.redirects
+            .iter()
+            .filter(move |rule| Some(&rule.service.id) == oldest)
+    }
+
+    fn redirect(&self, scheme: Scheme) -> Option<&Arc<RedirectRule>> {
+        self.redirects_that_hold().find(|rule| rule.redirect.scheme == scheme)
     }
 
     /// The rule with the longest prefix of whole segments.
@@ -412,6 +499,13 @@ impl Members {
     }
 }
 
+/// The hosts that a spec names, to serve or to redirect them; some perhaps twice.
+fn named_hosts(spec: &RouteSpec) -> impl Iterator<Item = &HostPattern> {
+    spec.hosts
+        .iter()
+        .chain(spec.redirects.iter().map(|redirect| &redirect.host))
+}
+
 /// Whether two specs of one service make the same rules.
 fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -> bool {
     match (old, new) {
@@ -420,6 +514,7 @@ fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -
                 && old.default_backend == new.default_backend
                 && old.path == new.path
                 && old.strip_path == new.strip_path
+                && old.redirects == new.redirects
                 && old.name == new.name
                 && old.created_at == new.created_at
         }
@@ -428,15 +523,29 @@ fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -
     }
 }
 
-/// Row 5: the union of the endpoints, weight 1 each. Row 11: the settings of the oldest service.
+/// Row 5: the union of the endpoints. Row 11: the settings of the oldest service, but for what each says for its own
+/// endpoints, and for who may come in: that is for all services to allow.
 fn build_pool(key: &PoolKey, services: Arc<[ServiceRef]>, specs: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> PoolSpec {
     let mut endpoints: BTreeMap<EndpointId, PoolEndpoint> = BTreeMap::new();
-    for service in services.iter() {
-        for endpoint in specs.get(&service.id).iter().flat_map(|spec| &spec.endpoints) {
+    let mut shares = Vec::with_capacity(services.len());
+    let mut allow_ips = Vec::new();
+    for (owner, service) in services.iter().enumerate() {
+        let spec = specs.get(&service.id);
+        for endpoint in spec.iter().flat_map(|spec| &spec.endpoints) {
             endpoints.entry(endpoint.id.clone()).or_insert_with(|| PoolEndpoint {
                 service: service.clone(),
+                owner,
                 spec: endpoint.clone(),
             });
+        }
+        shares.push(spec.map_or_else(ServiceShare::default, |spec| ServiceShare {
+            weight: spec.weight,
+            checks: spec.checks,
+        }));
+        if let Some(ranges) = spec.and_then(|spec| spec.allow_ips.as_ref())
+            && !allow_ips.contains(ranges)
+        {
+            allow_ips.push(ranges.clone());
         }
     }
     let oldest = services.first().and_then(|service| specs.get(&service.id));
@@ -445,6 +554,10 @@ fn build_pool(key: &PoolKey, services: Arc<[ServiceRef]>, specs: &BTreeMap<Servi
         balance: oldest.map(|spec| spec.balance).unwrap_or_default(),
         protocol: oldest.map(|spec| spec.protocol).unwrap_or_default(),
         limits: oldest.map(|spec| spec.limits.clone()).unwrap_or_default(),
+        affinity: oldest.map(|spec| spec.affinity.clone()).unwrap_or_default(),
+        edits: oldest.map(|spec| spec.edits.clone()).unwrap_or_default(),
+        allow_ips,
+        shares,
         services,
         endpoints: endpoints.into_values().collect(),
     }

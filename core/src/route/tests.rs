@@ -11,27 +11,19 @@ use proptest::prelude::*;
 use super::explain::Surroundings;
 use super::{Decision, RouteTable, Rule, conflicts, explain, strip};
 use crate::id::ServiceId;
-use crate::route::spec::{Balance, EndpointSpec, HostPattern, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol};
+use crate::route::spec::{Balance, EndpointSpec, HostPattern, PathPrefix, RouteSpec, UpstreamProtocol};
 use crate::snapshot::model::Snapshot;
 use crate::testing::{naive, strategies};
 
 fn spec(name: &str, hosts: &[&str], path: &str) -> RouteSpec {
     RouteSpec {
-        service: ServiceId::from(name),
-        name: name.to_string(),
-        created_at: "2026-01-01T00:00:00Z".to_string(),
         hosts: hosts
             .iter()
             .map(|host| HostPattern::from_normalised(host.to_string()))
             .collect(),
-        default_backend: false,
         path: PathPrefix::from_normalised(path.to_string()),
-        strip_path: false,
-        balance: Balance::default(),
-        protocol: UpstreamProtocol::default(),
-        limits: RouteLimits::default(),
         endpoints: alloc::vec![endpoint(&format!("{name}.1"), "10.0.0.1:80")],
-        requires: BTreeSet::new(),
+        ..RouteSpec::new(ServiceId::from(name), name, "2026-01-01T00:00:00Z")
     }
 }
 
@@ -65,6 +57,7 @@ fn served(table: &RouteTable, host: &str, path: &str) -> String {
             let names: Vec<&str> = rule.services.iter().map(|service| &*service.name).collect();
             names.join("+")
         }
+        Decision::Redirect(rule) => rule.to_string(),
         Decision::UnknownHost => "unknown host".to_string(),
         Decision::UnknownPath => "unknown path".to_string(),
     }
@@ -251,7 +244,7 @@ fn ten_thousand_hosts_of_one_service_are_one_pool() {
     let next = table.apply(&after, &[ServiceId::from("shop")].into());
     let rule = |table: &RouteTable, host: &str| match table.route(Some(host), "/") {
         Decision::Forward(rule) => Arc::clone(rule),
-        Decision::UnknownHost | Decision::UnknownPath => panic!("served"),
+        Decision::Redirect(_) | Decision::UnknownHost | Decision::UnknownPath => panic!("served"),
     };
     // A change of endpoints changes no rule and no other pool.
     assert!(Arc::ptr_eq(&rule(&table, "h77.example"), &rule(&next, "h77.example")));
@@ -369,13 +362,13 @@ proptest! {
     #[test]
     fn a_table_is_the_linear_matcher(
         routes in strategies::routes(),
-        requests in vec((strategies::request_host(), strategies::request_target()), 1..20),
+        requests in vec((strategies::scheme(), strategies::request_host(), strategies::request_target()), 1..20),
     ) {
         let table = RouteTable::compile(&Snapshot { routes: routes.clone(), ..Snapshot::default() });
-        for (host, target) in requests {
+        for (scheme, host, target) in requests {
             prop_assert_eq!(
-                naive::of_table(&table, host.as_deref(), &target),
-                naive::route(&routes, host.as_deref(), &target),
+                naive::of_table(&table, scheme, host.as_deref(), &target),
+                naive::route(&routes, scheme, host.as_deref(), &target),
                 "host {:?} target {:?}", host, target
             );
         }
@@ -394,6 +387,9 @@ proptest! {
                         endpoints: new.endpoints.clone(),
                         balance: new.balance,
                         limits: new.limits.clone(),
+                        weight: new.weight,
+                        affinity: new.affinity.clone(),
+                        allow_ips: new.allow_ips.clone(),
                         ..(**old).clone()
                     })),
                     (_, spec) => spec,

@@ -16,4 +16,4 @@ pub use publisher::{Connection, ProxyStatus, Publisher};
 pub use subscriber::Subscriber;
 
 /// Features that this version understands in `RouteSpec::requires`.
-pub const FEATURES: &[&str] = &[];
+pub const FEATURES: &[&str] = &[crate::route::spec::FEATURE_ALLOW_IPS];

@@ -304,23 +304,14 @@ pub(super) mod tests {
 
     pub(in crate::snapshot) fn spec(name: &str, port: u16) -> Arc<RouteSpec> {
         Arc::new(RouteSpec {
-            service: ServiceId::from(name),
-            name: name.to_string(),
-            created_at: "2026-01-01T00:00:00Z".to_string(),
             hosts: alloc::vec![HostPattern::from_normalised(alloc::format!("{name}.example.org"))],
-            default_backend: false,
-            path: Default::default(),
-            strip_path: false,
-            balance: Default::default(),
-            protocol: Default::default(),
-            limits: Default::default(),
             endpoints: alloc::vec![EndpointSpec {
                 id: "t1".into(),
                 addr: SocketAddr::from(([10, 0, 0, 1], port)),
                 node: None,
                 leaving: None,
             }],
-            requires: BTreeSet::new(),
+            ..RouteSpec::new(ServiceId::from(name), name, "2026-01-01T00:00:00Z")
         })
     }
 

@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::id::{EndpointId, ServiceId};
+use crate::route::redirect::Scheme;
 use crate::route::spec::RouteSpec;
 use crate::route::table::{Decision, RouteTable};
 
@@ -27,6 +28,15 @@ pub enum NaiveDecision {
         /// Their endpoints.
         endpoints: BTreeSet<EndpointId>,
     },
+    /// To this place.
+    Redirect {
+        /// Host pattern.
+        host: String,
+        /// Where the request for the root goes.
+        target: String,
+        /// Who wants it.
+        service: ServiceId,
+    },
     /// See [`Decision::UnknownHost`].
     UnknownHost,
     /// See [`Decision::UnknownPath`].
@@ -34,12 +44,34 @@ pub enum NaiveDecision {
 }
 
 /// Goes through all specs.
-pub fn route(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>, host: Option<&str>, path: &str) -> NaiveDecision {
+pub fn route(
+    routes: &BTreeMap<ServiceId, Arc<RouteSpec>>,
+    scheme: Scheme,
+    host: Option<&str>,
+    path: &str,
+) -> NaiveDecision {
     let name = host.map(plain_name).unwrap_or_default();
-    let patterns: BTreeSet<&str> = routes
+    // By age, the services that name a pattern; the first of them says whether it is redirected.
+    let mut by_age: Vec<&RouteSpec> = routes.values().map(|spec| &**spec).collect();
+    by_age.sort_by_key(|spec| age(spec));
+    let redirect_of = |pattern: &str| {
+        let names = |spec: &&&RouteSpec| {
+            spec.hosts.iter().any(|host| host.as_str() == pattern)
+                || spec.redirects.iter().any(|redirect| redirect.host.as_str() == pattern)
+        };
+        let oldest = by_age.iter().find(names)?;
+        let mut redirects = oldest.redirects.iter();
+        let redirect = redirects.find(|redirect| redirect.host.as_str() == pattern && redirect.scheme == scheme)?;
+        Some((redirect, oldest.service.clone()))
+    };
+    let served = routes.values().flat_map(|spec| &spec.hosts).map(|host| host.as_str());
+    let redirected = routes
         .values()
-        .flat_map(|spec| &spec.hosts)
-        .map(|host| host.as_str())
+        .flat_map(|spec| &spec.redirects)
+        .map(|redirect| redirect.host.as_str())
+        .filter(|pattern| redirect_of(pattern).is_some());
+    let patterns: BTreeSet<&str> = served
+        .chain(redirected)
         .filter(|pattern| match pattern.strip_prefix('*') {
             Some(end) => name.ends_with(end) && name.len() > end.len() && !name.starts_with('.'),
             None => *pattern == name,
@@ -47,6 +79,13 @@ pub fn route(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>, host: Option<&str>, p
         .collect();
     let exact = patterns.iter().find(|pattern| !pattern.starts_with('*'));
     let best = exact.or_else(|| patterns.iter().max_by_key(|pattern| pattern.len()));
+    if let Some((redirect, service)) = best.and_then(|best| redirect_of(best)) {
+        return NaiveDecision::Redirect {
+            host: redirect.host.to_string(),
+            target: format!("{}/", redirect.target),
+            service,
+        };
+    }
     let all = routes.values().map(|spec| &**spec);
     let claimants: Vec<&RouteSpec> = match best {
         Some(best) => all
@@ -93,8 +132,13 @@ pub fn route(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>, host: Option<&str>, p
 }
 
 /// The same answer of a table.
-pub fn of_table(table: &RouteTable, host: Option<&str>, path: &str) -> NaiveDecision {
-    match table.route(host, path) {
+pub fn of_table(table: &RouteTable, scheme: Scheme, host: Option<&str>, path: &str) -> NaiveDecision {
+    match table.route_over(scheme, host, path) {
+        Decision::Redirect(rule) => NaiveDecision::Redirect {
+            host: rule.redirect.host.to_string(),
+            target: rule.location("/"),
+            service: rule.service.id.clone(),
+        },
         Decision::UnknownHost => NaiveDecision::UnknownHost,
         Decision::UnknownPath => NaiveDecision::UnknownPath,
         Decision::Forward(rule) => {

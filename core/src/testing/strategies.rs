@@ -1,6 +1,6 @@
 //! Proptest strategies: few names and many meetings, so that conflicts, merges and near misses are the rule.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -14,8 +14,10 @@ use proptest::sample::select;
 
 use crate::id::{EndpointId, ServiceId};
 use crate::labels::keys::{INTERLOCK_PREFIX, LABELS, PREFIX};
+use crate::route::redirect::{Redirect, Scheme};
 use crate::route::spec::{
-    Balance, EndpointSpec, HostPattern, Leaving, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
+    Affinity, Balance, EndpointSpec, HostPattern, Leaving, PassiveChecks, PathPrefix, RouteLimits, RouteSpec,
+    UpstreamProtocol,
 };
 use crate::swarm::model::{DesiredState, EndpointMode, STACK_LABEL, Service, ServiceMode, Task, TaskState};
 use crate::testing::sample;
@@ -33,6 +35,8 @@ const HOSTS: &[&str] = &[
     "other.test",
     "10.0.0.1",
 ];
+
+const RANGES: &[&str] = &["10.0.0.0/8", "127.0.0.1", "2001:db8::/32"];
 
 const PATHS: &[&str] = &[
     "/",
@@ -143,6 +147,21 @@ pub fn request_target() -> impl Strategy<Value = String> {
     (segments, query).prop_map(|(segments, query)| format!("/{}{query}", segments.join("/")))
 }
 
+fn affinity() -> impl Strategy<Value = Affinity> {
+    select(vec![
+        Affinity::None,
+        Affinity::None,
+        Affinity::Address,
+        Affinity::AppCookie("session".to_string()),
+        Affinity::OwnCookie("stick".to_string()),
+    ])
+}
+
+/// A scheme.
+pub fn scheme() -> impl Strategy<Value = Scheme> {
+    select(vec![Scheme::Http, Scheme::Https])
+}
+
 /// A spec for the service with this number; its age is not that of its number.
 pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
     let settings = (
@@ -153,6 +172,10 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
             UpstreamProtocol::Http1,
         ]),
         option::of(0..20_000_u32),
+        affinity(),
+        option::of(0..4_u32),
+        option::of(0..4_u32),
+        option::of(many(select(RANGES), 1..3)),
     );
     (
         btree_set(host_pattern(), 0..4),
@@ -162,9 +185,15 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
         settings,
         btree_map(0..6_u8, prop::bool::weighted(0.2), 0..4),
         1..4_u8,
+        btree_map(
+            (host_pattern(), any::<bool>()),
+            select(vec!["http://a.example", "https://b.example/x"]),
+            0..2,
+        ),
     )
         .prop_map(
-            move |(hosts, default_backend, path, strip_path, (balance, protocol, park_ms), endpoints, day)| {
+            move |(hosts, default_backend, path, strip_path, settings, endpoints, day, redirects)| {
+                let (balance, protocol, park_ms, affinity, weight, max_fails, allow_ips) = settings;
                 let endpoints = endpoints.into_iter().map(|(slot, is_leaving)| EndpointSpec {
                     id: EndpointId::from(format!("s{number}.{slot}")),
                     addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, number, slot)), 8080),
@@ -172,18 +201,37 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                     leaving: is_leaving.then_some(Leaving { last_resort_ms: 2_500 }),
                 });
                 RouteSpec {
-                    service: ServiceId::from(format!("s{number}")),
-                    name: format!("service-{number}"),
-                    created_at: format!("2026-01-0{day}T00:00:00Z"),
                     hosts: hosts.into_iter().collect(),
                     default_backend,
                     path,
                     strip_path,
                     balance,
                     protocol,
-                    limits: RouteLimits { park_ms },
+                    limits: RouteLimits {
+                        park_ms,
+                        ..RouteLimits::default()
+                    },
+                    affinity,
+                    weight,
+                    checks: PassiveChecks {
+                        max_fails,
+                        fail_timeout_ms: None,
+                    },
+                    allow_ips: allow_ips.map(|ranges| ranges.iter().filter_map(|range| range.parse().ok()).collect()),
+                    redirects: redirects
+                        .into_iter()
+                        .map(|((host, is_https), target)| Redirect {
+                            host,
+                            scheme: if is_https { Scheme::Https } else { Scheme::Http },
+                            target: target.to_string(),
+                        })
+                        .collect(),
                     endpoints: endpoints.collect(),
-                    requires: BTreeSet::new(),
+                    ..RouteSpec::new(
+                        ServiceId::from(format!("s{number}")),
+                        format!("service-{number}"),
+                        format!("2026-01-0{day}T00:00:00Z"),
+                    )
                 }
             },
         )

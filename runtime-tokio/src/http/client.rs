@@ -36,6 +36,8 @@ pub(crate) struct Pulse {
     in_flight: AtomicU32,
     /// Bodies under way in either direction: while there are any, silence counts.
     moving: AtomicU32,
+    /// Milliseconds of silence that the routes of the requests under way allow beyond the listener's limit.
+    silence: AtomicU64,
     /// Milliseconds since start at which bytes moved last, and at which the present head or pause began.
     last_bytes: AtomicU64,
     since: AtomicU64,
@@ -79,6 +81,7 @@ impl Pulse {
         Pulse {
             in_flight: AtomicU32::new(0),
             moving: AtomicU32::new(0),
+            silence: AtomicU64::new(0),
             last_bytes: AtomicU64::new(millis(now)),
             since: AtomicU64::new(millis(now)),
             head_begun: AtomicBool::new(false),
@@ -95,9 +98,18 @@ impl Pulse {
         self.ambiguous.swap(false, Relaxed)
     }
 
+    /// The route of a request under way allows this much silence.
+    pub(crate) fn allow_silence(&self, max: Duration) {
+        let max = u64::try_from(max.as_millis()).unwrap_or(u64::MAX);
+        self.silence.store(self.silence.load(Relaxed).max(max), Relaxed);
+    }
+
     /// A request ended.
     pub(crate) fn handle_end(&self, now: Instant) {
         bump(&self.in_flight, -1);
+        if self.in_flight.load(Relaxed) == 0 {
+            self.silence.store(0, Relaxed);
+        }
         self.since.store(millis(now), Relaxed);
     }
 
@@ -117,7 +129,8 @@ impl Pulse {
             } else {
                 now
             };
-            (from + limits.idle, Due::Abort)
+            let idle = limits.idle.max(Duration::from_millis(self.silence.load(Relaxed)));
+            (from + idle, Due::Abort)
         } else if self.is_http2.load(Relaxed) {
             (at(&self.since) + limits.keepalive, Due::Close)
         } else if self.head_begun.load(Relaxed) || !self.begun.load(Relaxed) {

@@ -12,7 +12,19 @@ use super::serve;
 /// Says in plain text what is wrong, and for whom to look: the request id finds the log line.
 pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    exchange.set_fault(fault.name());
+    let location = match fault {
+        Fault::Redirect { location } => HeaderValue::from_str(location).ok(),
+        Fault::Client(_)
+        | Fault::NotAllowed
+        | Fault::ParkTimedOut { .. }
+        | Fault::Unavailable(_)
+        | Fault::UnknownHost { .. }
+        | Fault::UnknownPath { .. }
+        | Fault::Upstream(_) => None,
+    };
+    if location.is_none() {
+        exchange.set_fault(fault.name());
+    }
     exchange.handle_response(status);
     let mut text = format!("{status}\n\n{fault}.\n");
     if let Some(id) = exchange.request_id.as_ref().and_then(|id| id.to_str().ok())
@@ -30,6 +42,9 @@ pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Res
     );
     headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(location) = location {
+        headers.insert(header::LOCATION, location);
+    }
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -1,7 +1,7 @@
 //! What one request and its response leave behind: counts, times and an access line, written when the response ended or
 //! its client went away, whichever way that happened.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
@@ -101,6 +101,11 @@ impl Exchange {
 
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
+    }
+
+    /// The client's address.
+    pub(crate) fn client_ip(&self) -> IpAddr {
+        self.client.peer.ip()
     }
 
     pub(crate) fn worker(&self) -> &Rc<Shared> {

@@ -1,6 +1,7 @@
 //! One request to the endpoint that answers it: pick, connect or reuse, send, and start again where that is harmless.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -13,8 +14,7 @@ use tidegate_core::pool::{Outcome, Pick, Token};
 use tidegate_core::request::fault::{ClientFault, Fault, UpstreamFault};
 use tidegate_core::request::retry::{self, Failure};
 use tidegate_core::route::spec::UpstreamProtocol;
-use tidegate_core::settings::proxy::ProxySettings;
-use tidegate_core::time::{Duration, Instant};
+use tidegate_core::time::Instant;
 use tracing::debug;
 
 use super::body::{RequestBody, SharedBody};
@@ -22,13 +22,17 @@ use super::exchange::{Exchange, Hold, Upstream};
 use super::upgrade;
 use crate::net::Net;
 use crate::upstream::connect;
-use crate::worker::Worker;
 use crate::worker::pools::PoolHandle;
+use crate::worker::serving::{Known, Serving};
+use crate::worker::{Shared, Worker};
 
 /// A request on its way out.
 #[derive(Debug)]
 pub(crate) struct Outbound {
     pub(crate) pool: Rc<PoolHandle>,
+    pub(crate) known: Known,
+    /// The headers before the pool's edits, in case the request goes to another pool; `None` where there are no edits.
+    pub(crate) unedited: Option<HeaderMap>,
     pub(crate) method: Method,
     /// As the client sent it.
     pub(crate) original: Uri,
@@ -41,9 +45,29 @@ pub(crate) struct Outbound {
     pub(crate) upgrade: Option<upgrade::Wanted>,
 }
 
+impl Outbound {
+    /// The request goes to `pool`, and is made as that pool wants it.
+    pub(crate) fn enter(&mut self, shared: &Shared, pool: Rc<PoolHandle>, client: IpAddr) {
+        if let Some(headers) = self.unedited.take() {
+            self.headers = headers;
+        }
+        let serving = pool.serving();
+        self.known = serving.know(&self.headers, client, &shared.rng);
+        if !serving.request_edits.is_empty() {
+            self.unedited = Some(self.headers.clone());
+            serving.request_edits.apply(&mut self.headers);
+        }
+        self.pool = pool;
+    }
+}
+
 /// A response that began.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
+    /// What the pool serves by.
+    pub(crate) serving: Rc<Serving>,
+    /// `Set-Cookie` of ours.
+    pub(crate) cookie: Option<HeaderValue>,
     pub(crate) response: Response<Incoming>,
     pub(crate) upgrade: Option<upgrade::Wanted>,
 }
@@ -64,7 +88,7 @@ pub(crate) async fn forward<N: Net>(
     mut outbound: Outbound,
     exchange: &mut Exchange,
 ) -> Result<Forwarded, Fault> {
-    let serving = worker.shared.serving();
+    let retries_max = worker.shared.serving().retries_max;
     outbound.pool.handle_request();
     let mut tried = Vec::new();
     let mut tries = 0;
@@ -72,10 +96,13 @@ pub(crate) async fn forward<N: Net>(
     loop {
         let hold = pick(worker, &mut outbound, &mut tried, &mut parked_since, exchange).await?;
         let (pool, token) = (Rc::clone(&hold.pool), hold.token);
+        let serving = pool.serving();
         let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
             Ok(response) => {
                 exchange.set_body(outbound.body.take());
                 return Ok(Forwarded {
+                    serving,
+                    cookie: outbound.known.cookie,
                     response,
                     upgrade: outbound.upgrade,
                 });
@@ -88,7 +115,7 @@ pub(crate) async fn forward<N: Net>(
         tries += 1;
         let sent = RequestBody::sent(outbound.body.as_ref());
         let harmless = failed.head_kept && retry::may_retry(outbound.method.as_str(), sent, failed.failure);
-        if !harmless || tries > serving.retries_max || !pool.withdraw_retry(failed.failure) {
+        if !harmless || tries > retries_max || !pool.withdraw_retry(failed.failure) {
             return Err(failed.fault);
         }
         debug!(failure = ?failed.failure, fault = %failed.fault, "trying again");
@@ -113,17 +140,17 @@ async fn pick<N: Net>(
             // The table changed under the request: it goes where a new one would.
             let original = outbound.original.path_and_query().map_or("/", PathAndQuery::as_str);
             let host = outbound.host.as_ref().and_then(|host| host.to_str().ok());
-            let (pool, target) = worker.route(host, original)?;
+            let (pool, target) = worker.route(host, original, exchange.client_ip())?;
             if let Some(target) = target {
                 outbound.target = target;
             }
             exchange.set_pool(&pool);
-            outbound.pool = pool;
+            outbound.enter(&worker.shared, pool, exchange.client_ip());
             outbound.pool.handle_request();
             tried.clear();
         }
         let pool = &outbound.pool;
-        match pool.pick(tried) {
+        match pool.pick(outbound.known.key, tried) {
             Pick::Endpoint(picked) => {
                 return Ok(Hold {
                     pool: Rc::clone(pool),
@@ -169,7 +196,7 @@ impl Drop for Place {
 /// One try.
 async fn send<N: Net>(
     worker: &Rc<Worker<N>>,
-    serving: &ProxySettings,
+    serving: &Serving,
     outbound: &mut Outbound,
     hold: Hold,
     exchange: &mut Exchange,
@@ -184,7 +211,7 @@ async fn send<N: Net>(
         });
     };
     let metrics = &worker.shared.metrics;
-    let limit = serving.connect_timeout();
+    let limit = serving.connect_timeout;
     let refused = |fault: UpstreamFault| {
         pool.handle_outcome(hold.token, Outcome::ConnectFailed);
         metrics.connect_failures.set(metrics.connect_failures.get() + 1);
@@ -358,13 +385,12 @@ enum SendError {
 /// Waits for a response's head. The limit counts from the last byte of the request.
 async fn first_byte<N: Net>(
     worker: &Rc<Worker<N>>,
-    serving: &ProxySettings,
+    serving: &Serving,
     response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
     body: Option<&Rc<SharedBody>>,
 ) -> Result<Response<Incoming>, SendError> {
     let clock = worker.shared.clock;
-    let limit = Duration::from_millis(serving.first_byte_timeout_ms.into());
-    let idle = Duration::from_millis(serving.idle_timeout_ms.into());
+    let (limit, idle) = (serving.first_byte_timeout, serving.idle_timeout);
     let mut response = pin!(response);
     let mut deadline = clock.now() + limit;
     loop {

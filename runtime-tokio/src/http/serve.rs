@@ -23,6 +23,7 @@ use super::headers::{self, values};
 use super::{error_page, upgrade};
 use crate::net::Net;
 use crate::worker::Worker;
+use crate::worker::serving::Known;
 
 /// Answers one request; never fails.
 pub(crate) async fn serve<N: Net>(
@@ -54,7 +55,6 @@ fn check<N: Net>(
     exchange: &mut Exchange,
 ) -> Result<Outbound, Fault> {
     let shared = &worker.shared;
-    let serving = shared.serving();
     let (mut head, incoming) = request.into_parts();
     exchange.request_id = Some(headers::ensure_request_id(
         &mut head.headers,
@@ -93,9 +93,15 @@ fn check<N: Net>(
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let (pool, rewritten) = worker.route(asked_host.as_ref().map(|asked| &*asked.host), target.as_str())?;
+    let (pool, rewritten) = worker.route(
+        asked_host.as_ref().map(|asked| &*asked.host),
+        target.as_str(),
+        exchange.client_ip(),
+    )?;
     let target = rewritten.unwrap_or(target);
     exchange.set_pool(&pool);
+    let serving = pool.serving();
+    client.pulse.allow_silence(serving.idle_timeout);
     let length = http_body::Body::size_hint(&incoming);
     if serving.body_bytes_max > 0 && length.lower() > serving.body_bytes_max {
         let max = serving.body_bytes_max;
@@ -114,8 +120,10 @@ fn check<N: Net>(
         (Some(_) | None, _) => None,
     };
     let body = SharedBody::new(incoming, serving.body_bytes_max, shared.clock, || client.pulse.moving());
-    Ok(Outbound {
-        pool,
+    let mut outbound = Outbound {
+        pool: Rc::clone(&pool),
+        known: Known::default(),
+        unedited: None,
         method: head.method,
         original: head.uri,
         target,
@@ -124,7 +132,9 @@ fn check<N: Net>(
         body,
         trailers: asked.trailers,
         upgrade,
-    })
+    };
+    outbound.enter(shared, pool, exchange.client_ip());
+    Ok(outbound)
 }
 
 /// The endpoint's response as the client gets it.
@@ -133,22 +143,25 @@ fn answer<N: Net>(
     forwarded: forward::Forwarded,
     mut exchange: Box<Exchange>,
 ) -> Response<ResponseBody> {
-    let serving = worker.shared.serving();
     let (mut head, incoming) = forwarded.response.into_parts();
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = switched.then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
     headers::strip(&mut head.headers);
     exchange.handle_response(head.status);
+    forwarded.serving.response_edits.apply(&mut head.headers);
+    if let Some(cookie) = forwarded.cookie {
+        head.headers.append(header::SET_COOKIE, cookie);
+    }
     if let Some(protocol) = protocol {
         head.headers
             .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         head.headers.insert(header::UPGRADE, protocol);
     }
     add_info(&mut head.headers, &exchange);
-    let idle_max = Duration::from_millis(serving.idle_timeout_ms.into());
+    let idle_max = forwarded.serving.idle_timeout;
     if switched {
         let upstream = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
-        upgrade::run(&worker.shared, forwarded.upgrade, upstream, &mut exchange);
+        upgrade::run(&worker.shared, forwarded.upgrade, upstream, idle_max, &mut exchange);
         let mut response = Response::new(ResponseBody::own(Bytes::new(), exchange));
         *response.status_mut() = head.status;
         *response.headers_mut() = head.headers;

@@ -30,7 +30,13 @@ pub(crate) struct Wanted {
 }
 
 /// Starts copying, as soon as both sides have switched.
-pub(crate) fn run(worker: &Rc<Shared>, wanted: Option<Wanted>, upstream: Option<OnUpgrade>, exchange: &mut Exchange) {
+pub(crate) fn run(
+    worker: &Rc<Shared>,
+    wanted: Option<Wanted>,
+    upstream: Option<OnUpgrade>,
+    idle_max: Duration,
+    exchange: &mut Exchange,
+) {
     let held = exchange.take_upstream();
     let (Some(client), Some(upstream)) = (wanted.and_then(|wanted| wanted.client), upstream) else {
         return;
@@ -38,7 +44,6 @@ pub(crate) fn run(worker: &Rc<Shared>, wanted: Option<Wanted>, upstream: Option<
     let worker = Rc::clone(worker);
     let open = worker.open_upgrade();
     spawn_local(async move {
-        let idle_max = Duration::from_millis(worker.serving().idle_timeout_ms.into());
         match futures_util::future::try_join(client, upstream).await {
             Ok((client, upstream)) => {
                 let clock = worker.clock;

@@ -8,6 +8,7 @@
 
 pub(crate) mod pools;
 mod run;
+pub(crate) mod serving;
 mod shared;
 
 use std::io;

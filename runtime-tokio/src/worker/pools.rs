@@ -2,14 +2,16 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tidegate_core::machine::{Input, step};
-use tidegate_core::pool::{Action, EndpointView, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token};
+use tidegate_core::pool::{
+    Action, EndpointView, Fact, Member, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token,
+};
 use tidegate_core::request::retry::Failure;
 use tidegate_core::route::spec::UpstreamProtocol;
 use tidegate_core::route::{PoolKey, PoolSpec};
@@ -18,6 +20,7 @@ use tidegate_core::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use super::Shared;
+use super::serving::Serving;
 use crate::telemetry::metrics::StatusCounts;
 use crate::upstream::connect::Http1;
 use crate::upstream::reuse::Connections;
@@ -26,6 +29,7 @@ use crate::upstream::reuse::Connections;
 pub(crate) struct PoolHandle {
     shared: Rc<Shared>,
     spec: RefCell<Arc<PoolSpec>>,
+    serving: RefCell<Rc<Serving>>,
     name: RefCell<Rc<str>>,
     machine: RefCell<Pool>,
     /// By ascending token.
@@ -71,7 +75,8 @@ impl PoolHandle {
             shared: Rc::clone(shared),
             spec: RefCell::new(Arc::clone(spec)),
             name: RefCell::new(Rc::from(spec.name())),
-            machine: RefCell::new(Pool::new(PoolPolicy::new(spec.balance, &spec.limits, settings))),
+            serving: RefCell::new(Rc::new(Serving::new(spec, settings))),
+            machine: RefCell::new(Pool::new(PoolPolicy::of(spec, settings))),
             endpoints: RefCell::new(Vec::new()),
             wake: Notify::new(),
             armed: Cell::new(None),
@@ -88,9 +93,13 @@ impl PoolHandle {
         self.idle_max.set(settings.idle_connections_max as usize);
         *self.name.borrow_mut() = Rc::from(spec.name());
         *self.spec.borrow_mut() = Arc::clone(spec);
-        let policy = PoolPolicy::new(spec.balance, &spec.limits, settings);
-        let endpoints = spec.endpoints.iter().map(|endpoint| endpoint.spec.clone()).collect();
-        self.step(Input::Fact(Fact::Spec(endpoints, policy)));
+        *self.serving.borrow_mut() = Rc::new(Serving::new(spec, settings));
+        let members = spec.endpoints.iter().map(|endpoint| Member {
+            spec: endpoint.spec.clone(),
+            service: endpoint.owner,
+        });
+        let policy = PoolPolicy::of(spec, settings);
+        self.step(Input::Fact(Fact::Spec(members.collect(), policy)));
     }
 
     /// Takes over from a pool that is about to retire what both have: states of endpoints, and connections to them.
@@ -139,6 +148,16 @@ impl PoolHandle {
         self.spec.borrow().protocol
     }
 
+    /// What its requests are served by.
+    pub(crate) fn serving(&self) -> Rc<Serving> {
+        Rc::clone(&self.serving.borrow())
+    }
+
+    /// Whether a client with this address is served.
+    pub(crate) fn allows(&self, client: IpAddr) -> bool {
+        self.spec.borrow().allows(client)
+    }
+
     pub(crate) fn park_max(&self) -> Duration {
         self.machine.borrow().policy().park
     }
@@ -147,11 +166,12 @@ impl PoolHandle {
         self.machine.borrow_mut().handle_request(self.shared.clock.now());
     }
 
-    pub(crate) fn pick(&self, tried: &[Token]) -> Pick {
+    /// `key` is what the client is known by again.
+    pub(crate) fn pick(&self, key: Option<u64>, tried: &[Token]) -> Pick {
         let now = self.shared.clock.now();
         self.machine
             .borrow_mut()
-            .pick(tried, &mut self.shared.rng.borrow_mut(), now)
+            .pick(key, tried, &mut self.shared.rng.borrow_mut(), now)
     }
 
     pub(crate) fn unpark(&self) {

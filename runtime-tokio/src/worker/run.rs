@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,7 +13,6 @@ use http::uri::PathAndQuery;
 use tidegate_core::pool::{Outcome, Picked};
 use tidegate_core::request::fault::{ClientFault, Fault};
 use tidegate_core::route::{Decision, PoolKey, RouteTable, strip};
-use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::Duration;
 use tokio::task::spawn_local;
 use tracing::{debug, info, warn};
@@ -142,6 +142,7 @@ impl<N: Net> Worker<N> {
         &self,
         host: Option<&str>,
         target: &str,
+        client: IpAddr,
     ) -> Result<(Rc<PoolHandle>, Option<PathAndQuery>), Fault> {
         let table = self.table.borrow();
         // RFC 9112 §3.2.4: `*` asks about the server as a whole.
@@ -150,6 +151,9 @@ impl<N: Net> Worker<N> {
             Decision::Forward(rule) => {
                 let pools = self.pools.borrow();
                 let pool = pools.get(&rule.pool).expect("each rule leads to a pool of its table");
+                if !pool.allows(client) {
+                    return Err(Fault::NotAllowed);
+                }
                 let forwarded = strip(rule, target);
                 let rewritten = match &forwarded {
                     Cow::Borrowed(same) if same.len() == target.len() => None,
@@ -159,6 +163,9 @@ impl<N: Net> Worker<N> {
                 };
                 Ok((Rc::clone(pool), rewritten))
             }
+            Decision::Redirect(rule) => Err(Fault::Redirect {
+                location: rule.location(target),
+            }),
             Decision::UnknownHost => Err(Fault::UnknownHost {
                 host: host.unwrap_or_default().to_owned(),
                 status: table.settings().unknown_host_status,
@@ -223,7 +230,7 @@ impl<N: Net> Worker<N> {
         }
         let settings = self.shared.serving();
         for (pool, picked) in self.shared.take_probes() {
-            self.probe(&settings, pool, picked);
+            self.probe(pool, picked);
         }
         if self.shared.take_sweep(now) {
             let max = Duration::from_millis(settings.idle_connection_ms.into());
@@ -235,8 +242,8 @@ impl<N: Net> Worker<N> {
         self.shared.access.flush_if_due(now);
     }
 
-    fn probe(self: &Rc<Self>, settings: &Rc<ProxySettings>, pool: Rc<PoolHandle>, picked: Picked) {
-        let (worker, limit) = (Rc::clone(self), settings.connect_timeout());
+    fn probe(self: &Rc<Self>, pool: Rc<PoolHandle>, picked: Picked) {
+        let (worker, limit) = (Rc::clone(self), pool.serving().connect_timeout);
         spawn_local(async move {
             let metrics = &worker.shared.metrics;
             metrics.probes.set(metrics.probes.get() + 1);

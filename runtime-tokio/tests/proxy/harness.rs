@@ -1,7 +1,6 @@
 //! A worker, apps behind it and clients before it, on one thread.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -24,7 +23,7 @@ use tidegate::worker::{PoolView, WorkerConfig, WorkerDeps, WorkerLink, run_worke
 use tidegate_core::id::{EndpointId, ServiceId};
 use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
-use tidegate_core::route::spec::{EndpointSpec, HostPattern, Leaving, PathPrefix, RouteSpec};
+use tidegate_core::route::spec::{EndpointSpec, HostPattern, Leaving, RouteSpec};
 use tidegate_core::snapshot::model::Snapshot;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -67,18 +66,9 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 /// One routed service.
 pub(crate) fn route(name: &str, host: &str, endpoints: &[SocketAddr]) -> RouteSpec {
     RouteSpec {
-        service: ServiceId::from(name),
-        name: name.to_owned(),
-        created_at: "2024-01-01T00:00:00Z".to_owned(),
         hosts: vec![HostPattern::from_normalised(host.to_owned())],
-        default_backend: false,
-        path: PathPrefix::default(),
-        strip_path: false,
-        balance: Default::default(),
-        protocol: Default::default(),
-        limits: Default::default(),
         endpoints: endpoints.iter().map(|addr| endpoint(*addr)).collect(),
-        requires: BTreeSet::new(),
+        ..RouteSpec::new(ServiceId::from(name), name, "2024-01-01T00:00:00Z")
     }
 }
 

@@ -243,11 +243,6 @@ fn labels_of_later_versions_are_ignored_with_a_warning() {
         ("ssl_cert", "shop.cert"),
         ("ssl_key", "shop.key"),
         ("ssl_backend_tls_verify", "required"),
-        ("sticky_session_cookie", "session"),
-        ("ip_hash", "true"),
-        ("redirects", "http://a.example,http://b.example;"),
-        ("max_fails", "3"),
-        ("fail_timeout", "30s"),
     ] {
         let reading = read(&labelled(&[(&format!("com.docker.lb.{name}"), value)]));
         assert!(

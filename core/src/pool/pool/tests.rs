@@ -8,7 +8,7 @@ use super::*;
 use crate::id::EndpointId;
 use crate::machine::{Input, step};
 use crate::rng::Rng;
-use crate::route::spec::Leaving;
+use crate::route::spec::{EndpointSpec, Leaving};
 
 fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
@@ -66,7 +66,8 @@ impl World {
 
     fn apply(&mut self, endpoints: &[EndpointSpec], now: u64) {
         let policy = self.pool.policy().clone();
-        self.step(Input::Fact(Fact::Spec(endpoints.to_vec(), policy)), now);
+        let members = endpoints.iter().cloned().map(Member::from).collect();
+        self.step(Input::Fact(Fact::Spec(members, policy)), now);
     }
 
     fn outcome(&mut self, picked: Picked, outcome: Outcome, now: u64) {
@@ -83,7 +84,7 @@ impl World {
     }
 
     fn pick(&mut self, tried: &[Token], now: u64) -> Pick {
-        self.pool.pick(tried, &mut self.rng, at(now))
+        self.pool.pick(None, tried, &mut self.rng, at(now))
     }
 
     fn endpoint(&mut self, tried: &[Token], now: u64) -> Picked {
