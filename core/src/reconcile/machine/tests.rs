@@ -257,7 +257,9 @@ fn a_network_that_nobody_needs_is_left_at_once() {
     let (mut bench, mut store) = made();
     bench.wanted(&[shape("proxy", &["control", "shop"])]);
     bench.run(&mut store, 5_000);
-    store.edit("proxy", |service| service.update_state = Some(String::from("completed")));
+    store.edit("proxy", |service| {
+        service.update_state = Some(String::from("completed"))
+    });
     bench.look(&store);
     store.writes.clear();
     bench.wanted(&[shape("proxy", &["control"])]);
