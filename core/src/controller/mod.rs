@@ -169,6 +169,8 @@ pub struct Controller {
     book: RouteBook,
     publishers: BTreeMap<ClusterName, Publisher>,
     fleet: Option<Fleet>,
+    /// What keeps us from seeing the Swarm, as it was told to the operator.
+    told_trouble: Option<String>,
     actions: VecDeque<ControllerAction>,
 }
 
@@ -186,6 +188,7 @@ impl Controller {
                 .collect(),
             fleet: me.service.clone().map(|service| Fleet::new(&settings, service, me)),
             settings,
+            told_trouble: None,
             actions: VecDeque::new(),
         }
     }
@@ -265,6 +268,7 @@ impl Controller {
         {
             fleet.look(&self.world, &self.book, now);
         }
+        self.tell_trouble();
         if publish && self.world.is_synced() {
             self.publish(now);
         }
@@ -318,6 +322,34 @@ impl Controller {
                     WorldAction::Changed(_) | WorldAction::Synced => {}
                 }
             }
+        }
+    }
+
+    /// Why the Swarm is not seen as it is now, if it is not: the first reason stands for all.
+    pub fn trouble(&self) -> Option<String> {
+        let (lane, why) = self.world.troubles().iter().next()?;
+        let served = match self.world.is_synced() {
+            true => "what was seen last is served on",
+            false => "nothing is published before it was seen whole",
+        };
+        Some(alloc::format!(
+            "a look at the Swarm ({}) failed: {why}; {served}",
+            lane.name()
+        ))
+    }
+
+    /// Says once that trouble began and once that it is over, whatever it does in between.
+    fn tell_trouble(&mut self) {
+        match (self.trouble(), &self.told_trouble) {
+            (Some(trouble), None) => {
+                self.told_trouble = Some(trouble.clone());
+                self.notice(trouble);
+            }
+            (None, Some(_)) => {
+                self.told_trouble = None;
+                self.notice("Docker answers again".to_string());
+            }
+            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

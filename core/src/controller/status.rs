@@ -22,7 +22,7 @@ pub struct ControllerStatus {
     pub clusters: BTreeMap<ClusterName, ClusterStatus>,
     /// Findings about labels.
     pub diagnostics: Vec<Diagnostic>,
-    /// What an operator should know about the proxy services.
+    /// What an operator should know about Docker and the proxy services.
     pub notices: Vec<String>,
 }
 
@@ -59,7 +59,11 @@ impl Controller {
             staleness_ms: self.world.staleness(now).map(|age| age.as_millis() as u64),
             clusters: clusters.collect(),
             diagnostics: self.diagnostics().cloned().collect(),
-            notices: self.fleet.as_ref().map(|fleet| fleet.notices()).unwrap_or_default(),
+            notices: self
+                .trouble()
+                .into_iter()
+                .chain(self.fleet.iter().flat_map(|fleet| fleet.notices()))
+                .collect(),
         }
     }
 }

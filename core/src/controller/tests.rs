@@ -466,3 +466,49 @@ fn a_shared_network_that_is_missing_is_named_until_it_is_there() {
     let apps = harness.swarm.network_named("apps").unwrap().to_string();
     harness.run(60, |h| !missing(h) && h.proxies()[0].shape.networks.contains(&apps));
 }
+
+#[test]
+fn trouble_with_docker_is_told_once_and_so_is_its_end() {
+    let alone = Me {
+        service: None,
+        ..me("c1", &[])
+    };
+    let mut controller = Controller::new(Settings::default(), alone);
+    let mut now = Instant::START;
+    let mut told = Vec::new();
+    let mut turns = |controller: &mut Controller, told: &mut Vec<String>, fails: bool| {
+        for _ in 0..40 {
+            now = controller.poll_timeout().map_or(now, |deadline| deadline.at.max(now));
+            let mut inputs = alloc::vec![Input::Timeout];
+            while let Some(input) = inputs.pop() {
+                step(controller, input, now, |action| {
+                    if let ControllerAction::Notice(text) = action {
+                        told.push(text);
+                    } else if let ControllerAction::Fetch { id, fetch } = action {
+                        let result = match fetch {
+                            _ if fails => Err(ApiError::Unreachable("connection refused".to_string())),
+                            Fetch::Managed => Ok(Answer::Managed(Vec::new())),
+                            Fetch::Networks => Ok(Answer::Networks(Vec::new())),
+                            Fetch::Nodes => Ok(Answer::Nodes(Vec::new())),
+                            Fetch::Secrets => Ok(Answer::Secrets(Vec::new())),
+                            Fetch::Services => Ok(Answer::Services(Vec::new())),
+                            Fetch::Tasks(_) => Ok(Answer::Tasks(Vec::new())),
+                        };
+                        inputs.push(Input::Fact(ControllerFact::World(WorldFact::Answer { id, result })));
+                    }
+                });
+            }
+        }
+    };
+    turns(&mut controller, &mut told, true);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("connection refused"), "{told:?}");
+    let status = controller.status(Instant::START);
+    assert!(
+        status.notices[0].contains("connection refused"),
+        "as long as it lasts: {status:?}"
+    );
+    turns(&mut controller, &mut told, false);
+    assert_eq!(told[1..], ["Docker answers again"]);
+    assert_eq!(controller.status(Instant::START).notices, [] as [&str; 0]);
+}

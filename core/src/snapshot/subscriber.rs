@@ -189,7 +189,7 @@ impl Subscriber {
                     controller: hello.controller,
                     version: hello.version,
                 });
-                Ok(false)
+                return; // a greeting is no table: `failures` stay, so that a controller that ends here is no loop
             }
             Ok(Message::Full(table)) => self.apply_full(table).map(|()| true),
             Ok(Message::Delta(delta)) => self.apply_delta(delta).map(|()| true),

@@ -37,7 +37,15 @@ impl Admin for ControllerAdmin {
     async fn unready(&self) -> Option<String> {
         match self.state().await {
             None => Some(STARTING.to_owned()),
-            Some(state) if !state.status.synced => Some("the Swarm has not been seen whole yet".to_owned()),
+            Some(state) if !state.status.synced => {
+                let mut why = "the Swarm has not been seen whole yet".to_owned();
+                state
+                    .status
+                    .notices
+                    .iter()
+                    .for_each(|notice| why.extend(["; ", notice]));
+                Some(why)
+            }
             Some(_) => None,
         }
     }

@@ -230,6 +230,24 @@ fn waits_between_attempts_grow_to_a_limit() {
     assert!(waits[11] >= RETRY_MAX / 2 && waits[1] <= RETRY_MIN, "{waits:?}");
 }
 
+#[test]
+fn a_controller_that_greets_and_leaves_is_not_asked_in_a_loop() {
+    let mut pair = Pair::new();
+    let mut waits = Vec::new();
+    for _ in 0..12 {
+        let before = pair.now;
+        pair.wait();
+        waits.push(pair.now.since(before));
+        pair.tell(Fact::Connected);
+        pair.tell(Fact::Line(
+            "{\"hello\":{\"controller\":\"c\",\"version\":\"1\"}}".to_string(),
+        ));
+        assert!(matches!(pair.actions.pop(), Some(Action::Greeted { .. })));
+        pair.tell(Fact::Disconnected("it is leaving".to_string()));
+    }
+    assert!(waits[11] >= RETRY_MAX / 2, "{waits:?}");
+}
+
 proptest! {
     /// `apply(delta(a, b), a) == b`, over any sequence of changes, losses and reconnects.
     #[test]

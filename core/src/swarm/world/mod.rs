@@ -24,6 +24,7 @@ mod tests;
 mod watch;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use self::absence::Absence;
@@ -71,6 +72,7 @@ pub struct World {
     changes: Changes,
     actions: VecDeque<WorldAction>,
     counters: WorldCounters,
+    troubles: BTreeMap<Lane, String>,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +130,7 @@ impl World {
             changes: Changes::default(),
             actions: VecDeque::new(),
             counters: WorldCounters::default(),
+            troubles: BTreeMap::new(),
         }
     }
 
@@ -202,6 +205,11 @@ impl World {
         matches!(self.stream, Stream::Open { .. })
     }
 
+    /// Why the last look at each of these lists failed; those whose last look succeeded are not here.
+    pub fn troubles(&self) -> &BTreeMap<Lane, String> {
+        &self.troubles
+    }
+
     /// Counts since the start.
     pub fn counters(&self) -> &WorldCounters {
         &self.counters
@@ -270,7 +278,10 @@ impl World {
         };
         let Some(flight) = schedule.flight.take() else { return };
         match result {
-            Ok(answer) => self.handle_list(lane, &flight, answer, now),
+            Ok(answer) => {
+                self.troubles.remove(&lane);
+                self.handle_list(lane, &flight, answer, now);
+            }
             Err(ApiError::NotFound(_)) if matches!(&flight.fetch, Fetch::Tasks(of) if !of.is_empty()) => {
                 self.handle_unknown_service(&flight, now);
             }
@@ -294,6 +305,8 @@ impl World {
 
     fn handle_failure(&mut self, lane: Lane, error: Option<&ApiError>, now: Instant) {
         *self.counters.failures.entry(lane).or_default() += 1;
+        let why = error.map_or_else(|| "no answer in time".to_string(), ToString::to_string);
+        self.troubles.insert(lane, why);
         if error.is_none_or(|error| matches!(error, ApiError::Unreachable(_))) {
             self.stream_in_doubt = true;
         }
