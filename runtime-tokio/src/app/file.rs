@@ -79,6 +79,9 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
     let mut addresses: BTreeMap<String, Vec<IpAddr>> = BTreeMap::new();
     let mut revision = 0;
     let mut looks = 0_u32;
+    // A comparison costs as much as the file is long, so one is made only after something changed.
+    let mut stale = true;
+    let mut unreported = true;
     let mut status = status_of(&file);
     status
         .diagnostics
@@ -86,10 +89,14 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
         .for_each(|diagnostic| tracing::warn!("{diagnostic}"));
     loop {
         if looks.is_multiple_of(LOOKS_PER_RESOLUTION) || present.is_none() {
+            let before = addresses.clone();
             resolve_names(&net, &file, &mut addresses).await;
+            stale |= addresses != before;
         }
-        let wanted = snapshot(&file, &settings, &addresses);
-        if present.as_ref() != Some(&wanted) {
+        let wanted = std::mem::take(&mut stale).then(|| snapshot(&file, &settings, &addresses));
+        if let Some(wanted) = wanted
+            && present.as_ref() != Some(&wanted)
+        {
             revision += 1;
             let changed = present.as_ref().map(|before| differing(before, &wanted));
             let cause = match &changed {
@@ -109,7 +116,9 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
             })
             .await;
         }
-        report(status.clone());
+        if std::mem::take(&mut unreported) {
+            report(status.clone());
+        }
         tokio::select! { biased;
             () = stop.cancelled() => return,
             () = clock.pause(LOOK_EVERY) => {}
@@ -118,6 +127,7 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
         let now = stamp(&path);
         if now != seen {
             seen = now;
+            unreported = true;
             match load(&path) {
                 Ok(next) => {
                     let known: BTreeSet<&Diagnostic> = status.diagnostics.iter().collect();
@@ -125,7 +135,7 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
                     new.for_each(|diagnostic| tracing::warn!("{diagnostic}"));
                     status = status_of(&next);
                     file = next;
-                    looks = 0;
+                    (looks, stale) = (0, true);
                 }
                 Err(error) => {
                     tracing::warn!("{error}; the last good table is served");
