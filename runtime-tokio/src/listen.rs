@@ -98,6 +98,7 @@ pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
         if shared.phase() >= Phase::Draining {
             connection.as_mut().graceful_shutdown();
         }
+        let mut closing = false;
         let ended = loop {
             tokio::select! { biased;
                 ended = connection.as_mut() => break ended,
@@ -109,11 +110,13 @@ pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
                     change.set(shared.phase_change());
                 }
                 () = timer.as_mut() => match pulse.due(&limits, clock.now()) {
-                    Due::Abort => {
+                    // A client that was told to close and stays is too slow as well.
+                    due if due == Due::Abort || (due == Due::Close && closing) => {
                         shared.metrics.slow_clients.set(shared.metrics.slow_clients.get() + 1);
                         break Ok(());
                     }
-                    Due::Close => {
+                    Due::Abort | Due::Close => {
+                        closing = true;
                         connection.as_mut().graceful_shutdown();
                         timer.set(clock.sleep_until(Some(clock.now() + limits.header)));
                     }

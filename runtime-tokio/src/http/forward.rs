@@ -99,6 +99,11 @@ pub(crate) async fn forward<N: Net>(
         let serving = pool.serving();
         let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
             Ok(response) => {
+                if response.status() == StatusCode::SWITCHING_PROTOCOLS && outbound.upgrade.is_none() {
+                    // RFC 9110 §15.2.2: nobody asked it to; what follows is no HTTP, and HTTP/2 has no such status.
+                    exchange.take_upstream();
+                    return Err(UpstreamFault::BadResponse.into());
+                }
                 exchange.set_body(outbound.body.take());
                 return Ok(Forwarded {
                     serving,
@@ -213,13 +218,16 @@ async fn send<N: Net>(
     let metrics = &worker.shared.metrics;
     let limit = serving.connect_timeout;
     let refused = |fault: UpstreamFault| {
-        pool.handle_outcome(hold.token, Outcome::ConnectFailed);
+        let by_endpoint = fault != UpstreamFault::NoSocket;
+        if by_endpoint {
+            pool.handle_outcome(hold.token, Outcome::ConnectFailed);
+        }
         metrics.connect_failures.set(metrics.connect_failures.get() + 1);
         Failed {
             failure: Failure::Connect,
             fault: fault.into(),
             head_kept: true,
-            elsewhere: true,
+            elsewhere: by_endpoint,
         }
     };
     let clock = worker.shared.clock;

@@ -146,6 +146,10 @@ fn answer<N: Net>(
     let (mut head, incoming) = forwarded.response.into_parts();
     let switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
     let protocol = switched.then(|| head.headers.get(header::UPGRADE).cloned()).flatten();
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        // RFC 9112 §6.3: the coding overrides a length, which must not be passed on; it may be a lie.
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     headers::strip(&mut head.headers);
     exchange.handle_response(head.status);
     forwarded.serving.response_edits.apply(&mut head.headers);

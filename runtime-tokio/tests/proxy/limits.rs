@@ -188,3 +188,19 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
         assert_eq!(status(&read_head(&mut second).await), 200);
     });
 }
+
+#[test]
+fn a_client_that_speaks_http_2_and_ignores_its_goodbye_is_left() {
+    run(async {
+        let (proxy, _app) = with(|settings| {
+            settings.keepalive_timeout_ms = 20;
+            settings.header_timeout_ms = 20;
+        })
+        .await;
+        // Preface and empty SETTINGS; GOAWAY and PING are never answered.
+        let answer = proxy.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        assert!(!answer.is_empty(), "the proxy said its settings and goodbye");
+        let metrics = proxy.link.metrics().await.expect("the worker lives");
+        assert_eq!(metrics.slow_clients, 1);
+    });
+}

@@ -1,6 +1,8 @@
 //! What could be read in two ways is refused, and its connection closed. Rows marked `hyper` are refused by hyper itself
 //! before the proxy sees a request; the others by `core::request`. Both are promises.
 
+use tokio::io::AsyncWriteExt as _;
+
 use crate::harness::*;
 
 /// Whoever gets through is answered 200, so that a refusal cannot come from the app.
@@ -115,5 +117,25 @@ fn an_upgrade_to_h2c_is_not_passed_on() {
         for gone in ["upgrade", "http2-settings", "connection"] {
             assert!(!head.headers().contains_key(gone), "{head:?}");
         }
+    });
+}
+
+#[test]
+fn a_length_beside_the_coding_of_a_response_is_not_passed_on() {
+    run(async {
+        let app = App::scripted(|mut stream| async move {
+            read_head(&mut stream).await;
+            let both =
+                b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n";
+            stream.write_all(both).await.expect("the proxy reads");
+        })
+        .await;
+        let proxy = Proxy::start(snapshot([route("shop", "shop.example", &[app.addr])])).await;
+        let answer = proxy.get("shop.example", "/").await.to_lowercase();
+        assert!(!answer.contains("content-length"), "{answer}");
+        assert!(
+            answer.contains("transfer-encoding: chunked") && answer.contains("hello"),
+            "{answer}"
+        );
     });
 }

@@ -116,3 +116,22 @@ fn a_drain_waits_for_upgraded_connections_until_its_time_is_over() {
         proxy.done.await.expect("no panic").expect("no error");
     });
 }
+
+#[test]
+fn a_switch_that_nobody_asked_for_is_no_answer() {
+    run(async {
+        let app = App::scripted(|mut stream| async move {
+            read_head(&mut stream).await;
+            let switch = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\nGET";
+            stream.write_all(switch).await.expect("the proxy reads");
+        })
+        .await;
+        let proxy = Proxy::start(snapshot([route("shop", "shop.example", &[app.addr])])).await;
+        for _ in 0..2 {
+            let answer = proxy.get("shop.example", "/").await;
+            assert_eq!(status(&answer), 502, "{answer}");
+        }
+        assert_eq!(proxy.pool("shop").await.idle_connections, 0);
+        assert_eq!(proxy.pool("shop").await.endpoints[0].in_flight, 0);
+    });
+}
