@@ -63,6 +63,9 @@ pub enum UpstreamFault {
     /// No response within the limit.
     #[error("the service did not answer in time")]
     FirstByteTimedOut,
+    /// The proxy itself has no socket left to connect with; says nothing about the endpoint.
+    #[error("the proxy has no socket left to reach the service with: raise its limit of open files")]
+    NoSocket,
 }
 
 /// Any reason for which a request is answered by the proxy itself.
@@ -126,6 +129,7 @@ impl Fault {
             Fault::Upstream(fault) => match fault {
                 UpstreamFault::BadResponse | UpstreamFault::ConnectFailed | UpstreamFault::Died => 502,
                 UpstreamFault::ConnectTimedOut | UpstreamFault::FirstByteTimedOut => 504,
+                UpstreamFault::NoSocket => 503,
             },
         }
     }
@@ -133,7 +137,7 @@ impl Fault {
     /// Seconds for `Retry-After`, where trying again makes sense.
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Fault::ParkTimedOut { .. } | Fault::Unavailable(_) => Some(1),
+            Fault::ParkTimedOut { .. } | Fault::Unavailable(_) | Fault::Upstream(UpstreamFault::NoSocket) => Some(1),
             Fault::Client(_)
             | Fault::NotAllowed
             | Fault::Redirect { .. }
@@ -176,6 +180,7 @@ impl Fault {
                 UpstreamFault::ConnectTimedOut => "connect_timed_out",
                 UpstreamFault::Died => "upstream_died",
                 UpstreamFault::FirstByteTimedOut => "first_byte_timed_out",
+                UpstreamFault::NoSocket => "no_socket",
             },
         }
     }
@@ -259,6 +264,7 @@ mod tests {
             UpstreamFault::ConnectTimedOut.into(),
             UpstreamFault::Died.into(),
             UpstreamFault::FirstByteTimedOut.into(),
+            UpstreamFault::NoSocket.into(),
         ];
         let mut lines = String::new();
         for fault in faults {

@@ -78,6 +78,9 @@ pub fn run(cli: Cli) -> ExitCode {
         }
     };
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
+        if serves {
+            raise_open_files();
+        }
         match cli.role {
             Role::Controller(args) => controller::run(args).await,
             Role::Demo(args) => demo::run(args).await,
@@ -155,6 +158,25 @@ async fn listen_beside(peer: &str, port: u16) -> Option<<TokioNet as Net>::Liste
     let listener = TokioNet.listen(own).await.ok()?;
     tracing::info!(address = %own, "the admin listener answers on the control network");
     Some(listener)
+}
+
+/// Raises the limit of open files to what the system allows: Docker and systemd start processes with 1024 of them, so that
+/// programs from the last century work. The limit that holds now.
+fn raise_open_files() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let wanted = Rlimit {
+        current: before.maximum,
+        ..before
+    };
+    let now = match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => wanted.current,
+        Err(error) => {
+            tracing::warn!(%error, limit = before.current, "the limit of open files cannot be raised");
+            before.current
+        }
+    };
+    now.unwrap_or(u64::MAX)
 }
 
 /// A bound port, or what to do about it.

@@ -246,6 +246,15 @@ impl Workers {
 /// Ends when the table is served by every worker.
 pub(super) type Installed = std::pin::Pin<Box<dyn Future<Output = ()>>>;
 
+/// Client connections that one of `workers` may have open where the process may open `files`: each request needs another
+/// socket to its endpoint, and the process a few files for itself.
+fn connections_max(files: u64, workers: usize) -> usize {
+    const OWN: u64 = 64;
+    const LEAST: u64 = 8;
+    let each = files.saturating_sub(OWN) / 2 / workers.max(1) as u64;
+    usize::try_from(each.max(LEAST)).unwrap_or(usize::MAX)
+}
+
 impl Start {
     fn spawn(
         &self,
@@ -255,6 +264,7 @@ impl Start {
         let tables = watch::Sender::new(table);
         let mut workers = Vec::new();
         let mut links = Vec::new();
+        let files = super::raise_open_files();
         for index in 0..self.count {
             let rng = self.rng.fork(&format!("worker {index}"));
             let (deps, link) = WorkerDeps::new(
@@ -265,10 +275,24 @@ impl Start {
                 drain.clone(),
                 self.access.clone(),
             );
-            workers.push((deps, WorkerConfig::new(self.http, &self.proxy_id)));
+            let mut config = WorkerConfig::new(self.http, &self.proxy_id);
+            config.connections_max = config.connections_max.min(connections_max(files, self.count));
+            workers.push((deps, config));
             links.push(link);
         }
         let threads = spawn_workers(workers)?;
         Ok((Front::new(tables, links), threads))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::connections_max;
+
+    #[test]
+    fn clients_leave_sockets_for_endpoints() {
+        assert_eq!(connections_max(1024, 2), 240);
+        assert_eq!(connections_max(10, 64), 8);
+        assert!(connections_max(u64::MAX, 1) > 1_000_000);
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use tidegate_core::request::fault::UpstreamFault;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -27,17 +28,32 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 const RESPONSE_HEADERS_MAX: usize = 256;
 
+/// Whose fault it is. What this process or machine has too little of says nothing about the endpoint.
+fn fault(error: &io::Error) -> UpstreamFault {
+    const OURS: [Errno; 5] = [
+        Errno::ADDRNOTAVAIL,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOBUFS,
+        Errno::NOMEM,
+    ];
+    let code = error.raw_os_error();
+    if OURS.iter().any(|ours| Some(ours.raw_os_error()) == code) {
+        UpstreamFault::NoSocket
+    } else if error.kind() == io::ErrorKind::TimedOut {
+        UpstreamFault::ConnectTimedOut
+    } else {
+        UpstreamFault::ConnectFailed
+    }
+}
+
 /// Opens a TCP connection.
 pub(crate) async fn tcp<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<N::Stream, UpstreamFault> {
     match timeout(limit, net.connect(addr)).await {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {
             debug!(%addr, %error, "connecting to an endpoint failed");
-            Err(if error.kind() == io::ErrorKind::TimedOut {
-                UpstreamFault::ConnectTimedOut
-            } else {
-                UpstreamFault::ConnectFailed
-            })
+            Err(fault(&error))
         }
         Err(_) => {
             debug!(%addr, ?limit, "connecting to an endpoint timed out");
@@ -80,4 +96,20 @@ pub(crate) async fn http2<N: Net>(net: &N, addr: SocketAddr, limit: Duration) ->
         }
     });
     Ok(sender)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_endpoint_is_not_blamed_for_what_the_proxy_has_too_little_of() {
+        let of = |code: Errno| fault(&io::Error::from_raw_os_error(code.raw_os_error()));
+        for ours in [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL] {
+            assert_eq!(of(ours), UpstreamFault::NoSocket, "{ours}");
+        }
+        assert_eq!(of(Errno::CONNREFUSED), UpstreamFault::ConnectFailed);
+        assert_eq!(of(Errno::HOSTUNREACH), UpstreamFault::ConnectFailed);
+        assert_eq!(of(Errno::TIMEDOUT), UpstreamFault::ConnectTimedOut);
+    }
 }

@@ -24,6 +24,9 @@ use crate::listen::{self, Acceptor};
 use crate::net::Net;
 use crate::upstream::connect;
 
+/// Between two warnings that connections cannot be accepted: this happens many times a second where it happens.
+const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
+
 /// A worker as its connections see it.
 pub(crate) struct Worker<N: Net> {
     pub(crate) shared: Rc<Shared>,
@@ -72,6 +75,7 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     let _ = bound.send(Ok(local)); // nobody may care
     let mut listener = Some(listener);
     let mut give_up_at = None;
+    let mut complained_at = None;
     loop {
         let due = [shared.next_due(), give_up_at].into_iter().flatten().min();
         let has_room = shared.open() < config.connections_max;
@@ -109,7 +113,10 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
                 Err(error) => {
                     // Out of files, or the client is gone already: neither ends a worker.
                     shared.metrics.accept_errors.set(shared.metrics.accept_errors.get() + 1);
-                    warn!(%error, "accepting a connection failed");
+                    if complained_at.is_none_or(|at| clock.now().since(at) >= COMPLAIN_EVERY) {
+                        complained_at = Some(clock.now());
+                        warn!(%error, open = shared.open(), "accepting connections fails");
+                    }
                     let pause = clock.now() + Duration::from_millis(20);
                     clock.sleep_until(Some(pause)).await;
                 }
