@@ -329,7 +329,9 @@ golden! {
     later_labels
     networks
     prefixes
+    redirects
     service_cluster
+    serving
     shared_network
     values
     wildcards

@@ -342,6 +342,47 @@ fn a_wrong_label_on_one_service_changes_nothing_for_another() {
 }
 
 #[test]
+fn row_49_routes_that_go_by_client_addresses_want_proxies_in_host_mode() {
+    use crate::swarm::model::PublishMode;
+    let apps: [(&str, &[(&str, &str)]); 2] = [
+        (
+            "hashed",
+            &[
+                ("com.docker.lb.hosts", "hashed.example.org"),
+                ("com.docker.lb.port", "80"),
+                ("com.docker.lb.ip_hash", "true"),
+            ],
+        ),
+        (
+            "guarded",
+            &[
+                ("tidegate.hosts", "guarded.example.org"),
+                ("tidegate.port", "80"),
+                ("tidegate.allow_ips", "10.0.0.0/8"),
+            ],
+        ),
+    ];
+    for publish_mode in [PublishMode::Ingress, PublishMode::Host] {
+        let mut settings = Settings::default();
+        let cluster = settings.clusters.get_mut(&ClusterName::default_cluster()).unwrap();
+        cluster.publish_mode = publish_mode;
+        let mut harness = Harness::new();
+        let first = harness.start(settings, me("c1", &[]));
+        let [hashed, guarded] = apps.map(|(name, labels)| harness.app(name, "edge", labels));
+        harness.run(20, |h| h.endpoints(first, "default", &hashed) == Some(2));
+        let said = |word: &str| harness.diagnosed.iter().any(|text| text.contains(word));
+        let is_hidden = publish_mode == PublishMode::Ingress;
+        assert_eq!((said("ip_hash"), said("allow_ips")), (is_hidden, is_hidden));
+        if is_hidden {
+            // Everybody seems to come from the mesh, so the list would let everybody in.
+            assert_eq!(harness.endpoints(first, "default", &guarded), None);
+        } else {
+            harness.run(20, |h| h.endpoints(first, "default", &guarded) == Some(2));
+        }
+    }
+}
+
+#[test]
 fn a_fresh_swarm_gets_identities_a_control_network_and_a_proxy_service_per_cluster() {
     let mut harness = Harness::new();
     let shop = harness.app("shop", "back", SHOP);

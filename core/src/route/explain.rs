@@ -310,6 +310,8 @@ fn nearest_hosts(table: &RouteTable, name: &str) -> Vec<String> {
     }
     let mut found: Vec<(usize, bool, &str)> = table
         .patterns()
+        // A host may be redirected over the other scheme alone; it is not its own neighbour.
+        .filter(|pattern| pattern.as_str() != name)
         .filter_map(|pattern| {
             let suffix = pattern.wildcard_suffix();
             let bare = suffix.unwrap_or(pattern.as_str());

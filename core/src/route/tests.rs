@@ -15,6 +15,8 @@ use crate::route::spec::{Balance, EndpointSpec, HostPattern, PathPrefix, RouteSp
 use crate::snapshot::model::Snapshot;
 use crate::testing::{naive, strategies};
 
+mod serving;
+
 fn spec(name: &str, hosts: &[&str], path: &str) -> RouteSpec {
     RouteSpec {
         hosts: hosts

@@ -72,6 +72,21 @@ pub(crate) fn route(name: &str, host: &str, endpoints: &[SocketAddr]) -> RouteSp
     }
 }
 
+/// A service with these labels, as a file of services has it.
+pub(crate) fn labelled(name: &str, labels: &[(&str, &str)], endpoints: &[SocketAddr]) -> RouteSpec {
+    let mut text = format!("[services.{name}]\nendpoints = {endpoints:?}\n[services.{name}.labels]\n");
+    for (key, value) in labels {
+        text += &format!("{key:?} = {value:?}\n");
+    }
+    // Addresses are written as texts.
+    for addr in endpoints {
+        text = text.replacen(&addr.to_string(), &format!("\"{addr}\""), 1);
+    }
+    let file = tidegate_core::source_file::read(&text).expect("the file is TOML");
+    assert_eq!(file.services.len(), 1, "{:?}", file.diagnostics);
+    file.services[0].spec(|endpoint| vec![endpoint.host.parse().expect("an address")])
+}
+
 pub(crate) fn endpoint(addr: SocketAddr) -> EndpointSpec {
     EndpointSpec {
         id: EndpointId::from(format!("task-{addr}")),

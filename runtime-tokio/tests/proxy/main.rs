@@ -1,10 +1,12 @@
 //! The data plane over loopback sockets: real clients, a real worker, real apps. Nothing here sleeps: tests wait for what
 //! they expect, with a limit.
 
+mod affinity;
 mod drain;
 mod endpoints;
 mod harness;
 mod headers;
+mod labels;
 mod limits;
 mod protocols;
 mod smuggling;

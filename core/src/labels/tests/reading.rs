@@ -319,21 +319,6 @@ fn a_job_is_never_routed() {
 }
 
 #[test]
-fn row_32_sessions_cannot_be_pinned_behind_a_virtual_ip() {
-    for (name, value) in [("ip_hash", "true"), ("sticky_session_cookie", "session")] {
-        let reading = read(&labelled(&[
-            ("tidegate.backend_mode", "vip"),
-            (&format!("com.docker.lb.{name}"), value),
-        ]));
-        assert!(
-            the_one(&reading, Severity::Warning)
-                .remedy
-                .contains("backend_mode=task")
-        );
-    }
-}
-
-#[test]
 fn row_33_a_service_cluster_that_nobody_has_is_reported() {
     let service = labelled(&[("com.docker.lb.service_cluster", "us-esat")]);
     let known = [ClusterName::from("eu"), ClusterName::from("us-east")];

@@ -127,7 +127,7 @@ fn field_name(text: &str) -> Result<String, Wrong> {
     let name = text.to_ascii_lowercase();
     if KEPT.contains(&name.as_str()) {
         return wrong(
-            format!("{name} frames or addresses the message itself, so it stays as it is"),
+            format!("{name} frames or addresses the message itself and cannot be changed"),
             "take this edit away",
         );
     }
@@ -199,7 +199,7 @@ mod tests {
             ] {
                 let found = read(&text);
                 assert!(
-                    found[0].contains("stays as it is") && found[1] == "remove x-a",
+                    found[0].contains("cannot be changed") && found[1] == "remove x-a",
                     "{found:?}"
                 );
             }

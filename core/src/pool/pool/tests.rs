@@ -10,6 +10,8 @@ use crate::machine::{Input, step};
 use crate::rng::Rng;
 use crate::route::spec::{EndpointSpec, Leaving};
 
+mod sharing;
+
 fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
 }
