@@ -64,7 +64,10 @@ pub fn snapshot(file: &SourceFile, settings: &ProxySettings, addresses: &BTreeMa
 }
 
 /// Follows `path`, beginning with `file`, until `stop`. A text that cannot be read changes nothing.
-#[expect(clippy::too_many_arguments, reason = "seams, inputs and outlets of one loop; each is used once")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "seams, inputs and outlets of one loop; each is used once"
+)]
 pub async fn follow_file<N: Net, F: Future<Output = ()>>(
     net: N,
     clock: Clock,
