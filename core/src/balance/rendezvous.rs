@@ -105,6 +105,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case draws thousands of times.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn a_newcomer_takes_its_share_and_moves_nobody_else(len in 1_usize..12, seed: u64) {
             let names = names(len + 1);

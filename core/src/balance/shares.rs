@@ -66,6 +66,9 @@ mod tests {
     }
 
     proptest! {
+        // Each case draws thousands of times.
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn each_group_gets_its_share(weights in prop::collection::vec(0_u32..=1_000, 1..5), seed: u64) {
             let total: u32 = weights.iter().sum();

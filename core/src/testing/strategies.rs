@@ -121,6 +121,11 @@ const VALUES: &[&str] = &[
     "[::1]",
     "http://x/y",
     "us-east",
+    "http://a.example,http://b.example/x; https://*.a.example,https://c.example",
+    "10.0.0.0/8, 2001:db8::/32",
+    "set X-A b; add X-C \"d;e\"; remove Host",
+    "32m",
+    "5",
 ];
 
 /// A host pattern out of a few that cover each other.

@@ -170,6 +170,9 @@ fn row_36_an_endpoint_keeps_the_checks_of_its_own_service() {
 }
 
 proptest! {
+    // Each case draws thousands of times.
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
     #[test]
     fn least_requests_respects_weights_whatever_is_under_way(
         services in prop::collection::vec((0_u32..=20, 1_u16..5), 2..5),
