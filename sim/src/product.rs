@@ -267,6 +267,12 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let mut front: Option<Front> = None;
     let serves = Rc::new(Cell::new(false));
     let begins = serves.clone();
+    let (telling, task) = (shared.clone(), start.task.clone());
+    let unready = Fact::Health {
+        task: task.clone(),
+        healthy: false,
+    };
+    shared.tell(unready);
     // As in production, it listens from its first table on.
     let install = move |install: Install| -> Pin<Box<dyn Future<Output = ()>>> {
         if let Some(front) = &front {
@@ -275,6 +281,9 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         if let Some((worker, ended)) = waiting.take() {
             front = Some(worker.start(&install, ended));
             begins.set(true);
+            // What `tidegate healthcheck` says: ready from the first table on.
+            let (task, healthy) = (task.clone(), true);
+            telling.tell(Fact::Health { task, healthy });
         }
         Box::pin(std::future::ready(()))
     };

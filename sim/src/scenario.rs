@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tidegate_core::id::ServiceId;
+use tidegate_core::id::{NodeId, ServiceId};
 use tidegate_core::reconcile::desired::{ServiceShape, UpdatePolicy};
 use tidegate_core::rng::Rng;
 
@@ -27,11 +27,16 @@ pub struct Scenario {
 }
 
 /// All stories.
-pub const ALL: [Scenario; 4] = [
+pub const ALL: [Scenario; 5] = [
     Scenario {
         name: "controller-restart",
         about: "the controller dies under load: traffic goes on, and its successor follows changes",
         run: controller_restart,
+    },
+    Scenario {
+        name: "random",
+        about: "planned changes of every kind in any order, one upon the other: no request is lost",
+        run: random,
     },
     Scenario {
         name: "rolling-update-start-first",
@@ -106,6 +111,87 @@ pub fn routing(seed: &Seed) {
             outcome.wish.host == "log.example.org" && refused(outcome)
         })
     });
+    judge(world);
+}
+
+/// Planned changes of every kind, at random: updates, scaling, labels, drained nodes, a controller that dies.
+pub fn random(seed: &Seed) {
+    let mut world = world(seed, |rng| DockerFaults {
+        hangs: 0,
+        ..DockerFaults::draw(rng)
+    });
+    let controllers = world.deploy(&Deployment::default());
+    let shop = serve(&mut world, "shop", 3, &[("hosts", "shop.example.org")], |_| {});
+    let blog = serve(&mut world, "blog", 2, &[("hosts", "blog.example.org")], |shape| {
+        shape.update.start_first = true;
+    });
+    users(&mut world, 4);
+    world.load(vec![
+        Wish::new("shop.example.org", "/"),
+        Wish::new("blog.example.org", "/"),
+        Wish::new("store.example.org", "/"),
+    ]);
+    answered(&mut world, "shop.example.org", "shop");
+    answered(&mut world, "blog.example.org", "blog");
+    let workers: Vec<_> = world.shared().with_swarm(|swarm, _| {
+        let nodes = swarm.nodes().into_iter().filter(|node| !node.manager);
+        nodes.map(|node| node.id).collect()
+    });
+    let mut drained: Option<NodeId> = None;
+    for _ in 0..8 {
+        let service = world
+            .rng()
+            .pick(&[shop.clone(), blog.clone()])
+            .cloned()
+            .unwrap_or(shop.clone());
+        match world.rng().below(7) {
+            0 | 1 => {
+                let new_image = |shape: &mut ServiceShape| shape.image.push('1');
+                edit(&mut world, "updates an image", &service, new_image);
+            }
+            2 | 3 => {
+                let replicas = world.rng().between(2, 5);
+                edit(&mut world, "scales", &service, |shape| shape.replicas = Some(replicas));
+            }
+            4 => {
+                let hosts = *world
+                    .rng()
+                    .pick(&["shop.example.org", "shop.example.org,store.example.org"])
+                    .unwrap_or(&"shop.example.org");
+                relabel(&mut world, &shop, "hosts", hosts);
+            }
+            5 => match drained.take() {
+                Some(node) => world
+                    .command("activates a node", |swarm, now| swarm.activate_node(&node, now))
+                    .expect("the node exists"),
+                None => {
+                    let node = world.rng().pick(&workers).cloned().expect("there are workers");
+                    world
+                        .command("drains a node", |swarm, now| swarm.drain_node(&node, now))
+                        .expect("the node exists");
+                    drained = Some(node);
+                }
+            },
+            _ => {
+                if let Some(task) = world.tasks(&controllers).into_iter().find(|task| task.is_serving()) {
+                    world.kill_process(&task.id);
+                    // Without a controller nobody says which tasks leave, so nothing else is changed meanwhile.
+                    world.until("the controller is back", SETTLED, |world| {
+                        let mut tasks = world.tasks(&controllers).into_iter();
+                        tasks.any(|new| new.is_serving() && new.id != task.id)
+                    });
+                    world.run_for(FOLLOWED_WITH_FAULTS);
+                }
+            }
+        }
+        let pause = world.rng().between(100, 6000);
+        world.run_for(Duration::from_millis(pause));
+    }
+    world.heal();
+    world.until("all is at rest", Duration::from_secs(180), |world| {
+        world.shared().with_swarm(|swarm, _| swarm.is_at_rest())
+    });
+    world.set_grace(FOLLOWED_WITH_FAULTS);
     judge(world);
 }
 
@@ -231,6 +317,12 @@ fn relabel(world: &mut World, service: &ServiceId, key: &str, value: &str) {
                 shape.labels.insert(label.clone(), value.to_owned());
             })
         })
+        .expect("the service exists");
+}
+
+fn edit(world: &mut World, what: &str, service: &ServiceId, change: impl FnOnce(&mut ServiceShape)) {
+    world
+        .command(what, |swarm, now| swarm.edit_service(service, now, change))
         .expect("the service exists");
 }
 

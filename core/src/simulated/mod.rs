@@ -69,6 +69,14 @@ pub enum Fact {
         /// Its exit code; 0 = success.
         code: i32,
     },
+    /// What the health check of a task would find from now on; healthy unless this says otherwise. Counts only where the
+    /// service has a check, and only until the task runs: a check that fails later is left out here.
+    Health {
+        /// The task.
+        task: TaskId,
+        /// Whether it is healthy.
+        healthy: bool,
+    },
 }
 
 /// Something for the shell to do to a process or a packet.
@@ -307,6 +315,11 @@ impl Machine for Swarm {
                 published,
             } => self.bound(&task, target, published),
             Fact::Exited { task, code } => self.exited(&task, code, now),
+            Fact::Health { task, healthy } => {
+                if let Some(record) = self.tasks.get_mut(&task) {
+                    record.healthy = healthy;
+                }
+            }
         }
     }
 

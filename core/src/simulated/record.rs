@@ -67,6 +67,8 @@ pub(super) struct TaskRecord {
     pub(super) shape: Arc<ServiceShape>,
     pub(super) process: Process,
     pub(super) in_dns: bool,
+    /// What its health check would find.
+    pub(super) healthy: bool,
     /// The task that must have ended before this one may start.
     pub(super) waits_for: Option<TaskId>,
     /// Addresses are held until the end is reported; the task's own list of them stays.

@@ -50,6 +50,7 @@ impl Swarm {
             shape,
             process: Process::None,
             in_dns: false,
+            healthy: true,
             waits_for,
             holds_addresses: false,
             bound: Vec::new(),
@@ -227,7 +228,8 @@ impl Swarm {
             return;
         }
         record.process = Process::Running;
-        record.in_dns = true;
+        // With a health check, DNS has a task only when it is healthy (facts §1.2).
+        record.in_dns = record.shape.health_command.is_empty();
         let start = Start {
             task: id.clone(),
             service: record.task.service.clone(),
@@ -273,6 +275,11 @@ impl Swarm {
         if record.process != Process::Running || home.loss.is_some() {
             return;
         }
+        if !record.healthy && !record.shape.health_command.is_empty() {
+            self.timers
+                .set(Due::ReportRunning(id.clone()), now + Duration::from_secs(1));
+            return;
+        }
         let mut ports = Vec::new();
         for port in record.shape.ports.iter().filter(|port| port.mode == PublishMode::Host) {
             let bound = record.bound.iter().find(|bound| bound.target == port.target);
@@ -287,6 +294,7 @@ impl Swarm {
         }
         record.task.ports = ports;
         record.task.state = TaskState::Running;
+        record.in_dns |= !record.task.desired.is_past_running();
         record.task.version = version;
         if record.task.desired == DesiredState::Running {
             self.step_done(id, now);

@@ -291,6 +291,37 @@ fn an_app_that_ignores_sigterm_is_killed_after_its_grace_period() {
 }
 
 #[test]
+fn with_a_health_check_a_task_runs_and_is_in_dns_once_it_is_healthy() {
+    let mut shell = Shell::new(1);
+    let mut shape = shape("shop", 1, false);
+    shape.health_command = vec!["CMD".to_string(), "true".to_string()];
+    let shop = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+    shell.until(|swarm| tasks(swarm, &shop).iter().any(|task| task.state == TaskState::Starting));
+    let task = tasks(&shell.swarm, &shop)[0].id.clone();
+    shell.until(|swarm| !swarm.dns("shop", None).is_empty());
+    assert_eq!(serving(&shell.swarm, &shop).len(), 1);
+    let healthy = shell.ms() - shell.when(&format!("start {task}"));
+    assert!((1086..=1991).contains(&healthy), "healthy after {healthy} ms");
+
+    shell.command(|swarm, now| swarm.scale(&shop, 2, now)).unwrap();
+    let is_new = |new: &Task| new.id != task && new.state == TaskState::Starting;
+    shell.until(|swarm| tasks(swarm, &shop).iter().any(is_new));
+    let second = tasks(&shell.swarm, &shop).into_iter().find(is_new).unwrap().id;
+    let health = |healthy| {
+        Input::Fact(Fact::Health {
+            task: second.clone(),
+            healthy,
+        })
+    };
+    shell.input(health(false));
+    shell.run_for(10_000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 1, "not before it is healthy");
+    shell.input(health(true));
+    shell.run_for(1_000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
+}
+
+#[test]
 fn a_scale_down_desires_removal() {
     let mut shell = Shell::new(1);
     let shop = shell.service("shop", 3, false);

@@ -76,6 +76,18 @@ impl Swarm {
         self.services.get(id).is_some_and(|service| service.update.is_some())
     }
 
+    /// Whether every service has the tasks that it wants and no other that lives, and no update is under way.
+    pub fn is_at_rest(&self) -> bool {
+        self.services.keys().all(|id| {
+            let own = || self.tasks.values().filter(|record| &record.task.service == id);
+            let serving = own().filter(|record| record.task.is_serving()).count() as u64;
+            let wanted = self.services.get(id).and_then(|service| service.shape.replicas);
+            !self.is_updating(id)
+                && wanted.is_none_or(|wanted| serving == wanted)
+                && own().all(|record| record.task.is_serving() || record.task.is_over())
+        })
+    }
+
     /// The service called `name`.
     pub fn service_named(&self, name: &str) -> Option<ServiceId> {
         let found = self.services.values().find(|service| service.shape.name == name);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tidegate_core::id::ServiceId;
 use tidegate_core::rng::Rng;
+use tidegate_core::simulated::Swarm;
 use tidegate_core::swarm::model::Task;
 
 use super::engine::Engine;
@@ -189,21 +190,8 @@ impl Story {
             .unwrap_or_default()
     }
 
-    /// Whether every service has the tasks that it wants, of its present image, and no other that lives.
     fn at_rest(&self) -> bool {
-        self.engine.ask(|swarm| {
-            swarm.services().iter().all(|service| {
-                let tasks = swarm.tasks(std::slice::from_ref(&service.id)).unwrap_or_default();
-                let serving = tasks.iter().filter(|task| task.is_serving()).count() as u64;
-                let wanted = swarm
-                    .shape(&service.id)
-                    .and_then(|shape| shape.replicas)
-                    .unwrap_or_default();
-                serving == wanted
-                    && tasks.iter().all(|task| task.is_serving() || task.is_over())
-                    && !swarm.is_updating(&service.id)
-            })
-        })
+        self.engine.ask(Swarm::is_at_rest)
     }
 
     async fn settled(&self, what: &'static str) -> Result<(), DemoError> {
