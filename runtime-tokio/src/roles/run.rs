@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use tidegate_core::controller::Me;
 use tidegate_core::id::{ClusterName, ProxyId};
 use tidegate_core::settings::{ControllerSettings, Settings};
+use tidegate_core::swarm::model::PublishMode;
 use tidegate_docker::Docker;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -60,9 +61,13 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Failure> {
+async fn over_docker(args: RunArgs, mut settings: Settings) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     cluster(&settings)?;
+    for cluster in settings.clusters.values_mut() {
+        // Clients connect to this very process, so their addresses are theirs, whatever holds for proxy services.
+        cluster.publish_mode = PublishMode::Host;
+    }
     let api = docker(&settings.controller)?;
     let stop = stop_signal()?;
     let rng = entropy();
