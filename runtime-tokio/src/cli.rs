@@ -118,6 +118,17 @@ pub struct ListenArgs {
     /// Address for users' HTTP.
     #[arg(long, env = "TIDEGATE_HTTP", default_value = "0.0.0.0:8080", value_name = "ADDR")]
     pub http: SocketAddr,
+    /// Address for users' HTTPS and TLS passthrough; without it there is none.
+    #[arg(long, env = "TIDEGATE_HTTPS", value_name = "ADDR")]
+    pub https: Option<SocketAddr>,
+    /// Folder with the certificates and keys that labels name, one file each; mounted Docker secrets are there. Changes are picked up live.
+    #[arg(
+        long,
+        env = "TIDEGATE_CERTIFICATES",
+        default_value = "/run/secrets",
+        value_name = "DIR"
+    )]
+    pub certificates: PathBuf,
     /// Threads that serve; 0 = one per core.
     #[arg(long, env = "TIDEGATE_WORKERS", default_value_t = 0, value_name = "N")]
     pub workers: usize,

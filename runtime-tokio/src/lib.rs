@@ -18,5 +18,6 @@ pub mod net;
 pub mod roles;
 pub mod swarm_api;
 pub mod telemetry;
+pub mod tls;
 pub(crate) mod upstream;
 pub mod worker;

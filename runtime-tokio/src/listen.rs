@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::spawn_local;
 use tracing::{Instrument as _, debug, debug_span};
 
@@ -20,7 +21,7 @@ use crate::http::headers::ip_value;
 use crate::http::serve;
 use crate::net::Net;
 use crate::upstream::LocalExec;
-use crate::worker::{Phase, Worker};
+use crate::worker::{Open, Phase, Worker};
 
 /// HTTP/2 flow control windows towards clients, in bytes, and streams that one connection may have open.
 const STREAM_WINDOW: u32 = 1 << 18;
@@ -33,6 +34,7 @@ const HEAD_BYTES_FLOOR: usize = 8192;
 #[derive(Debug)]
 pub(crate) struct Acceptor {
     local_port: HeaderValue,
+    https_port: RefCell<HeaderValue>,
     serving: RefCell<(Rc<auto::Builder<LocalExec>>, ClientLimits)>,
 }
 
@@ -40,12 +42,14 @@ impl Acceptor {
     pub(crate) fn new(local: SocketAddr, settings: &ProxySettings) -> Self {
         Acceptor {
             local_port: HeaderValue::from(local.port()),
+            https_port: RefCell::new(HeaderValue::from(settings.https_port)),
             serving: RefCell::new(build(settings)),
         }
     }
 
     pub(crate) fn apply(&self, settings: &ProxySettings) {
         *self.serving.borrow_mut() = build(settings);
+        *self.https_port.borrow_mut() = HeaderValue::from(settings.https_port);
     }
 }
 
@@ -75,21 +79,49 @@ fn build(settings: &ProxySettings) -> (Rc<auto::Builder<LocalExec>>, ClientLimit
 
 /// Serves one connection in a task of its own.
 pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
+    let open = worker.shared.open_connection();
+    let task = connection(worker, stream, peer, false, open);
+    spawn_local(task.instrument(debug_span!("conn", %peer)));
+}
+
+/// Serves one connection on which TLS has begun. `open` counts it already.
+pub(crate) fn serve_tls<N: Net, S>(worker: &Rc<Worker<N>>, stream: S, peer: SocketAddr, open: Open)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let task = connection(worker, stream, peer, true, open);
+    spawn_local(task.instrument(debug_span!("conn", %peer)));
+}
+
+fn connection<N: Net, S>(
+    worker: &Rc<Worker<N>>,
+    stream: S,
+    peer: SocketAddr,
+    tls: bool,
+    open: Open,
+) -> impl Future<Output = ()> + use<N, S>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let shared = Rc::clone(&worker.shared);
-    let open = shared.open_connection();
     let (builder, limits) = worker.acceptor.serving.borrow().clone();
     let clock = shared.clock;
     let pulse = Arc::new(Pulse::new(clock.now()));
     let client = Rc::new(Client {
         peer,
         ip: ip_value(peer.ip()),
-        local_port: worker.acceptor.local_port.clone(),
+        tls,
+        local_port: if tls {
+            worker.acceptor.https_port.borrow().clone()
+        } else {
+            worker.acceptor.local_port.clone()
+        },
         pulse: Arc::clone(&pulse),
     });
     let io = TokioIo::new(ClientIo::new(stream, Arc::clone(&pulse), clock));
     let worker = Rc::clone(worker);
     let service = service_fn(move |request| serve::serve(Rc::clone(&worker), Rc::clone(&client), request));
-    let task = async move {
+    async move {
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // What is due is looked at when it may be, not set anew with each request: no state lasts less than the shortest limit.
         let shortest = limits.header.min(limits.keepalive).min(limits.idle);
@@ -133,6 +165,5 @@ pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: Soc
             debug!(%error, is_refused, "a client's connection ended");
         }
         drop(open);
-    };
-    spawn_local(task.instrument(debug_span!("conn", %peer)));
+    }
 }

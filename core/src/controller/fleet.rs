@@ -18,7 +18,7 @@ use crate::machine::Machine;
 use crate::reconcile::desired::{ManagedService, ServiceShape};
 use crate::reconcile::machine::{ReconcileAction, ReconcileFact, ReconcileSettings, Reconciler, WriteId};
 use crate::reconcile::proxy::{ProxyFacts, proxy_shape};
-use crate::settings::{NetworkPolicy, Settings};
+use crate::settings::{CertificateSource, NetworkPolicy, Settings};
 use crate::swarm::model::{ApiError, Network};
 use crate::swarm::world::{Lane, World, backoff};
 use crate::time::{Deadline, Duration, Instant, Timers};
@@ -291,7 +291,11 @@ impl Fleet {
                 NetworkPolicy::Attach => book.networks_of(cluster),
                 NetworkPolicy::Shared(names) => self.shared_networks(world, cluster, names),
             };
+            let mut secrets = match settings.certificates {
+                CertificateSource::Direct => book.secrets_of(cluster, world),
+            };
             let secret = plan.proxy_secrets.get(cluster).cloned().unwrap_or_default();
+            secrets.insert(secret, PROXY_FILE.to_string());
             let facts = ProxyFacts {
                 installation: &installation,
                 own_image: &own.shape.image,
@@ -299,7 +303,7 @@ impl Fleet {
                 networks: &networks,
                 has_workers,
                 env: &env,
-                secrets: &BTreeMap::from([(secret, PROXY_FILE.to_string())]),
+                secrets: &secrets,
             };
             wanted.push(proxy_shape(cluster, settings, &facts));
         }

@@ -235,12 +235,13 @@ impl Controller {
         while let Some(action) = self.world.poll_action() {
             match action {
                 WorldAction::Changed(changes) => {
-                    let everything = !changes.networks.is_empty() || !changes.nodes.is_empty();
+                    let everything =
+                        !changes.networks.is_empty() || !changes.nodes.is_empty() || !changes.secrets.is_empty();
                     let managed = !changes.managed.is_empty();
                     if everything || managed {
                         self.book.set_attached(attached(&self.world));
                     }
-                    // Networks, nodes and the proxies' own networks bear on every service.
+                    // Networks, nodes, secrets and the proxies' own networks bear on every service.
                     let which: BTreeSet<ServiceId> = if everything || managed {
                         self.world
                             .services()
@@ -284,7 +285,7 @@ impl Controller {
             let specs = changes.remove(name).unwrap_or_default();
             let cause = self.book.cause(specs.keys());
             let before = publisher.revision();
-            publisher.publish(specs, &cluster.proxy, &cause, now);
+            publisher.publish(specs, &cluster.serving(), &cause, now);
             if publisher.revision() != before {
                 self.actions.push_back(ControllerAction::Published {
                     cluster: name.clone(),

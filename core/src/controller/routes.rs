@@ -9,14 +9,14 @@ use alloc::vec::Vec;
 
 use crate::id::{ClusterName, NetworkId, ServiceId, Version};
 use crate::labels::resolve::{Reach, resolve};
-use crate::labels::{Diagnostic, Reading, Severity, hidden_clients, read, unknown_cluster};
+use crate::labels::{Diagnostic, LabelledRoute, Reading, Severity, hidden_clients, keys, read, unknown_cluster};
 use crate::route::conflict::conflicts;
 use crate::route::explain::Claim;
-use crate::route::spec::{HostPattern, RouteSpec};
-use crate::settings::Settings;
+use crate::route::spec::{CertificateRef, HostPattern, RouteSpec};
+use crate::settings::{ClusterSettings, Settings};
 use crate::snapshot::Publisher;
-use crate::swarm::model::PublishMode;
-use crate::swarm::world::World;
+use crate::swarm::model::{PublishMode, Secret, Service};
+use crate::swarm::world::{Lane, World};
 
 /// Changes for one service cluster: new or changed specs, and services that are routed there no more.
 pub type SpecChanges = BTreeMap<ServiceId, Option<Arc<RouteSpec>>>;
@@ -89,6 +89,25 @@ impl RouteBook {
         pages.filter_map(|page| page.network.clone()).collect()
     }
 
+    /// The secrets with certificates that the services of `cluster` name, as far as they exist: name -> file.
+    pub fn secrets_of(&self, cluster: &ClusterName, world: &World) -> BTreeMap<String, String> {
+        let pages = self
+            .pages
+            .values()
+            .filter(|page| page.cluster.as_ref() == Some(cluster));
+        let named: BTreeSet<&str> = pages
+            .filter_map(|page| page.spec.as_ref())
+            .flat_map(|spec| &spec.tls.certificates)
+            .flat_map(CertificateRef::secrets)
+            .collect();
+        let existing = world.secrets().values().filter(|secret| may_be_mounted(secret));
+        existing
+            .map(|secret| secret.name.as_str())
+            .filter(|name| named.contains(name))
+            .map(|name| (name.to_string(), name.to_string()))
+            .collect()
+    }
+
     /// What each service with labels of ours claims.
     pub fn claims(&self) -> Vec<OwnedClaim> {
         let claim = |page: &Page| OwnedClaim {
@@ -148,6 +167,7 @@ impl RouteBook {
                         let (networks, nodes) = (world.networks(), world.nodes());
                         let resolved = resolve(route, service, world.tasks_of(id), networks, nodes, &reach);
                         page.diagnostics.extend(resolved.diagnostics);
+                        page.diagnostics.extend(about_tls(route, service, cluster, world));
                         page.spec = resolved.spec.map(Arc::new);
                         page.network = resolved.network;
                         page.cluster = Some(route.cluster.clone());
@@ -230,4 +250,59 @@ impl RouteBook {
             self.changes.entry(cluster).or_default().insert(id.clone(), after);
         }
     }
+}
+
+/// Secrets of Tidegate itself hold the keys of the control network: no label may have them mounted where users come in.
+fn may_be_mounted(secret: &Secret) -> bool {
+    !secret.labels.keys().any(|key| key.starts_with(keys::PREFIX))
+}
+
+/// What the Swarm and the cluster's settings say about a route's TLS.
+fn about_tls(route: &LabelledRoute, service: &Service, cluster: &ClusterSettings, world: &World) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut say = |label: &str, problem: String, remedy: &str| {
+        let (key, value) = keys::as_written(service, label);
+        found.push(Diagnostic::new(
+            service,
+            &key,
+            value,
+            Severity::Warning,
+            problem,
+            remedy,
+        ));
+    };
+    if cluster.https_port == 0 {
+        let label = match () {
+            () if route.tls.passthrough => "ssl_passthrough",
+            () if route.tls.only => "ssl_only",
+            () if !route.tls.certificates.is_empty() => "ssl_cert",
+            () => return found,
+        };
+        say(
+            label,
+            format!("the service cluster {} has no port for HTTPS", route.cluster),
+            "set https_port of the cluster, or take this label away",
+        );
+    }
+    if !world.has_listed(Lane::Secrets) {
+        return found;
+    }
+    for certificate in &route.tls.certificates {
+        let labels = ["ssl_cert", "ssl_key"];
+        for (label, name) in labels.into_iter().zip(certificate.secrets()) {
+            let problem = match world.secrets().values().find(|secret| secret.name == name) {
+                Some(secret) if may_be_mounted(secret) => continue,
+                Some(_) => format!("the secret {name} is Tidegate's own and is never used here"),
+                None => format!(
+                    "there is no secret {name}: the hosts keep their last good certificate, if they have one, and plain HTTP"
+                ),
+            };
+            say(
+                label,
+                problem,
+                "create the secret, or name another; in a stack its name is <stack>_<secret>",
+            );
+        }
+    }
+    found
 }

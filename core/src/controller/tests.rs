@@ -44,6 +44,7 @@ fn two_clusters() -> Settings {
     let edge = NetworkPolicy::Shared(alloc::vec!["edge".to_string()]);
     let east = ClusterSettings {
         http_port: 8081,
+        https_port: 8444,
         networks: edge,
         ..ClusterSettings::default()
     };

@@ -288,25 +288,37 @@ pub const LABELS: &[Label] = &[
         "`none` or `required`",
         "How the app's certificate is verified.",
     ),
-    foreseen(
-        Support::Ignored,
-        "ssl_cert",
-        "a Docker secret",
-        "Ends TLS with this certificate. The hosts are served over plain HTTP.",
-    ),
-    foreseen(Support::Ignored, "ssl_key", "a Docker secret", "The certificate's key."),
-    foreseen(
-        Support::Refused,
-        "ssl_only",
-        "a boolean",
-        "Redirects plain HTTP to HTTPS.",
-    ),
-    foreseen(
-        Support::Refused,
-        "ssl_passthrough",
-        "a boolean",
-        "Passes TLS to the app untouched.",
-    ),
+    Label {
+        meaning: "Ends TLS at the proxies with this certificate: the name of the Docker secret that holds it and its chain as \
+                  PEM (in a stack `<stack>_<secret>`). Several between commas may serve one host, such as one with an RSA and one \
+                  with an ECDSA key; each client gets one that it can use. The hosts stay reachable over plain HTTP; see \
+                  `ssl_only`. To renew, make a new secret and name it here.",
+        example: "shop.example.org.cert",
+        when_wrong: "warning; the hosts keep their last good certificate, and plain HTTP goes on",
+        ..honoured("ssl_cert", "Docker secrets between commas", "none")
+    },
+    Label {
+        meaning: "The key of the certificate in `ssl_cert`, as PEM; several in the order of the certificates. Not needed where \
+                  the secret in `ssl_cert` holds both.",
+        example: "shop.example.org.key",
+        when_wrong: "warning; the hosts keep their last good certificate, and plain HTTP goes on",
+        ..honoured("ssl_key", "Docker secrets between commas", "the key in `ssl_cert`")
+    },
+    Label {
+        meaning: "Answers plain HTTP with a redirect (302) to the same host and URI over HTTPS. Needs `ssl_cert` or \
+                  `ssl_passthrough`.",
+        example: "true",
+        when_wrong: "the route is refused; without a certificate a warning",
+        ..honoured("ssl_only", "a boolean", "`false`")
+    },
+    Label {
+        meaning: "Passes TLS to the app untouched, by the name that the client asks for (SNI); the app ends it with a certificate of \
+                  its own. Clients that name no host reach the default backend, if that has passthrough. Plain HTTP is \
+                  answered 503, or redirected with `ssl_only`. `ssl_cert` and `context_root` are ignored beside it.",
+        example: "true",
+        when_wrong: "the route is refused",
+        ..honoured("ssl_passthrough", "a boolean", "`false`")
+    },
     Label {
         interlock: false,
         meaning: "A client comes back to the endpoint that it had, by a cookie that the proxy sets: a random value, \
@@ -379,6 +391,12 @@ pub(super) fn find_or_absent<'a>(service: &'a Service, name: &str) -> Found<'a> 
             key: format!("{PREFIX}{name}"),
             value: "",
         })
+}
+
+/// The whole key and the value of a label as a service has it; for absent ones our key and nothing.
+pub fn as_written<'a>(service: &'a Service, name: &str) -> (String, &'a str) {
+    let found = find_or_absent(service, name);
+    (found.key, found.value)
 }
 
 /// A route label's prefix and name; `None` for labels of others and for those of Tidegate's own services.

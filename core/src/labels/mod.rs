@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod keys;
 pub mod read;
 pub mod resolve;
+mod tls;
 mod value;
 
 pub use diagnostic::{Diagnostic, Severity};

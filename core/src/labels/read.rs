@@ -13,13 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::id::ClusterName;
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys::{self, Found, INTERLOCK_PREFIX, LABELS, Label, PREFIX, ROLE_LABEL, Support};
+use crate::labels::tls;
 use crate::labels::value::{self, Wrong};
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
 use crate::route::spec::{
-    Affinity, Balance, EndpointSpec, FEATURE_ALLOW_IPS, HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec,
-    UpstreamProtocol,
+    Affinity, Balance, ClientTls, EndpointSpec, FEATURE_ALLOW_IPS, HostPattern, PassiveChecks, PathPrefix, RouteLimits,
+    RouteSpec, UpstreamProtocol,
 };
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
 
@@ -89,6 +90,9 @@ pub struct LabelledRoute {
     /// Client addresses that are served.
     #[serde(default)]
     pub allow_ips: Option<Vec<IpRange>>,
+    /// TLS between clients and the hosts.
+    #[serde(default)]
+    pub tls: ClientTls,
 }
 
 /// Which addresses requests go to.
@@ -107,7 +111,7 @@ impl LabelledRoute {
     pub fn to_spec(&self, service: &Service, mut endpoints: Vec<EndpointSpec>) -> RouteSpec {
         endpoints.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         endpoints.dedup_by(|a, b| a.id == b.id);
-        let mut requires = BTreeSet::new();
+        let mut requires = self.tls.requires();
         if self.allow_ips.is_some() {
             requires.insert(FEATURE_ALLOW_IPS.to_string());
         }
@@ -127,6 +131,7 @@ impl LabelledRoute {
             allow_ips: self.allow_ips.clone(),
             endpoints,
             requires,
+            tls: self.tls.clone(),
             ..RouteSpec::new(service.id.clone(), service.name.as_str(), service.created_at.as_str())
         }
     }
@@ -189,18 +194,18 @@ pub fn unknown_cluster<'a>(
     Diagnostic::new(service, &found.key, found.value, Severity::Error, problem, remedy)
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     service: &'a Service,
     diagnostics: Vec<Diagnostic>,
     is_refused: bool,
 }
 
 impl<'a> Reader<'a> {
-    fn find(&self, name: &str) -> Option<Found<'a>> {
+    pub(super) fn find(&self, name: &str) -> Option<Found<'a>> {
         keys::find(self.service, keys::label(name)?).filter(|found| !found.value.is_empty())
     }
 
-    fn report(&mut self, found: &Found<'_>, severity: Severity, wrong: Wrong) {
+    pub(super) fn report(&mut self, found: &Found<'_>, severity: Severity, wrong: Wrong) {
         self.is_refused |= severity == Severity::Error;
         let Wrong { problem, remedy } = wrong;
         self.diagnostics.push(Diagnostic::new(
@@ -213,7 +218,7 @@ impl<'a> Reader<'a> {
         ));
     }
 
-    fn say(&mut self, found: &Found<'_>, severity: Severity, problem: &str, remedy: &str) {
+    pub(super) fn say(&mut self, found: &Found<'_>, severity: Severity, problem: &str, remedy: &str) {
         let (problem, remedy) = (problem.to_string(), remedy.to_string());
         self.report(found, severity, Wrong { problem, remedy });
     }
@@ -280,10 +285,7 @@ impl<'a> Reader<'a> {
         if label.name == "ssl_backend_tls_verify" && found.value.eq_ignore_ascii_case("none") {
             return;
         }
-        let problem = match label.name {
-            "ssl_cert" => "this version does not support it: the hosts are served over plain HTTP alone",
-            _ => "this version does not support it, and it is ignored",
-        };
+        let problem = "this version does not support it, and it is ignored";
         self.say(
             found,
             Severity::Warning,
@@ -315,6 +317,12 @@ impl<'a> Reader<'a> {
             },
         };
         let strip_path = self.boolean("context_root_rewrite");
+        let tls = tls::read(self);
+        let (path, strip_path) = if tls.passthrough {
+            (PathPrefix::default(), false)
+        } else {
+            (path, strip_path)
+        };
         if strip_path && path.is_root() && !self.is_refused {
             let found = keys::find_or_absent(self.service, "context_root_rewrite");
             self.say(
@@ -356,6 +364,7 @@ impl<'a> Reader<'a> {
             checks: self.checks(),
             edits: self.edits(),
             allow_ips: self.allow_ips(),
+            tls,
         }
     }
 

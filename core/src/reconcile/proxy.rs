@@ -16,6 +16,8 @@ use crate::swarm::model::{PublishMode, STACK_LABEL};
 pub const PROXY_ROLE: &str = "proxy";
 /// Port inside the proxy's container that HTTP arrives at. Above 1024: the proxy is nobody in particular.
 pub const PROXY_HTTP_PORT: u16 = 8080;
+/// Port inside the proxy's container that HTTPS and TLS passthrough arrive at.
+pub const PROXY_HTTPS_PORT: u16 = 8443;
 /// Where a proxy keeps its last good table: a named volume.
 pub const PROXY_STATE_DIR: &str = "/var/lib/tidegate";
 /// `uid:gid` of the proxy's process.
@@ -36,7 +38,7 @@ pub struct ProxyFacts<'a> {
     pub has_workers: bool,
     /// Environment of the process, besides what the settings say; wins over that.
     pub env: &'a BTreeMap<String, String>,
-    /// Secrets with the proxies' identity: name -> file below `/run/secrets`.
+    /// Secrets with the proxies' identity, and with certificates that labels name: name -> file below `/run/secrets`.
     pub secrets: &'a BTreeMap<String, String>,
 }
 
@@ -79,6 +81,19 @@ pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &Pr
     if constraints.is_empty() && facts.has_workers {
         constraints.insert(String::from("node.role==worker"));
     }
+    let mut ports = BTreeSet::from([published_tcp(
+        settings.http_port,
+        PROXY_HTTP_PORT,
+        settings.publish_mode,
+    )]);
+    if settings.https_port != 0 {
+        ports.insert(published_tcp(
+            settings.https_port,
+            PROXY_HTTPS_PORT,
+            settings.publish_mode,
+        ));
+        env.insert(String::from("TIDEGATE_HTTPS"), format!("0.0.0.0:{PROXY_HTTPS_PORT}"));
+    }
     let own_image = || facts.own_image.to_string();
     ServiceShape {
         volumes: BTreeMap::from([(format!("{name}-state"), String::from(PROXY_STATE_DIR))]),
@@ -97,11 +112,7 @@ pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &Pr
         replicas: (!settings.global).then_some(settings.replicas),
         constraints,
         spread: settings.spread.clone(),
-        ports: BTreeSet::from([published_tcp(
-            settings.http_port,
-            PROXY_HTTP_PORT,
-            settings.publish_mode,
-        )]),
+        ports,
         // Nobody asks for a virtual IP of the proxies but the routing mesh.
         dnsrr: host_mode,
         networks: core::iter::once(facts.control_network)
@@ -148,6 +159,13 @@ mod tests {
         insta::assert_snapshot!(
             serde_json::to_string_pretty(&shape("default", |_| (), true)).expect("a shape is JSON")
         );
+    }
+
+    #[test]
+    fn without_a_port_for_https_nothing_is_published_or_taken_there() {
+        let none = shape("default", |settings| settings.https_port = 0, true);
+        assert_eq!(none.ports.len(), 1);
+        assert!(!none.env.iter().any(|line| line.starts_with("TIDEGATE_HTTPS=")));
     }
 
     #[test]

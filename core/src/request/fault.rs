@@ -87,6 +87,13 @@ pub enum Fault {
     },
     /// The route has no endpoint and the request may not wait.
     Unavailable(Unavailable),
+    /// The host is served over TLS alone, which is passed through.
+    TlsAlone {
+        /// The host.
+        host: String,
+        /// Whether the request came over TLS that ended here: on a connection for another name.
+        misdirected: bool,
+    },
     /// No rule has this host.
     UnknownHost {
         /// The host, or empty where there was none.
@@ -123,7 +130,8 @@ impl Fault {
             },
             Fault::NotAllowed => 403,
             Fault::Redirect { .. } => 302,
-            Fault::ParkTimedOut { .. } | Fault::Unavailable(_) => 503,
+            Fault::TlsAlone { misdirected: true, .. } => 421,
+            Fault::ParkTimedOut { .. } | Fault::TlsAlone { .. } | Fault::Unavailable(_) => 503,
             Fault::UnknownHost { status, .. } => *status,
             Fault::UnknownPath { .. } => 404,
             Fault::Upstream(fault) => match fault {
@@ -141,6 +149,7 @@ impl Fault {
             Fault::Client(_)
             | Fault::NotAllowed
             | Fault::Redirect { .. }
+            | Fault::TlsAlone { .. }
             | Fault::UnknownHost { .. }
             | Fault::UnknownPath { .. }
             | Fault::Upstream(_) => None,
@@ -170,6 +179,7 @@ impl Fault {
             Fault::NotAllowed => "not_allowed",
             Fault::ParkTimedOut { .. } => "park_timed_out",
             Fault::Redirect { .. } => "redirect",
+            Fault::TlsAlone { .. } => "tls_alone",
             Fault::Unavailable(Unavailable::ParkingFull) => "parking_full",
             Fault::Unavailable(Unavailable::ParkingOff) => "no_endpoint",
             Fault::UnknownHost { .. } => "unknown_host",
@@ -198,6 +208,7 @@ impl fmt::Display for Fault {
                 "no endpoint of the service became ready within {} ms",
                 waited.as_millis()
             ),
+            Fault::TlsAlone { host, .. } => write!(f, "{host} is served over HTTPS alone, by the service itself"),
             Fault::Unavailable(Unavailable::ParkingFull) => {
                 f.write_str("no endpoint of the service is ready, and too many requests wait for one")
             }
@@ -258,6 +269,10 @@ mod tests {
             Fault::UnknownPath {
                 host: "a.example".into(),
                 path: "/x".into(),
+            },
+            Fault::TlsAlone {
+                host: "a.example".into(),
+                misdirected: false,
             },
             UpstreamFault::BadResponse.into(),
             UpstreamFault::ConnectFailed.into(),

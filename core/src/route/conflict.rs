@@ -1,6 +1,7 @@
 //! What several services say together and cannot all have. Each route stays served; findings go to the younger
 //! service, which gives way.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -22,6 +23,8 @@ pub fn conflicts(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> Vec<Diagnostic
     let mut found = BTreeSet::new();
     let mut default: Option<&RouteSpec> = None;
     let mut oldest: BTreeMap<(&HostPattern, &PathPrefix), &RouteSpec> = BTreeMap::new();
+    // The oldest service of a host that says something about TLS.
+    let mut tls: BTreeMap<&HostPattern, &RouteSpec> = BTreeMap::new();
     let mut compared: BTreeSet<(&ServiceId, &ServiceId)> = BTreeSet::new();
     let mut named: BTreeMap<&HostPattern, &RouteSpec> = BTreeMap::new();
     for (id, spec) in by_age {
@@ -36,6 +39,17 @@ pub fn conflicts(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> Vec<Diagnostic
             }
         }
         for host in &spec.hosts {
+            match tls.entry(host) {
+                Entry::Vacant(vacant) => {
+                    if !spec.tls.is_empty() {
+                        vacant.insert(spec);
+                    }
+                }
+                Entry::Occupied(first) => found.extend(tls_difference(first.get(), spec, host)),
+            }
+            if spec.tls.passthrough {
+                continue; // no path, no pool in common
+            }
             let first = *oldest.entry((host, &spec.path)).or_insert(spec);
             if !core::ptr::eq(first, spec) && compared.insert((&first.service, id)) {
                 found.extend(differences(first, spec, host));
@@ -61,6 +75,65 @@ pub fn conflicts(routes: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> Vec<Diagnostic
         }
     }
     found.into_iter().collect()
+}
+
+/// TLS ends in one way for one host, whatever the path: passthrough wins (row 12), then the oldest service's certificates.
+fn tls_difference(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Option<Diagnostic> {
+    let names = |spec: &RouteSpec| -> String {
+        let names: Vec<String> = spec.tls.certificates.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    };
+    let remedy = || format!("claim {host} with one of the two services, or give both the same labels");
+    match (first.tls.passthrough, spec.tls.passthrough) {
+        (true, true) => Some(warning(
+            spec,
+            "ssl_passthrough",
+            "true",
+            format!(
+                "service {} is older and gets the TLS connections for {host} already, so this one gets none",
+                first.name
+            ),
+            remedy(),
+        )),
+        (true, false) if !spec.tls.certificates.is_empty() => Some(warning(
+            spec,
+            "ssl_cert",
+            &names(spec),
+            format!(
+                "service {} passes TLS connections for {host} through, so this certificate is not used there",
+                first.name
+            ),
+            remedy(),
+        )),
+        (false, true) if !first.tls.certificates.is_empty() => Some(warning(
+            first,
+            "ssl_cert",
+            &names(first),
+            format!(
+                "service {} passes TLS connections for {host} through, so this certificate is not used there",
+                spec.name
+            ),
+            remedy(),
+        )),
+        (false, false)
+            if !first.tls.certificates.is_empty()
+                && !spec.tls.certificates.is_empty()
+                && first.tls.certificates != spec.tls.certificates =>
+        {
+            Some(warning(
+                spec,
+                "ssl_cert",
+                &names(spec),
+                format!(
+                    "service {} is older, claims {host} too and has {}, so that holds",
+                    first.name,
+                    names(first)
+                ),
+                remedy(),
+            ))
+        }
+        (true | false, true | false) => None,
+    }
 }
 
 fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<Diagnostic> {
@@ -97,6 +170,7 @@ fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<D
         text(serde_json::to_value(first.protocol)),
         text(serde_json::to_value(spec.protocol)),
     );
+    compare("ssl_only", first.tls.only.to_string(), spec.tls.only.to_string());
     type Limit = fn(&RouteLimits) -> Option<u32>;
     let times: [(&str, Limit); 4] = [
         ("park_timeout", |limits| limits.park_ms),

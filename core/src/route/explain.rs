@@ -15,8 +15,9 @@ use crate::route::redirect::{RedirectRule, Scheme};
 use crate::route::rewrite::strip;
 use crate::route::rule::{PoolKey, Rule, RuleHost};
 use crate::route::spec::HostPattern;
-use crate::route::table::{Decision, RouteTable};
+use crate::route::table::{Decision, RouteTable, TlsDecision};
 use crate::text;
+use crate::tls::redirect::to_https;
 
 /// Names that an explanation suggests for an unknown host.
 const CANDIDATES_MAX: usize = 5;
@@ -85,6 +86,25 @@ pub struct Explanation {
 pub enum Outcome {
     /// It goes to a pool.
     Forward(Forward),
+    /// The TLS connection is ended by an alert (`unrecognized_name`), because nobody serves the host over TLS.
+    NoTls {
+        /// Hosts that are served and look alike, nearest first.
+        nearest: Vec<String>,
+    },
+    /// The TLS connection goes to a pool as it is.
+    Passthrough(Forward),
+    /// It is answered with a redirect to HTTPS.
+    ToHttps {
+        /// The status.
+        status: u16,
+        /// The answer's `Location`.
+        location: String,
+    },
+    /// It is answered with this status, because the host is served over TLS alone, which is passed through.
+    TlsAlone {
+        /// The status.
+        status: u16,
+    },
     /// It is sent elsewhere.
     Redirect {
         /// The status.
@@ -127,6 +147,9 @@ pub struct Forward {
     pub services: Vec<String>,
     /// The labels that name the host, where they are known.
     pub labels: Vec<String>,
+    /// The secrets with the certificates that TLS ends with; empty for plain HTTP.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<String>,
     /// The target that the app sees.
     pub forwarded: String,
     /// The pool.
@@ -165,14 +188,30 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
         RequestPath::Plain(text) => text.to_string(),
         RequestPath::RootOnly => target.split(['?', '#']).next().unwrap_or("").to_string(),
     };
-    let outcome = match table.route_over(scheme, host, target) {
+    let tls = (scheme == Scheme::Https).then(|| table.tls(host));
+    let certificates = match tls {
+        Some(TlsDecision::Terminate { certificates, .. }) => certificates,
+        Some(TlsDecision::Passthrough(_) | TlsDecision::UnknownName) | None => &[],
+    };
+    let to_https = || Outcome::ToHttps {
+        status: RedirectRule::STATUS,
+        location: to_https(host.unwrap_or_default(), target, table.settings().https_port),
+    };
+    let answered = || match table.route_over(scheme, host, target) {
         Decision::Redirect(rule) => Outcome::Redirect {
             status: RedirectRule::STATUS,
             location: rule.location(target),
             redirect: rule.redirect.to_string(),
             service: rule.service.name.to_string(),
         },
-        Decision::Forward(rule) => Outcome::Forward(forward(table, rule, name, target, surroundings)),
+        Decision::Forward(rule) if rule.tls_only && tls.is_none() => to_https(),
+        Decision::Forward(rule) => {
+            let mut forward = forward(table, rule, name, target, surroundings);
+            forward.certificates = certificates.iter().map(ToString::to_string).collect();
+            Outcome::Forward(forward)
+        }
+        Decision::Passthrough { redirect: true } if tls.is_none() => to_https(),
+        Decision::Passthrough { .. } => Outcome::TlsAlone { status: 503 },
         Decision::UnknownHost => Outcome::UnknownHost {
             status: table.settings().unknown_host_status,
             nearest: nearest_hosts(table, name),
@@ -193,14 +232,25 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
             }
         }
     };
+    let outcome = match tls {
+        None | Some(TlsDecision::Terminate { .. }) => answered(),
+        Some(TlsDecision::Passthrough(rule)) => Outcome::Passthrough(forward(table, rule, name, target, surroundings)),
+        Some(TlsDecision::UnknownName) => Outcome::NoTls {
+            nearest: nearest_hosts(table, name),
+        },
+    };
     let claimants = surroundings
         .claims
         .iter()
         .filter(|claim| claim.hosts.iter().any(|host| covers(host, name)));
     let served: &[String] = match &outcome {
-        Outcome::Forward(forward) => &forward.services,
+        Outcome::Forward(forward) | Outcome::Passthrough(forward) => &forward.services,
         Outcome::Redirect { service, .. } => core::slice::from_ref(service),
-        Outcome::UnknownHost { .. } | Outcome::UnknownPath { .. } => &[],
+        Outcome::NoTls { .. }
+        | Outcome::TlsAlone { .. }
+        | Outcome::ToHttps { .. }
+        | Outcome::UnknownHost { .. }
+        | Outcome::UnknownPath { .. } => &[],
     };
     let concerned: BTreeSet<&str> = claimants
         .map(|claim| claim.service)
@@ -268,6 +318,7 @@ fn forward(table: &RouteTable, rule: &Rule, name: &str, target: &str, surroundin
         because: because(rule, name),
         services,
         labels: labels.into_iter().collect(),
+        certificates: Vec::new(),
         forwarded: strip(rule, target).into_owned(),
         pool: rule.pool.to_string(),
         settings: pool.map(|pool| pool.settings_text()).unwrap_or_default(),
@@ -350,6 +401,26 @@ impl fmt::Display for Explanation {
                 writeln!(f, "  redirect  {redirect}")?;
                 writeln!(f, "  service   {service}")?;
             }
+            Outcome::NoTls { nearest } => {
+                writeln!(
+                    f,
+                    "  answer    none: no service has a certificate or passthrough for {:?}, so TLS ends with an alert",
+                    self.host
+                )?;
+                for host in nearest {
+                    writeln!(f, "  near      {host}")?;
+                }
+            }
+            Outcome::Passthrough(forward) => {
+                writeln!(f, "  tls       passed through as it is")?;
+                write!(f, "{forward}")?;
+            }
+            Outcome::ToHttps { status, location } => writeln!(f, "  answer    {status}: to {location}")?,
+            Outcome::TlsAlone { status } => writeln!(
+                f,
+                "  answer    {status}: {} is served over TLS alone, which is passed through",
+                self.host
+            )?,
             Outcome::UnknownHost { status, nearest } => {
                 writeln!(f, "  answer    {status}: nobody claims the host {:?}", self.host)?;
                 for host in nearest {
@@ -385,6 +456,9 @@ impl fmt::Display for Forward {
         writeln!(f, "  service   {}", self.services.join(", "))?;
         for label in &self.labels {
             writeln!(f, "  label     {label}")?;
+        }
+        for certificate in &self.certificates {
+            writeln!(f, "  tls       ends here, with {certificate}")?;
         }
         writeln!(f, "  forwards  {}", self.forwarded)?;
         for line in &self.settings {

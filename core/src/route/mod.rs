@@ -22,7 +22,7 @@ pub use explain::explain;
 pub use redirect::{RedirectRule, Scheme};
 pub use rewrite::strip;
 pub use rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef, ServiceShare};
-pub use table::{Decision, RouteTable};
+pub use table::{Decision, RouteTable, TlsDecision};
 
 #[cfg(test)]
 mod tests;

@@ -60,6 +60,7 @@ mod tests {
             host: RuleHost::Default,
             path: PathPrefix::from_normalised(path.into()),
             strip_path,
+            tls_only: false,
             pool: PoolKey::of(core::iter::empty()),
             services: Arc::new([]),
         }

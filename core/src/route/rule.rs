@@ -27,6 +27,8 @@ pub struct Rule {
     pub path: PathPrefix,
     /// Take the prefix away before forwarding, see [`strip`](super::strip).
     pub strip_path: bool,
+    /// Plain HTTP is answered with a redirect to HTTPS.
+    pub tls_only: bool,
     /// The pool of all its services.
     pub pool: PoolKey,
     /// The services that claim this host and path, oldest first; the settings of the first one hold.

@@ -62,6 +62,9 @@ pub struct RouteSpec {
     /// Client addresses that are served, sorted; `None`: all. Requires the feature [`FEATURE_ALLOW_IPS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_ips: Option<Vec<IpRange>>,
+    /// TLS between clients and the hosts.
+    #[serde(default, skip_serializing_if = "ClientTls::is_empty")]
+    pub tls: ClientTls,
     /// Where requests can go, sorted by id.
     pub endpoints: Vec<EndpointSpec>,
     /// Features that a proxy must know to serve this spec.
@@ -93,6 +96,7 @@ impl RouteSpec {
             checks: PassiveChecks::default(),
             edits: HeaderEdits::default(),
             allow_ips: None,
+            tls: ClientTls::default(),
             endpoints: Vec::new(),
             requires: BTreeSet::new(),
         }
@@ -208,6 +212,68 @@ pub enum UpstreamProtocol {
     H2c,
     /// HTTP/1.1 always.
     Http1,
+}
+
+/// TLS between clients and the hosts of a route.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientTls {
+    /// Connections go to the endpoints as they are, by the name that the client asks for; plain HTTP is not served.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub passthrough: bool,
+    /// Plain HTTP is answered with a redirect to HTTPS.
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub only: bool,
+    /// TLS ends at the proxy with one of these, whichever the client can use. Empty where `passthrough` is set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateRef>,
+}
+
+impl ClientTls {
+    /// Whether nothing is set.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// What an older proxy must know not to serve the route wrongly.
+    pub fn requires(&self) -> BTreeSet<String> {
+        let features = [
+            (self.passthrough, FEATURE_TLS_PASSTHROUGH),
+            (self.only, FEATURE_TLS_ONLY),
+        ];
+        let wanted = features.iter().filter(|(is_set, _)| *is_set);
+        wanted.map(|(_, feature)| String::from(*feature)).collect()
+    }
+}
+
+/// Feature of specs with [`ClientTls::passthrough`].
+pub const FEATURE_TLS_PASSTHROUGH: &str = "tls-passthrough";
+/// Feature of specs with [`ClientTls::only`].
+pub const FEATURE_TLS_ONLY: &str = "tls-only";
+
+/// The Docker secrets with a certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CertificateRef {
+    /// The secret with the certificate chain, PEM.
+    pub certificate: String,
+    /// The secret with the key, PEM; `None` where it is in the same secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl CertificateRef {
+    /// The names of the secrets.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        core::iter::once(self.certificate.as_str()).chain(self.key.as_deref())
+    }
+}
+
+impl fmt::Display for CertificateRef {
+    /// `shop.cert+shop.key`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.certificate)?;
+        self.key.as_ref().map_or(Ok(()), |key| write!(f, "+{key}"))
+    }
 }
 
 /// How a client comes back to the endpoint that it had.

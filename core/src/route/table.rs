@@ -16,7 +16,7 @@ use crate::route::path::{self, RequestPath};
 use crate::route::redirect::{RedirectRule, Scheme};
 use crate::route::rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef, ServiceShare};
 use crate::route::shards::Shards;
-use crate::route::spec::{HostPattern, PathPrefix, RouteSpec};
+use crate::route::spec::{CertificateRef, HostPattern, PathPrefix, RouteSpec};
 use crate::settings::proxy::ProxySettings;
 use crate::snapshot::model::Snapshot;
 
@@ -46,6 +46,25 @@ struct HostRules {
     redirects: Vec<Arc<RedirectRule>>,
     /// The oldest service that names the host, be it to serve or to redirect it: the only one whose redirects hold.
     oldest: Option<ServiceId>,
+    passthrough: Option<Arc<Passthrough>>,
+    /// Set where TLS ends here; never beside `passthrough`.
+    certificates: Option<Arc<HostCertificates>>,
+}
+
+/// A host whose TLS connections are passed on as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Passthrough {
+    /// Leads to the pool of the oldest service that claims the host so.
+    rule: Arc<Rule>,
+    /// All of them, so that the next one takes over.
+    claimants: Vec<ServiceId>,
+}
+
+/// What the labels name for a host that TLS ends for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct HostCertificates {
+    host: RuleHost,
+    pairs: Arc<[CertificateRef]>,
 }
 
 /// What a request falls under.
@@ -55,10 +74,31 @@ pub enum Decision<'a> {
     Forward(&'a Arc<Rule>),
     /// Send the client elsewhere, see [`RedirectRule::location`].
     Redirect(&'a Arc<RedirectRule>),
+    /// The host is served over TLS alone, which is passed through: answer with a redirect to HTTPS, or with 503 (§2.2).
+    Passthrough {
+        /// Whether to redirect.
+        redirect: bool,
+    },
     /// Nobody claims the host and there is no default backend.
     UnknownHost,
     /// The host is claimed, this path of it is not.
     UnknownPath,
+}
+
+/// What a TLS connection falls under, by the name that its client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsDecision<'a> {
+    /// Pass it on to the rule's pool as it is.
+    Passthrough(&'a Arc<Rule>),
+    /// End TLS here with one of these, then route by host and path.
+    Terminate {
+        /// The host that decides; never [`RuleHost::Default`] for a name that a pattern with TLS covers.
+        host: &'a RuleHost,
+        /// What its labels name.
+        certificates: &'a [CertificateRef],
+    },
+    /// Nobody claims the name over TLS.
+    UnknownName,
 }
 
 impl RouteTable {
@@ -129,8 +169,40 @@ impl RouteTable {
         }
         match rules.find(&path::read(path)) {
             Some(rule) => Decision::Forward(rule),
-            None => Decision::UnknownPath,
+            None => match &rules.passthrough {
+                Some(passthrough) if rules.rules.is_empty() => Decision::Passthrough {
+                    redirect: passthrough.rule.tls_only,
+                },
+                Some(_) | None => Decision::UnknownPath,
+            },
         }
+    }
+
+    /// What a TLS connection falls under: `name` is the server name of the client's first message, `None` without one. Only
+    /// hosts with a certificate or passthrough count here, so a wildcard's certificate serves names below it that have none.
+    pub fn tls(&self, name: Option<&str>) -> TlsDecision<'_> {
+        let normal = name.and_then(host::normalise);
+        let named = normal
+            .as_ref()
+            .and_then(|name| self.entry_for(name.as_str(), HostRules::has_tls));
+        let Some(rules) = named.or(self.default.as_deref()) else {
+            return TlsDecision::UnknownName;
+        };
+        match (&rules.passthrough, &rules.certificates) {
+            (Some(passthrough), _) => TlsDecision::Passthrough(&passthrough.rule),
+            (None, Some(certificates)) => TlsDecision::Terminate {
+                host: &certificates.host,
+                certificates: &certificates.pairs,
+            },
+            (None, None) => TlsDecision::UnknownName,
+        }
+    }
+
+    /// Every host that TLS ends for at the proxy, with the certificates that its labels name.
+    pub fn certificates(&self) -> BTreeMap<RuleHost, Arc<[CertificateRef]>> {
+        let all = self.hosts().into_iter().filter_map(|rules| rules.certificates.as_ref());
+        all.map(|certificates| (certificates.host.clone(), Arc::clone(&certificates.pairs)))
+            .collect()
     }
 
     /// All pools.
@@ -155,22 +227,21 @@ impl RouteTable {
 
     /// All rules: exact hosts, wildcards, the default, each by host and path.
     pub fn rules(&self) -> Vec<&Arc<Rule>> {
-        let mut hosts: Vec<_> = self.exact.iter().collect();
-        hosts.sort_unstable_by_key(|(host, _)| *host);
-        let mut suffixes: Vec<_> = self.wildcard.iter().collect();
-        suffixes.sort_unstable_by_key(|(suffix, _)| *suffix);
-        let named = hosts.into_iter().chain(suffixes).map(|(_, rules)| rules);
-        named.chain(&self.default).flat_map(|rules| &rules.rules).collect()
+        self.hosts().into_iter().flat_map(|rules| &rules.rules).collect()
+    }
+
+    /// The rules of hosts whose TLS is passed through, in the same order.
+    pub fn passthrough_rules(&self) -> Vec<&Arc<Rule>> {
+        let hosts = self.hosts().into_iter();
+        hosts
+            .filter_map(|rules| rules.passthrough.as_ref().map(|passthrough| &passthrough.rule))
+            .collect()
     }
 
     /// All redirects that hold, by host: exact ones, then wildcards.
     pub fn redirects(&self) -> Vec<&Arc<RedirectRule>> {
-        let mut hosts: Vec<_> = self.exact.iter().collect();
-        hosts.sort_unstable_by_key(|(host, _)| *host);
-        let mut suffixes: Vec<_> = self.wildcard.iter().collect();
-        suffixes.sort_unstable_by_key(|(suffix, _)| *suffix);
-        let named = hosts.into_iter().chain(suffixes).map(|(_, rules)| rules);
-        named.flat_map(|rules| rules.redirects_that_hold()).collect()
+        let hosts = self.hosts().into_iter();
+        hosts.flat_map(HostRules::redirects_that_hold).collect()
     }
 
     /// The table as text, for people, snapshots and comparisons: same specs and settings, same bytes.
@@ -196,11 +267,15 @@ impl RouteTable {
             if rule.strip_path {
                 out.push_str(" strip");
             }
+            if rule.tls_only {
+                out.push_str(" https-only");
+            }
             out.push('\n');
         }
         for redirect in self.redirects() {
             writeln!(out, "redirect {redirect}")?;
         }
+        self.write_tls(out)?;
         for pool in self.pools.values() {
             write!(
                 out,
@@ -232,30 +307,61 @@ impl RouteTable {
         Ok(())
     }
 
-    /// The rules of the one entry that decides for `host`.
-    fn rules_of(&self, scheme: Scheme, host: Option<&str>) -> Option<&HostRules> {
-        // A host that is only redirected, and only over the other scheme, is as good as not named.
-        let serves = |rules: &&Arc<HostRules>| !rules.rules.is_empty() || rules.redirect(scheme).is_some();
-        if let Some(host) = host.and_then(host::normalise) {
-            let host = host.as_str();
-            if let Some(rules) = self.exact.get(host).filter(serves) {
-                return Some(rules);
+    fn write_tls(&self, out: &mut String) -> core::fmt::Result {
+        for rules in self.hosts() {
+            if let Some(passthrough) = &rules.passthrough {
+                let only = if passthrough.rule.tls_only { " https-only" } else { "" };
+                let rule = &passthrough.rule;
+                writeln!(out, "tls {} passthrough -> {}{only}", rule.host, rule.pool)?;
             }
-            if !self.wildcard.is_empty() {
-                // One label at least stands for the `*`; the longest suffix comes first.
-                let mut rest = host;
-                while let Some((label, suffix)) = rest.split_once('.') {
-                    if label.is_empty() {
-                        break;
-                    }
-                    if let Some(rules) = self.wildcard.get(suffix).filter(serves) {
-                        return Some(rules);
-                    }
-                    rest = suffix;
+            if let Some(certificates) = &rules.certificates {
+                for pair in certificates.pairs.iter() {
+                    writeln!(out, "tls {} certificate {pair}", certificates.host)?;
                 }
             }
         }
-        self.default.as_deref()
+        Ok(())
+    }
+
+    /// All entries: exact hosts, wildcards, the default.
+    fn hosts(&self) -> Vec<&HostRules> {
+        let mut hosts: Vec<_> = self.exact.iter().collect();
+        hosts.sort_unstable_by_key(|(host, _)| *host);
+        let mut suffixes: Vec<_> = self.wildcard.iter().collect();
+        suffixes.sort_unstable_by_key(|(suffix, _)| *suffix);
+        let named = hosts.into_iter().chain(suffixes).map(|(_, rules)| rules);
+        named.chain(&self.default).map(|rules| &**rules).collect()
+    }
+
+    /// The rules of the one entry that decides for `host`.
+    fn rules_of(&self, scheme: Scheme, host: Option<&str>) -> Option<&HostRules> {
+        // A host that is only redirected, and only over the other scheme, is as good as not named.
+        let serves = |rules: &HostRules| rules.all_rules().next().is_some() || rules.redirect(scheme).is_some();
+        let normal = host.and_then(host::normalise);
+        let named = normal.as_ref().and_then(|host| self.entry_for(host.as_str(), serves));
+        named.or(self.default.as_deref())
+    }
+
+    /// The first of the entries that cover a normalised name and are wanted: the exact one, then wildcards from the longest on.
+    fn entry_for(&self, host: &str, wanted: impl Fn(&HostRules) -> bool) -> Option<&HostRules> {
+        if let Some(rules) = self.exact.get(host).filter(|rules| wanted(rules)) {
+            return Some(rules);
+        }
+        if self.wildcard.is_empty() {
+            return None;
+        }
+        // One label at least stands for the `*`; the longest suffix comes first.
+        let mut rest = host;
+        while let Some((label, suffix)) = rest.split_once('.') {
+            if label.is_empty() {
+                break;
+            }
+            if let Some(rules) = self.wildcard.get(suffix).filter(|rules| wanted(rules)) {
+                return Some(rules);
+            }
+            rest = suffix;
+        }
+        None
     }
 
     fn rebuild_host(
@@ -274,24 +380,32 @@ impl RouteTable {
         for service in old.rules.iter().flat_map(|rule| rule.services.iter()) {
             old_services.push(&service.id);
         }
-        for redirect in &old.redirects {
-            if !old_services.contains(&&redirect.service.id) {
-                old_services.push(&redirect.service.id);
+        let passed = old.passthrough.iter().flat_map(|passthrough| &passthrough.claimants);
+        for id in old.redirects.iter().map(|redirect| &redirect.service.id).chain(passed) {
+            if !old_services.contains(&id) {
+                old_services.push(id);
             }
         }
         let stay = old_services.into_iter().filter(|id| !moved.contains(id));
         let mut by_path: BTreeMap<PathPrefix, Vec<ServiceId>> = BTreeMap::new();
         let mut named_by: Vec<&RouteSpec> = Vec::new();
+        let mut passing: Vec<&RouteSpec> = Vec::new();
         for id in stay.chain(newcomers.iter().copied()) {
             let Some(spec) = self.specs.get(id) else { continue };
             named_by.push(spec);
             let is_redirected = spec.redirects.iter().any(|redirect| redirect.host == *pattern);
-            if !is_redirected || spec.hosts.contains(pattern) {
+            if is_redirected && !spec.hosts.contains(pattern) {
+                continue;
+            }
+            if spec.tls.passthrough {
+                passing.push(spec);
+            } else {
                 by_path.entry(spec.path.clone()).or_default().push(id.clone());
             }
         }
         let host = RuleHost::Pattern(pattern.clone());
         let mut new = HostRules::build(&host, &by_path, &self.specs, members);
+        new.learn_tls(&host, passing, &named_by, &self.specs, members);
         new.learn_redirects(pattern, named_by);
         if new.is_empty() {
             map.remove(key);
@@ -308,23 +422,31 @@ impl RouteTable {
             .iter()
             .filter(|(_, spec)| spec.default_backend)
             .min_by_key(|(id, spec)| (&spec.created_at, *id));
-        let by_path = oldest
-            .map(|(id, spec)| (spec.path.clone(), alloc::vec![id.clone()]))
-            .into_iter()
-            .collect();
-        let new = HostRules::build(&RuleHost::Default, &by_path, &self.specs, members);
+        let mut by_path = BTreeMap::new();
+        let mut passing: Vec<&RouteSpec> = Vec::new();
+        let named_by: Vec<&RouteSpec> = oldest.iter().map(|(_, spec)| &***spec).collect();
+        match oldest {
+            Some((_, spec)) if spec.tls.passthrough => passing.push(spec),
+            Some((id, spec)) => {
+                by_path.insert(spec.path.clone(), alloc::vec![id.clone()]);
+            }
+            None => {}
+        }
+        let host = RuleHost::Default;
+        let mut new = HostRules::build(&host, &by_path, &self.specs, members);
+        new.learn_tls(&host, passing, &named_by, &self.specs, members);
         let old = self.default.take().unwrap_or_default();
         self.count_uses(&old, &new);
-        if !new.rules.is_empty() {
+        if !new.is_empty() {
             self.default = Some(Arc::new(new));
         }
     }
 
     fn count_uses(&mut self, old: &HostRules, new: &HostRules) {
-        for rule in &new.rules {
+        for rule in new.all_rules() {
             *self.uses.entry(rule.pool.clone()).or_default() += 1;
         }
-        for rule in &old.rules {
+        for rule in old.all_rules() {
             if let Some(count) = self.uses.get_mut(&rule.pool) {
                 *count -= 1;
                 if *count == 0 {
@@ -366,10 +488,13 @@ impl RouteTable {
     /// All host patterns, sorted by the text that follows a `*.`, for suggestions.
     pub(super) fn patterns(&self) -> impl Iterator<Item = &HostPattern> {
         let entries = self.exact.iter().chain(self.wildcard.iter());
-        entries.filter_map(|(_, rules)| match rules.rules.first().map(|rule| &rule.host) {
-            Some(RuleHost::Pattern(pattern)) => Some(pattern),
-            Some(RuleHost::Default) => None,
-            None => Some(&rules.redirects.first()?.redirect.host),
+        entries.filter_map(|(_, rules)| {
+            let redirected = rules.redirects.first().map(|rule| &rule.redirect.host);
+            match rules.all_rules().next().map(|rule| &rule.host) {
+                Some(RuleHost::Pattern(pattern)) => Some(pattern),
+                Some(RuleHost::Default) => None,
+                None => redirected,
+            }
         })
     }
 }
@@ -393,6 +518,7 @@ impl HostRules {
                 host: host.clone(),
                 path: path.clone(),
                 strip_path: oldest.is_some_and(|spec| spec.strip_path),
+                tls_only: oldest.is_some_and(|spec| spec.tls.only),
                 pool,
                 services,
             }));
@@ -429,7 +555,58 @@ impl HostRules {
     }
 
     fn is_empty(&self) -> bool {
-        self.rules.is_empty() && self.redirects.is_empty()
+        self.all_rules().next().is_none() && self.redirects.is_empty()
+    }
+
+    /// Takes what ends or passes TLS out of the specs that name `host`; `passing` are those that pass it through.
+    fn learn_tls(
+        &mut self,
+        host: &RuleHost,
+        mut passing: Vec<&RouteSpec>,
+        named_by: &[&RouteSpec],
+        specs: &BTreeMap<ServiceId, Arc<RouteSpec>>,
+        members: &mut Members,
+    ) {
+        passing.sort_unstable_by_key(|spec| (&spec.created_at, &spec.service));
+        passing.dedup_by_key(|spec| &spec.service);
+        if let Some(oldest) = passing.first() {
+            // §2.2: the pool of one service. Row 12: its certificates, and those of others, count for nothing.
+            let (pool, services) = members.of(core::slice::from_ref(&oldest.service), specs);
+            self.passthrough = Some(Arc::new(Passthrough {
+                rule: Arc::new(Rule {
+                    host: host.clone(),
+                    path: PathPrefix::default(),
+                    strip_path: false,
+                    tls_only: oldest.tls.only,
+                    pool,
+                    services,
+                }),
+                claimants: passing.iter().map(|spec| spec.service.clone()).collect(),
+            }));
+            return;
+        }
+        // Row 11: those of the oldest service that names any.
+        let with = named_by
+            .iter()
+            .filter(|spec| !spec.tls.passthrough && !spec.tls.certificates.is_empty());
+        let oldest = with.min_by_key(|spec| (&spec.created_at, &spec.service));
+        self.certificates = oldest.map(|spec| {
+            Arc::new(HostCertificates {
+                host: host.clone(),
+                pairs: Arc::from(&*spec.tls.certificates),
+            })
+        });
+    }
+
+    fn has_tls(&self) -> bool {
+        self.passthrough.is_some() || self.certificates.is_some()
+    }
+
+    /// Those for HTTP and the one for passthrough.
+    fn all_rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.rules
+            .iter()
+            .chain(self.passthrough.as_ref().map(|passthrough| &passthrough.rule))
     }
 
     /// Row 11: the oldest service that names the host decides whether it is redirected.
@@ -515,6 +692,7 @@ fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -
                 && old.path == new.path
                 && old.strip_path == new.strip_path
                 && old.redirects == new.redirects
+                && old.tls == new.tls
                 && old.name == new.name
                 && old.created_at == new.created_at
         }

@@ -16,6 +16,7 @@ use crate::snapshot::model::Snapshot;
 use crate::testing::{naive, strategies};
 
 mod serving;
+mod tls;
 
 fn spec(name: &str, hosts: &[&str], path: &str) -> RouteSpec {
     RouteSpec {
@@ -60,6 +61,7 @@ fn served(table: &RouteTable, host: &str, path: &str) -> String {
             names.join("+")
         }
         Decision::Redirect(rule) => rule.to_string(),
+        Decision::Passthrough { redirect } => format!("passthrough, redirect {redirect}"),
         Decision::UnknownHost => "unknown host".to_string(),
         Decision::UnknownPath => "unknown path".to_string(),
     }
@@ -246,7 +248,9 @@ fn ten_thousand_hosts_of_one_service_are_one_pool() {
     let next = table.apply(&after, &[ServiceId::from("shop")].into());
     let rule = |table: &RouteTable, host: &str| match table.route(Some(host), "/") {
         Decision::Forward(rule) => Arc::clone(rule),
-        Decision::Redirect(_) | Decision::UnknownHost | Decision::UnknownPath => panic!("served"),
+        Decision::Passthrough { .. } | Decision::Redirect(_) | Decision::UnknownHost | Decision::UnknownPath => {
+            panic!("served")
+        }
     };
     // A change of endpoints changes no rule and no other pool.
     assert!(Arc::ptr_eq(&rule(&table, "h77.example"), &rule(&next, "h77.example")));
@@ -287,7 +291,7 @@ fn an_explanation_shows_what_the_pool_says_of_its_endpoints() {
         endpoint_state: &|_, id| Some(format!("ejected-{id}")),
         ..Surroundings::NONE
     };
-    let explanation = explain(&table, "https://user@Shop.Example:443/app?x#y", &surroundings);
+    let explanation = explain(&table, "http://user@Shop.Example:80/app?x#y", &surroundings);
     insta::assert_snapshot!(explanation.to_string());
     let json = serde_json::to_string(&explanation).unwrap();
     assert_eq!(
@@ -412,7 +416,8 @@ proptest! {
             for rule in table.rules() {
                 prop_assert!(table.pool(&rule.pool).is_some());
             }
-            let used: BTreeSet<_> = table.rules().into_iter().map(|rule| &rule.pool).collect();
+            let passed = table.passthrough_rules();
+            let used: BTreeSet<_> = table.rules().into_iter().chain(passed).map(|rule| &rule.pool).collect();
             prop_assert_eq!(used.len(), table.pools().len());
             let same = before.apply(&Snapshot { routes: before.specs().clone(), settings: before.settings().clone() }, &changed);
             prop_assert_eq!(same, before);

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::settings::proxy::ProxySettings;
+use crate::settings::proxy::{HTTPS_PORT, ProxySettings};
 use crate::swarm::model::PublishMode;
 
 /// How one proxy service is made and kept.
@@ -31,6 +31,10 @@ pub struct ClusterSettings {
     pub publish_mode: PublishMode,
     /// Port that users reach for HTTP. Default 80.
     pub http_port: u16,
+    /// Port that users reach for HTTPS and TLS passthrough; 0 = none. Default 443.
+    pub https_port: u16,
+    /// How proxies get certificates: `direct`, the secrets that labels name are mounted into them.
+    pub certificates: CertificateSource,
     /// How proxies reach tasks: `"attach"`, or the names of networks that routed services share.
     pub networks: NetworkPolicy,
     /// Labels of the proxy service.
@@ -70,6 +74,8 @@ impl Default for ClusterSettings {
             spread: Vec::new(),
             publish_mode: PublishMode::Ingress,
             http_port: 80,
+            https_port: HTTPS_PORT,
+            certificates: CertificateSource::Direct,
             networks: NetworkPolicy::Attach,
             labels: BTreeMap::new(),
             container_labels: BTreeMap::new(),
@@ -85,6 +91,26 @@ impl Default for ClusterSettings {
             proxy: ProxySettings::default(),
         }
     }
+}
+
+impl ClusterSettings {
+    /// What the proxies serve by, with what the rest of the cluster's settings says about it.
+    pub fn serving(&self) -> ProxySettings {
+        ProxySettings {
+            https_port: self.https_port,
+            ..self.proxy.clone()
+        }
+    }
+}
+
+/// How certificates reach the proxies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateSource {
+    /// The secrets that labels name are mounted into the proxies: keys travel by Swarm alone, and a secret that is new or goes
+    /// replaces the proxies one by one.
+    #[default]
+    Direct,
 }
 
 /// How proxies reach the tasks of routed services (DESIGN: networks).

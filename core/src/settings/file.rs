@@ -85,6 +85,7 @@ pub fn load(layers: &[Layer<'_>]) -> (Settings, Vec<Finding>) {
             (unknown, _) => findings.push(unknown_key("", unknown, ["clusters", "controller"].into_iter())),
         }
     }
+    share_https_ports(&mut settings, &mut findings);
     check(&settings, &mut findings);
     (settings, findings)
 }
@@ -169,6 +170,39 @@ fn accepts<T: DeserializeOwned>(place: &str, probe: Table, findings: &mut Vec<Fi
     }
 }
 
+/// The routing mesh gives a port to one service alone. Of clusters that would publish the same port for HTTPS, `default` has
+/// it, else the first by name, and the others go without.
+fn share_https_ports(settings: &mut Settings, findings: &mut Vec<Finding>) {
+    let mut order: Vec<ClusterName> = settings.clusters.keys().cloned().collect();
+    order.sort_by_key(|name| name.as_str() != ClusterName::DEFAULT);
+    let mut published: BTreeMap<u16, ClusterName> = BTreeMap::new();
+    for name in order {
+        let Some(cluster) = settings.clusters.get_mut(&name) else {
+            continue;
+        };
+        if cluster.https_port == 0 || cluster.publish_mode != crate::swarm::model::PublishMode::Ingress {
+            continue;
+        }
+        let port = cluster.https_port;
+        match published.get(&port) {
+            None => {
+                published.insert(port, name);
+            }
+            Some(other) => {
+                cluster.https_port = 0;
+                findings.push(Finding {
+                    place: format!("clusters.{name}.https_port"),
+                    is_error: false,
+                    message: format!(
+                        "the routing mesh gives port {port} to one service alone, and cluster {other} has it, so this one has no \
+                         HTTPS; write another port, or 0"
+                    ),
+                });
+            }
+        }
+    }
+}
+
 /// What no type can say.
 fn check(settings: &Settings, findings: &mut Vec<Finding>) {
     let mut error = |place: String, message: &str| {
@@ -217,6 +251,12 @@ fn check(settings: &Settings, findings: &mut Vec<Finding>) {
         }
         if cluster.http_port == 0 {
             error(place("http_port"), "0 is no port; write 1 to 65535");
+        }
+        if cluster.https_port == cluster.http_port {
+            error(
+                place("https_port"),
+                "is the port of HTTP already; write another, or 0 for no HTTPS",
+            );
         }
         if cluster.stop_grace_ms <= u64::from(cluster.proxy.drain_ms) {
             error(
@@ -288,6 +328,19 @@ mod tests {
     fn file(text: &str) -> (Settings, Vec<String>) {
         let (settings, findings) = load(&[Layer::File("tidegate.toml", text)]);
         (settings, findings.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn of_several_clusters_on_the_mesh_one_has_the_port_of_https() {
+        let (settings, findings) =
+            file("[clusters.a]\nhttp_port = 81\n[clusters.default]\n[clusters.b]\nhttp_port = 82\nhttps_port = 8443\n");
+        let port = |name: &str| settings.clusters[&ClusterName::from(name)].https_port;
+        assert_eq!((port("default"), port("a"), port("b")), (443, 0, 8443));
+        assert_eq!(findings.len(), 1, "{findings:?}");
+        assert!(
+            findings[0].starts_with("warning: clusters.a.https_port: "),
+            "{findings:?}"
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub mod cluster;
 mod file;
 pub mod proxy;
 
-pub use cluster::{ClusterSettings, NetworkPolicy};
+pub use cluster::{CertificateSource, ClusterSettings, NetworkPolicy};
 pub use file::{Finding, Layer, load};
 
 use alloc::collections::BTreeMap;

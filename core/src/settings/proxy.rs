@@ -48,7 +48,18 @@ pub struct ProxySettings {
     pub hide_info_headers: bool,
     /// Milliseconds for requests under way to end when a proxy stops. Default 25 000.
     pub drain_ms: u32,
+    /// Port that users reach for HTTPS; 0 = none. Not set here: it is the cluster's, see
+    /// [`ClusterSettings::serving`](super::ClusterSettings::serving).
+    #[serde(skip_serializing_if = "is_https")]
+    pub https_port: u16,
 }
+
+fn is_https(port: &u16) -> bool {
+    *port == HTTPS_PORT
+}
+
+/// The port of URLs that name none (RFC 9110 §4.2.2).
+pub const HTTPS_PORT: u16 = 443;
 
 impl Default for ProxySettings {
     fn default() -> Self {
@@ -72,6 +83,7 @@ impl Default for ProxySettings {
             unknown_host_status: 503,
             hide_info_headers: false,
             drain_ms: 25_000,
+            https_port: HTTPS_PORT,
         }
     }
 }

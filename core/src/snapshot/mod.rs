@@ -16,4 +16,8 @@ pub use publisher::{Connection, ProxyStatus, Publisher};
 pub use subscriber::Subscriber;
 
 /// Features that this version understands in `RouteSpec::requires`.
-pub const FEATURES: &[&str] = &[crate::route::spec::FEATURE_ALLOW_IPS];
+pub const FEATURES: &[&str] = &[
+    crate::route::spec::FEATURE_ALLOW_IPS,
+    crate::route::spec::FEATURE_TLS_ONLY,
+    crate::route::spec::FEATURE_TLS_PASSTHROUGH,
+];

@@ -37,6 +37,11 @@ pub enum NaiveDecision {
         /// Who wants it.
         service: ServiceId,
     },
+    /// See [`Decision::Passthrough`].
+    Passthrough {
+        /// Whether to redirect.
+        redirect: bool,
+    },
     /// See [`Decision::UnknownHost`].
     UnknownHost,
     /// See [`Decision::UnknownPath`].
@@ -100,6 +105,14 @@ pub fn route(
     if claimants.is_empty() {
         return NaiveDecision::UnknownHost;
     }
+    let (passed, claimants): (Vec<&RouteSpec>, Vec<&RouteSpec>) =
+        claimants.into_iter().partition(|spec| spec.tls.passthrough);
+    if claimants.is_empty() {
+        let oldest = passed.iter().min_by_key(|spec| age(spec));
+        return NaiveDecision::Passthrough {
+            redirect: oldest.is_some_and(|spec| spec.tls.only),
+        };
+    }
     let segments = plain_segments(path);
     let covers = |prefix: &str| {
         let wanted: Vec<&str> = prefix.split('/').filter(|segment| !segment.is_empty()).collect();
@@ -139,6 +152,7 @@ pub fn of_table(table: &RouteTable, scheme: Scheme, host: Option<&str>, path: &s
             target: rule.location("/"),
             service: rule.service.id.clone(),
         },
+        Decision::Passthrough { redirect } => NaiveDecision::Passthrough { redirect },
         Decision::UnknownHost => NaiveDecision::UnknownHost,
         Decision::UnknownPath => NaiveDecision::UnknownPath,
         Decision::Forward(rule) => {

@@ -16,8 +16,8 @@ use crate::id::{EndpointId, ServiceId};
 use crate::labels::keys::{INTERLOCK_PREFIX, LABELS, PREFIX};
 use crate::route::redirect::{Redirect, Scheme};
 use crate::route::spec::{
-    Affinity, Balance, EndpointSpec, HostPattern, Leaving, PassiveChecks, PathPrefix, RouteLimits, RouteSpec,
-    UpstreamProtocol,
+    Affinity, Balance, CertificateRef, ClientTls, EndpointSpec, HostPattern, Leaving, PassiveChecks, PathPrefix,
+    RouteLimits, RouteSpec, UpstreamProtocol,
 };
 use crate::swarm::model::{DesiredState, EndpointMode, STACK_LABEL, Service, ServiceMode, Task, TaskState};
 use crate::testing::sample;
@@ -181,6 +181,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
         option::of(0..4_u32),
         option::of(0..4_u32),
         option::of(many(select(RANGES), 1..3)),
+        client_tls(),
     );
     (
         btree_set(host_pattern(), 0..4),
@@ -198,7 +199,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
     )
         .prop_map(
             move |(hosts, default_backend, path, strip_path, settings, endpoints, day, redirects)| {
-                let (balance, protocol, park_ms, affinity, weight, max_fails, allow_ips) = settings;
+                let (balance, protocol, park_ms, affinity, weight, max_fails, allow_ips, tls) = settings;
                 let endpoints = endpoints.into_iter().map(|(slot, is_leaving)| EndpointSpec {
                     id: EndpointId::from(format!("s{number}.{slot}")),
                     addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, number, slot)), 8080),
@@ -231,6 +232,8 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                             target: target.to_string(),
                         })
                         .collect(),
+                    requires: tls.requires(),
+                    tls,
                     endpoints: endpoints.collect(),
                     ..RouteSpec::new(
                         ServiceId::from(format!("s{number}")),
@@ -240,6 +243,24 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                 }
             },
         )
+}
+
+/// TLS settings of a route, as labels can make them.
+pub fn client_tls() -> impl Strategy<Value = ClientTls> {
+    let certificate = select(vec!["a.cert", "b.cert"]).prop_map(|name| CertificateRef {
+        certificate: name.to_string(),
+        key: None,
+    });
+    let kinds = (
+        prop::bool::weighted(0.2),
+        prop::bool::weighted(0.2),
+        many(certificate, 0..2),
+    );
+    kinds.prop_map(|(passthrough, only, certificates)| ClientTls {
+        passthrough,
+        only,
+        certificates: if passthrough { Vec::new() } else { certificates },
+    })
 }
 
 /// A change of the routes: this service gets this spec, or goes.

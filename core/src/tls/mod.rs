@@ -3,4 +3,6 @@
 //!
 //! Never holds a key and never does cryptography: that is rustls, in the shell.
 
+pub mod certificates;
 pub mod client_hello;
+pub mod redirect;

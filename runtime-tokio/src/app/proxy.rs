@@ -12,6 +12,7 @@ use tidegate_core::snapshot::subscriber::Install;
 use tokio::sync::watch;
 
 use crate::telemetry::metrics;
+use crate::tls::certificates::Certificates;
 use crate::worker::{PoolView, WorkerLink};
 
 /// The workers of this process, as seen from its control thread. Clones are the same workers.
@@ -19,6 +20,7 @@ use crate::worker::{PoolView, WorkerLink};
 pub struct Front {
     tables: watch::Sender<Arc<RouteTable>>,
     links: Rc<Vec<WorkerLink>>,
+    certificates: Option<Certificates>,
 }
 
 impl Front {
@@ -27,17 +29,28 @@ impl Front {
         Front {
             tables,
             links: Rc::new(links),
+            certificates: None,
         }
+    }
+
+    /// Ends TLS with these.
+    #[must_use]
+    pub fn with_certificates(mut self, certificates: Certificates) -> Self {
+        self.certificates = Some(certificates);
+        self
     }
 
     /// Puts a table to work. The future ends when every worker serves by it.
     pub fn install(&self, install: &Install) -> impl Future<Output = ()> + 'static {
-        self.tables.send_modify(|table| {
-            *table = Arc::new(match &install.changed {
-                Some(changed) => table.apply(&install.snapshot, changed),
-                None => RouteTable::compile(&install.snapshot),
-            });
+        let next = Arc::new(match &install.changed {
+            Some(changed) => self.tables.borrow().apply(&install.snapshot, changed),
+            None => RouteTable::compile(&install.snapshot),
         });
+        // Certificates first: no worker meets a host without its own.
+        if let Some(certificates) = &self.certificates {
+            certificates.install(&next);
+        }
+        self.tables.send_replace(next);
         let links = self.links.clone();
         async move {
             for link in links.iter() {
@@ -66,7 +79,11 @@ impl Front {
         for link in self.links.iter() {
             workers.extend(link.metrics().await);
         }
-        metrics::render(&workers, &self.pools().await)
+        let mut text = metrics::render(&workers, &self.pools().await);
+        if let Some(certificates) = &self.certificates {
+            text += &certificates.metrics();
+        }
+        text
     }
 
     /// Why `url` is answered as it is.

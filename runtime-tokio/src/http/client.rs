@@ -24,6 +24,8 @@ pub(crate) struct Client {
     pub(crate) peer: SocketAddr,
     /// The peer's address without port, as text.
     pub(crate) ip: HeaderValue,
+    /// Whether it speaks TLS with us.
+    pub(crate) tls: bool,
     /// The port that the client connected to, as text.
     pub(crate) local_port: HeaderValue,
     pub(crate) pulse: Arc<Pulse>,

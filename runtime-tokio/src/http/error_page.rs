@@ -17,6 +17,7 @@ pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Res
         Fault::Client(_)
         | Fault::NotAllowed
         | Fault::ParkTimedOut { .. }
+        | Fault::TlsAlone { .. }
         | Fault::Unavailable(_)
         | Fault::UnknownHost { .. }
         | Fault::UnknownPath { .. }

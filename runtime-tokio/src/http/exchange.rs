@@ -99,6 +99,11 @@ impl Exchange {
         self.version == Version::HTTP_2
     }
 
+    /// Who asks.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     pub(crate) fn is_head(&self) -> bool {
         self.method == Method::HEAD
     }

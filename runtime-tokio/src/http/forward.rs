@@ -145,7 +145,7 @@ async fn pick<N: Net>(
             // The table changed under the request: it goes where a new one would.
             let original = outbound.original.path_and_query().map_or("/", PathAndQuery::as_str);
             let host = outbound.host.as_ref().and_then(|host| host.to_str().ok());
-            let (pool, target) = worker.route(host, original, exchange.client_ip())?;
+            let (pool, target) = worker.route(host, original, exchange.client())?;
             if let Some(target) = target {
                 outbound.target = target;
             }
@@ -190,7 +190,7 @@ async fn pick<N: Net>(
 }
 
 /// A place among the parked.
-struct Place(Rc<PoolHandle>);
+pub(crate) struct Place(pub(crate) Rc<PoolHandle>);
 
 impl Drop for Place {
     fn drop(&mut self) {

@@ -90,7 +90,7 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: &Client, host: Opti
     }
     headers.insert(X_REAL_IP, client.ip.clone());
     if let Entry::Vacant(vacant) = headers.entry(X_FORWARDED_PROTO) {
-        vacant.insert(HeaderValue::from_static("http"));
+        vacant.insert(HeaderValue::from_static(if client.tls { "https" } else { "http" }));
     }
     if let Entry::Vacant(vacant) = headers.entry(X_FORWARDED_PORT) {
         vacant.insert(client.local_port.clone());

@@ -93,11 +93,7 @@ fn check<N: Net>(
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let (pool, rewritten) = worker.route(
-        asked_host.as_ref().map(|asked| &*asked.host),
-        target.as_str(),
-        exchange.client_ip(),
-    )?;
+    let (pool, rewritten) = worker.route(asked_host.as_ref().map(|asked| &*asked.host), target.as_str(), client)?;
     let target = rewritten.unwrap_or(target);
     exchange.set_pool(&pool);
     let serving = pool.serving();

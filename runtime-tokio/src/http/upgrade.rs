@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::worker::Shared;
 
 /// Bytes that are under way in each direction of an upgraded connection.
-const COPY_BYTES: usize = 16 * 1024;
+pub(crate) const COPY_BYTES: usize = 16 * 1024;
 
 /// What a client wants to switch to.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ pub(crate) fn run(
 }
 
 /// Returns when nothing moved for `max`.
-async fn silence(clock: Clock, noted: &std::cell::Cell<Instant>, max: Duration) {
+pub(crate) async fn silence(clock: Clock, noted: &std::cell::Cell<Instant>, max: Duration) {
     loop {
         let until = noted.get() + max;
         if clock.now() >= until {
@@ -78,14 +78,14 @@ async fn silence(clock: Clock, noted: &std::cell::Cell<Instant>, max: Duration) 
 }
 
 /// Notes when bytes move.
-struct Noted<'a, S> {
+pub(crate) struct Noted<'a, S> {
     stream: S,
     clock: Clock,
     noted: &'a std::cell::Cell<Instant>,
 }
 
 impl<'a, S> Noted<'a, S> {
-    fn new(stream: S, clock: Clock, noted: &'a std::cell::Cell<Instant>) -> Self {
+    pub(crate) fn new(stream: S, clock: Clock, noted: &'a std::cell::Cell<Instant>) -> Self {
         Noted { stream, clock, noted }
     }
 }

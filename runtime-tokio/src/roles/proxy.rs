@@ -25,6 +25,8 @@ use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, s
 use crate::identity::{IdentityPem, client_config};
 use crate::net::TokioNet;
 use crate::telemetry::log::{AccessFormat, AccessLog, Redaction};
+use crate::tls::TlsListen;
+use crate::tls::certificates::{Certificates, Keeper};
 use crate::worker::{WorkerConfig, WorkerDeps, spawn_workers};
 
 /// File of the last good table, in the state folder.
@@ -106,6 +108,8 @@ pub(super) struct Workers {
 #[derive(Clone, Debug)]
 struct Start {
     http: SocketAddr,
+    https: Option<SocketAddr>,
+    certificates: Certificates,
     count: usize,
     proxy_id: String,
     clock: Clock,
@@ -117,6 +121,11 @@ impl Workers {
     /// Nothing runs yet, but the port is known to be free.
     pub(super) fn new(args: &ListenArgs, proxy_id: &str, clock: Clock, rng: Rng) -> Result<Workers, Failure> {
         free(args.http, "the HTTP listener", "--http")?;
+        if let Some(https) = args.https {
+            free(https, "the HTTPS listener", "--https")?;
+        }
+        let keeper = Keeper::new(args.certificates.clone(), clock)
+            .map_err(|error| Failure::usage(format!("error: TLS cannot be set up: {error}")))?;
         let count = match args.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             count => count,
@@ -152,6 +161,8 @@ impl Workers {
         };
         let start = Start {
             http: args.http,
+            https: args.https,
+            certificates: Certificates::new(keeper),
             count,
             proxy_id: proxy_id.to_owned(),
             clock,
@@ -261,6 +272,7 @@ impl Start {
         table: Arc<RouteTable>,
         drain: &CancellationToken,
     ) -> std::io::Result<(Front, Vec<JoinHandle<std::io::Result<()>>>)> {
+        self.certificates.install(&table);
         let tables = watch::Sender::new(table);
         let mut workers = Vec::new();
         let mut links = Vec::new();
@@ -277,11 +289,17 @@ impl Start {
             );
             let mut config = WorkerConfig::new(self.http, &self.proxy_id);
             config.connections_max = config.connections_max.min(connections_max(files, self.count));
+            config.tls = self.https.map(|addr| TlsListen {
+                addr,
+                certificates: self.certificates.subscribe(),
+            });
             workers.push((deps, config));
             links.push(link);
         }
         let threads = spawn_workers(workers)?;
-        Ok((Front::new(tables, links), threads))
+        let certificates = self.certificates.clone();
+        certificates.clone().follow(drain.clone());
+        Ok((Front::new(tables, links).with_certificates(certificates), threads))
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
                 path: path.clone(),
             };
             serve_admin(&args.admin, clock, None, admin).await?;
-            let proxy = cluster(&settings)?.proxy.clone();
+            let proxy = cluster(&settings)?.serving();
             let installer = workers.installer();
             tokio::task::spawn_local(file::follow_file(
                 TokioNet,

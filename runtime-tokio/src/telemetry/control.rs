@@ -9,7 +9,7 @@ pub fn controller(state: &ControllerState) -> String {
     let mut out = Text::default();
     let status = &state.status;
     out.family("tidegate_synced", "gauge", "1 once the Swarm was seen whole");
-    out.sample("tidegate_synced", &[], status.synced.into());
+    out.sample("tidegate_synced", &[], u64::from(status.synced));
     if let Some(age) = status.staleness_ms {
         let help = "Milliseconds since the oldest of the lists that matter was confirmed";
         out.family("tidegate_staleness_milliseconds", "gauge", help);

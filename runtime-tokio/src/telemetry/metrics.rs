@@ -63,11 +63,14 @@ pub(crate) struct Metrics {
     pub(crate) durations: Histogram,
     faults: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) park_timeouts: Cell<u64>,
+    pub(crate) passthrough: Cell<u64>,
     pub(crate) probes: Cell<u64>,
     pub(crate) refused_heads: Cell<u64>,
     pub(crate) requests_open: Cell<u64>,
     pub(crate) slow_clients: Cell<u64>,
     pub(crate) tables: Cell<u64>,
+    tls_failures: RefCell<BTreeMap<&'static str, u64>>,
+    tls_handshakes: [Cell<u64>; 2],
     pub(crate) unrouted: StatusCounts,
     pub(crate) upgrades: Cell<u64>,
     pub(crate) upgrades_open: Cell<u64>,
@@ -90,6 +93,16 @@ impl Metrics {
         *self.faults.borrow_mut().entry(fault).or_default() += 1;
     }
 
+    /// A TLS connection came to nothing.
+    pub(crate) fn count_tls_failure(&self, reason: &'static str) {
+        *self.tls_failures.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    /// TLS ends here.
+    pub(crate) fn count_handshake(&self, is_resumed: bool) {
+        bump(&self.tls_handshakes[usize::from(is_resumed)]);
+    }
+
     pub(crate) fn read(&self) -> WorkerMetrics {
         WorkerMetrics {
             accept_errors: self.accept_errors.get(),
@@ -106,11 +119,19 @@ impl Metrics {
                 .map(|(name, count)| ((*name).to_owned(), *count))
                 .collect(),
             park_timeouts: self.park_timeouts.get(),
+            passthrough: self.passthrough.get(),
             probes: self.probes.get(),
             refused_heads: self.refused_heads.get(),
             requests_open: self.requests_open.get(),
             slow_clients: self.slow_clients.get(),
             tables: self.tables.get(),
+            tls_failures: self
+                .tls_failures
+                .borrow()
+                .iter()
+                .map(|(name, count)| ((*name).to_owned(), *count))
+                .collect(),
+            tls_handshakes: [self.tls_handshakes[0].get(), self.tls_handshakes[1].get()],
             unrouted: self.unrouted.counts(),
             upgrades: self.upgrades.get(),
             upgrades_open: self.upgrades_open.get(),
@@ -145,6 +166,8 @@ pub struct WorkerMetrics {
     pub faults: BTreeMap<String, u64>,
     /// Requests that waited for an endpoint in vain.
     pub park_timeouts: u64,
+    /// TLS connections that were passed on to an endpoint.
+    pub passthrough: u64,
     /// Connection attempts to endpoints on probation.
     pub probes: u64,
     /// Heads that were no HTTP or beyond the limits, and answered before they became requests.
@@ -155,6 +178,10 @@ pub struct WorkerMetrics {
     pub slow_clients: u64,
     /// Tables taken.
     pub tables: u64,
+    /// TLS connections that came to nothing, by reason.
+    pub tls_failures: BTreeMap<String, u64>,
+    /// TLS handshakes: full, and resumed with a ticket.
+    pub tls_handshakes: [u64; 2],
     /// Responses to requests without route, by class of status.
     pub unrouted: [u64; 6],
     /// Connections that switched protocols.
@@ -185,11 +212,18 @@ impl WorkerMetrics {
             *self.faults.entry(name.clone()).or_default() += count;
         }
         self.park_timeouts += other.park_timeouts;
+        self.passthrough += other.passthrough;
         self.probes += other.probes;
         self.refused_heads += other.refused_heads;
         self.requests_open += other.requests_open;
         self.slow_clients += other.slow_clients;
         self.tables += other.tables;
+        for (name, count) in &other.tls_failures {
+            *self.tls_failures.entry(name.clone()).or_default() += count;
+        }
+        for (mine, theirs) in self.tls_handshakes.iter_mut().zip(other.tls_handshakes) {
+            *mine += theirs;
+        }
         for (mine, theirs) in self.unrouted.iter_mut().zip(other.unrouted) {
             *mine += theirs;
         }
@@ -245,6 +279,22 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
     );
     for (reason, count) in &sum.faults {
         out.sample("tidegate_faults_total", &[("reason", reason)], *count);
+    }
+    out.family(
+        "tidegate_tls_failures_total",
+        "counter",
+        "TLS connections that came to nothing, by reason",
+    );
+    for (reason, count) in &sum.tls_failures {
+        out.sample("tidegate_tls_failures_total", &[("reason", reason)], *count);
+    }
+    out.family(
+        "tidegate_tls_handshakes_total",
+        "counter",
+        "TLS handshakes that ended here, in full or resumed with a ticket",
+    );
+    for (kind, count) in ["full", "resumed"].iter().zip(sum.tls_handshakes) {
+        out.sample("tidegate_tls_handshakes_total", &[("kind", kind)], count);
     }
     for (name, help, value) in [
         ("tidegate_requests_open", "Requests under way", sum.requests_open),
@@ -302,6 +352,11 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
             "tidegate_park_timeouts_total",
             "Requests that waited for an endpoint in vain",
             sum.park_timeouts,
+        ),
+        (
+            "tidegate_passthrough_total",
+            "TLS connections that were passed on to an endpoint",
+            sum.passthrough,
         ),
         (
             "tidegate_tables_total",

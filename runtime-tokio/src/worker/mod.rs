@@ -22,14 +22,15 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use pools::PoolView;
-pub(crate) use run::Worker;
 pub use run::run_worker;
-pub(crate) use shared::{Phase, Shared};
+pub(crate) use run::{TlsRoute, Worker};
+pub(crate) use shared::{Open, Phase, Shared};
 
 use crate::clock::Clock;
 use crate::net::{Net, TokioNet};
 use crate::telemetry::log::AccessLog;
 use crate::telemetry::metrics::WorkerMetrics;
+use crate::tls::TlsListen;
 
 /// What a worker is made of.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct WorkerDeps<N: Net> {
     pub queries: mpsc::Receiver<Query>,
     /// Told which address was bound, or why none.
     pub bound: oneshot::Sender<io::Result<SocketAddr>>,
+    /// Told which address was bound for TLS, if one is.
+    pub bound_tls: oneshot::Sender<SocketAddr>,
 }
 
 /// The other ends of a worker's channels.
@@ -59,6 +62,8 @@ pub struct WorkerLink {
     pub queries: mpsc::Sender<Query>,
     /// The address that was bound, or why none.
     pub bound: oneshot::Receiver<io::Result<SocketAddr>>,
+    /// The address that was bound for TLS, if one is.
+    pub bound_tls: oneshot::Receiver<SocketAddr>,
 }
 
 /// What a worker is told once, at its start. Everything that may change comes with the table's settings.
@@ -66,6 +71,8 @@ pub struct WorkerLink {
 pub struct WorkerConfig {
     /// Where to listen; port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Where to take TLS connections, if anywhere.
+    pub tls: Option<TlsListen>,
     /// Names this proxy in `x-proxy-id`.
     pub proxy_id: String,
     /// Names this version in `x-server-info`.
@@ -79,6 +86,7 @@ impl WorkerConfig {
     pub fn new(listen: SocketAddr, proxy_id: &str) -> Self {
         WorkerConfig {
             listen,
+            tls: None,
             proxy_id: proxy_id.to_owned(),
             server_info: format!(
                 "tidegate/{} {}/{}",
@@ -114,6 +122,7 @@ impl<N: Net> WorkerDeps<N> {
     ) -> (Self, WorkerLink) {
         let (ask, queries) = mpsc::channel(16);
         let (bound, tell) = oneshot::channel();
+        let (bound_tls, tell_tls) = oneshot::channel();
         let deps = WorkerDeps {
             net,
             clock,
@@ -123,10 +132,12 @@ impl<N: Net> WorkerDeps<N> {
             access,
             queries,
             bound,
+            bound_tls,
         };
         let link = WorkerLink {
             queries: ask,
             bound: tell,
+            bound_tls: tell_tls,
         };
         (deps, link)
     }

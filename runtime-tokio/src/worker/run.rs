@@ -6,22 +6,29 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::uri::PathAndQuery;
+use rustls::ServerConfig;
 use tidegate_core::pool::{Outcome, Picked};
 use tidegate_core::request::fault::{ClientFault, Fault};
-use tidegate_core::route::{Decision, PoolKey, RouteTable, strip};
+use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, strip};
 use tidegate_core::time::Duration;
+use tidegate_core::tls::redirect::to_https;
+use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tracing::{debug, info, warn};
 
 use super::pools::PoolHandle;
 use super::shared::Phase;
 use super::{Query, Shared, WorkerConfig, WorkerDeps};
+use crate::http::client::Client;
 use crate::listen::{self, Acceptor};
 use crate::net::Net;
+use crate::tls;
+use crate::tls::certificates::Served;
 use crate::upstream::connect;
 
 /// Between two warnings that connections cannot be accepted: this happens many times a second where it happens.
@@ -32,8 +39,21 @@ pub(crate) struct Worker<N: Net> {
     pub(crate) shared: Rc<Shared>,
     pub(crate) net: N,
     pub(crate) acceptor: Acceptor,
+    certificates: Option<watch::Receiver<Arc<Served>>>,
     table: RefCell<Arc<RouteTable>>,
     pools: RefCell<BTreeMap<PoolKey, Rc<PoolHandle>>>,
+}
+
+/// What becomes of a TLS connection.
+pub(crate) enum TlsRoute {
+    /// The service does not serve this client.
+    NotAllowed,
+    /// It goes to this pool as it is.
+    Passthrough(Rc<PoolHandle>),
+    /// TLS ends here.
+    Terminate(Arc<ServerConfig>),
+    /// Nobody serves the name over TLS, or there is no certificate for it yet.
+    Unknown,
 }
 
 /// Serves until `drain` is cancelled and everything under way has ended, or the drain limit is over.
@@ -51,9 +71,11 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
         access,
         mut queries,
         bound,
+        bound_tls,
     } = deps;
-    let listener = match net.listen(config.listen).await {
-        Ok(listener) => listener,
+    let bound_both = bind(&net, &config).await;
+    let (listener, mut tls_listener) = match bound_both {
+        Ok(listeners) => listeners,
         Err(error) => {
             let copy = io::Error::new(error.kind(), error.to_string());
             let _ = bound.send(Err(copy)); // nobody may care
@@ -61,10 +83,17 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
         }
     };
     let local = net.local_addr(&listener)?;
+    match &tls_listener {
+        Some(listener) => {
+            let _ = bound_tls.send(net.local_addr(listener)?); // nobody may care
+        }
+        None => drop(bound_tls),
+    }
     let table = Arc::clone(&tables.borrow_and_update());
     let shared = Rc::new(Shared::new(clock, rng, access, &config, table.settings()));
     let worker = Rc::new(Worker {
         acceptor: Acceptor::new(local, table.settings()),
+        certificates: config.tls.as_ref().map(|tls| tls.certificates.clone()),
         net,
         table: RefCell::new(Arc::new(RouteTable::default())),
         pools: RefCell::new(BTreeMap::new()),
@@ -76,6 +105,7 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     let mut listener = Some(listener);
     let mut give_up_at = None;
     let mut complained_at = None;
+    let mut tls_first = false;
     loop {
         let due = [shared.next_due(), give_up_at].into_iter().flatten().min();
         let has_room = shared.open() < config.connections_max;
@@ -85,9 +115,32 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
                 Some(_) | None => std::future::pending().await,
             }
         };
+        let accept_tls = async {
+            match &tls_listener {
+                Some(listener) if has_room => worker.net.accept(listener).await,
+                Some(_) | None => std::future::pending().await,
+            }
+        };
+        // The ports take turns at being asked first, so that a flood on one starves no client of the other.
+        let accept = async {
+            let mut accept = pin!(accept);
+            let mut accept_tls = pin!(accept_tls);
+            if tls_first {
+                tokio::select! { biased;
+                    accepted = &mut accept_tls => (accepted, true),
+                    accepted = &mut accept => (accepted, false),
+                }
+            } else {
+                tokio::select! { biased;
+                    accepted = &mut accept => (accepted, false),
+                    accepted = &mut accept_tls => (accepted, true),
+                }
+            }
+        };
         tokio::select! { biased;
             () = drain.cancelled(), if listener.is_some() => {
                 listener = None;
+                tls_listener = None;
                 shared.set_phase(Phase::Draining);
                 let limit = Duration::from_millis(shared.serving().drain_ms.into());
                 give_up_at = Some(clock.now() + limit);
@@ -109,8 +162,15 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
             () = shared.rearmed() => {}
             () = shared.closed() => {}
             accepted = accept => match accepted {
-                Ok((stream, peer)) => listen::serve(&worker, stream, peer),
-                Err(error) => {
+                (Ok((stream, peer)), false) => {
+                    tls_first = true;
+                    listen::serve(&worker, stream, peer);
+                }
+                (Ok((stream, peer)), true) => {
+                    tls_first = false;
+                    tls::serve(&worker, stream, peer);
+                }
+                (Err(error), _) => {
                     // Out of files, or the client is gone already: neither ends a worker.
                     shared.metrics.accept_errors.set(shared.metrics.accept_errors.get() + 1);
                     if complained_at.is_none_or(|at| clock.now().since(at) >= COMPLAIN_EVERY) {
@@ -143,22 +203,41 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     Ok(())
 }
 
+async fn bind<N: Net>(net: &N, config: &WorkerConfig) -> io::Result<(N::Listener, Option<N::Listener>)> {
+    let listener = net.listen(config.listen).await?;
+    let tls_listener = match &config.tls {
+        Some(tls) => Some(net.listen(tls.addr).await?),
+        None => None,
+    };
+    Ok((listener, tls_listener))
+}
+
 impl<N: Net> Worker<N> {
     /// The pool for a host and target, and the target to forward where it differs.
     pub(crate) fn route(
         &self,
         host: Option<&str>,
         target: &str,
-        client: IpAddr,
+        client: &Client,
     ) -> Result<(Rc<PoolHandle>, Option<PathAndQuery>), Fault> {
         let table = self.table.borrow();
         // RFC 9112 §3.2.4: `*` asks about the server as a whole.
         let target = if target == "*" { "/" } else { target };
-        match table.route(host, target) {
+        let to_https = || Fault::Redirect {
+            location: to_https(host.unwrap_or_default(), target, table.settings().https_port),
+        };
+        let scheme = if client.tls { Scheme::Https } else { Scheme::Http };
+        match table.route_over(scheme, host, target) {
+            Decision::Forward(rule) if rule.tls_only && !client.tls => Err(to_https()),
+            Decision::Passthrough { redirect: true } if !client.tls => Err(to_https()),
+            Decision::Passthrough { .. } => Err(Fault::TlsAlone {
+                host: host.unwrap_or_default().to_owned(),
+                misdirected: client.tls,
+            }),
             Decision::Forward(rule) => {
                 let pools = self.pools.borrow();
                 let pool = pools.get(&rule.pool).expect("each rule leads to a pool of its table");
-                if !pool.allows(client) {
+                if !pool.allows(client.peer.ip()) {
                     return Err(Fault::NotAllowed);
                 }
                 let forwarded = strip(rule, target);
@@ -181,6 +260,28 @@ impl<N: Net> Worker<N> {
                 host: host.unwrap_or_default().to_owned(),
                 path: target.split('?').next().unwrap_or_default().to_owned(),
             }),
+        }
+    }
+
+    /// Where a TLS connection goes, by the name that its client asks for.
+    pub(crate) fn route_tls(&self, name: Option<&str>, client: IpAddr) -> TlsRoute {
+        let table = self.table.borrow();
+        match table.tls(name) {
+            TlsDecision::Passthrough(rule) => {
+                let pools = self.pools.borrow();
+                let pool = pools.get(&rule.pool).expect("each rule leads to a pool of its table");
+                if pool.allows(client) {
+                    TlsRoute::Passthrough(Rc::clone(pool))
+                } else {
+                    TlsRoute::NotAllowed
+                }
+            }
+            TlsDecision::Terminate { host, .. } => {
+                let certificates = self.certificates.as_ref();
+                let config = certificates.and_then(|served| served.borrow().get(host));
+                config.map_or(TlsRoute::Unknown, TlsRoute::Terminate)
+            }
+            TlsDecision::UnknownName => TlsRoute::Unknown,
         }
     }
 

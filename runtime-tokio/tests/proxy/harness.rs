@@ -115,6 +115,8 @@ pub(crate) fn snapshot(routes: impl IntoIterator<Item = RouteSpec>) -> Snapshot 
 /// A running worker.
 pub(crate) struct Proxy {
     pub(crate) addr: SocketAddr,
+    /// Where it takes TLS, if it does.
+    pub(crate) tls_addr: Option<SocketAddr>,
     pub(crate) drain: CancellationToken,
     pub(crate) link: WorkerLink,
     pub(crate) done: JoinHandle<std::io::Result<()>>,
@@ -151,8 +153,10 @@ impl Proxy {
             .await
             .expect("the worker lives")
             .expect("the address is free");
+        let tls_addr = (&mut link.bound_tls).await.ok();
         Proxy {
             addr,
+            tls_addr,
             drain,
             link,
             done,

@@ -11,4 +11,5 @@ mod limits;
 mod protocols;
 mod smuggling;
 mod streaming;
+mod tls;
 mod upgrade;

@@ -10,6 +10,7 @@ use crate::testing::sample::service;
 mod reading;
 mod resolving;
 mod serving;
+mod tls;
 
 const USUAL: [(&str, &str); 2] = [("tidegate.hosts", "shop.example.org"), ("tidegate.port", "80")];
 

@@ -29,6 +29,7 @@ fn served_over_tls(table: &RouteTable, host: &str, path: &str) -> String {
     match table.route_over(Scheme::Https, Some(host), path) {
         Decision::Forward(rule) => rule.pool.to_string(),
         Decision::Redirect(rule) => rule.location(path),
+        Decision::Passthrough { redirect } => format!("passthrough, redirect {redirect}"),
         Decision::UnknownHost => "unknown host".to_string(),
         Decision::UnknownPath => "unknown path".to_string(),
     }

@@ -204,6 +204,8 @@ async fn product(
     let clock = engine.clock();
     let listen = ListenArgs {
         http,
+        https: None,
+        certificates: std::path::PathBuf::new(),
         workers: 0,
         access_log: AccessLogFormat::Off,
         access_log_redact: Vec::new(),
