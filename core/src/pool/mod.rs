@@ -33,10 +33,12 @@
 
 pub mod budget;
 pub mod endpoint;
+pub mod policy;
 #[expect(clippy::module_inception, reason = "the machine this module is about")]
 pub mod pool;
 pub mod state;
 
 pub use endpoint::{EndpointView, Member, Token};
-pub use pool::{Action, Fact, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, ServicePolicy, Unavailable};
+pub use policy::{PoolPolicy, ServicePolicy};
+pub use pool::{Action, Fact, Outcome, Pick, Picked, Pool, PoolCounters, Unavailable};
 pub use state::State;

@@ -7,81 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointView, Member, Token};
+use super::policy::{PoolPolicy, weights};
 use super::state::{self, Event, State};
 use crate::balance::{least_requests, rendezvous, round_robin, shares};
 use crate::id::EndpointId;
 use crate::machine::Machine;
 use crate::request::retry::Failure;
 use crate::rng::Rng;
-use crate::route::PoolSpec;
-use crate::route::spec::{Balance, RouteLimits};
-use crate::settings::proxy::ProxySettings;
+use crate::route::spec::Balance;
 use crate::time::{Deadline, Duration, Instant, Timers};
-
-/// What a pool decides by. From the cluster's settings and the route's own limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PoolPolicy {
-    /// How an endpoint is chosen among those that are ready.
-    pub balance: Balance,
-    /// Failures within `fail_timeout` after which an endpoint is taken out; 0 = never. For endpoints of services that
-    /// `services` does not have.
-    pub max_fails: u32,
-    /// The window of `max_fails`, and how long an ejected endpoint rests.
-    pub fail_timeout: Duration,
-    /// What differs from service to service.
-    pub services: Vec<ServicePolicy>,
-    /// Retries in percent of requests.
-    pub retry_budget_percent: u32,
-    /// Requests that may wait for an endpoint at once.
-    pub parked_max: u32,
-    /// How long one may wait; zero: none waits.
-    pub park: Duration,
-}
-
-/// What a pool decides by for the endpoints of one service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ServicePolicy {
-    /// Of its id, for clients that are known again.
-    pub hash: u64,
-    /// Its share of the requests; `None`: one per ready endpoint. 0: its endpoints take nothing.
-    pub weight: Option<u32>,
-    /// See [`PoolPolicy::max_fails`].
-    pub max_fails: u32,
-    /// See [`PoolPolicy::fail_timeout`].
-    pub fail_timeout: Duration,
-}
-
-impl PoolPolicy {
-    /// The policy of a pool of a route table in a cluster with `settings`.
-    pub fn of(pool: &PoolSpec, settings: &ProxySettings) -> Self {
-        let services = pool.services.iter().zip(&pool.shares).map(|(service, share)| {
-            let fail_timeout_ms = share.checks.fail_timeout_ms.unwrap_or(settings.fail_timeout_ms);
-            ServicePolicy {
-                hash: rendezvous::hash(service.id.as_str().as_bytes()),
-                weight: share.weight,
-                max_fails: share.checks.max_fails.unwrap_or(settings.max_fails),
-                fail_timeout: Duration::from_millis(fail_timeout_ms.into()),
-            }
-        });
-        PoolPolicy {
-            services: services.collect(),
-            ..Self::new(pool.balance, &pool.limits, settings)
-        }
-    }
-
-    /// The policy of a route with `limits` in a cluster with `settings`.
-    pub fn new(balance: Balance, limits: &RouteLimits, settings: &ProxySettings) -> Self {
-        PoolPolicy {
-            balance,
-            max_fails: settings.max_fails,
-            fail_timeout: Duration::from_millis(settings.fail_timeout_ms.into()),
-            services: Vec::new(),
-            retry_budget_percent: settings.retry_budget_percent,
-            parked_max: settings.parked_max,
-            park: Duration::from_millis(limits.park_ms.unwrap_or(settings.park_ms).into()),
-        }
-    }
-}
 
 /// The answer to "where does this request go?".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -581,17 +515,6 @@ impl Pool {
 
 fn is_too_many(fails: u32, max_fails: u32) -> bool {
     max_fails > 0 && fails >= max_fails
-}
-
-/// The weight of each service that has an endpoint among those of `offered` services, 0 for the others.
-fn weights(services: &[ServicePolicy], offered: impl Iterator<Item = usize>) -> Vec<u32> {
-    let mut weights = alloc::vec![0_u32; services.len()];
-    for service in offered {
-        if let Some(weight) = weights.get_mut(service) {
-            *weight = services[service].weight.unwrap_or_else(|| weight.saturating_add(1));
-        }
-    }
-    weights
 }
 
 impl Machine for Pool {

@@ -7,8 +7,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::id::EndpointId;
 use crate::machine::{Input, step};
+use crate::pool::ServicePolicy;
 use crate::rng::Rng;
+use crate::route::spec::RouteLimits;
 use crate::route::spec::{EndpointSpec, Leaving};
+use crate::settings::proxy::ProxySettings;
 
 mod sharing;
 
