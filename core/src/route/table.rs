@@ -3,22 +3,24 @@
 //! Invariants: the table depends on the specs alone, not on their order or on the tables before it
 //! (`apply` equals `compile`); every rule leads to a pool of the table, and every pool has a rule.
 
-use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt::Write as _;
 
-use crate::id::{EndpointId, ServiceId};
+use crate::id::ServiceId;
 use crate::route::host;
 use crate::route::path::{self, RequestPath};
 use crate::route::redirect::{RedirectRule, Scheme};
-use crate::route::rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef, ServiceShare};
+use crate::route::rule::{PoolKey, PoolSpec, Rule, RuleHost, ServiceRef};
 use crate::route::shards::Shards;
 use crate::route::spec::{CertificateRef, HostPattern, PathPrefix, RouteSpec};
 use crate::settings::proxy::ProxySettings;
 use crate::snapshot::model::Snapshot;
+
+mod canonical;
+mod members;
+
+use members::{Members, build_pool};
 
 /// Answers for every request which rule it falls under. Share it in an [`Arc`]; a change makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -242,85 +244,6 @@ impl RouteTable {
     pub fn redirects(&self) -> Vec<&Arc<RedirectRule>> {
         let hosts = self.hosts().into_iter();
         hosts.flat_map(HostRules::redirects_that_hold).collect()
-    }
-
-    /// The table as text, for people, snapshots and comparisons: same specs and settings, same bytes.
-    pub fn canonical_text(&self) -> String {
-        let mut out = String::new();
-        self.write_canonical(&mut out).expect("writing to a String cannot fail");
-        out
-    }
-
-    fn write_canonical(&self, out: &mut String) -> core::fmt::Result {
-        let defaults = serde_json::to_value(ProxySettings::default()).unwrap_or_default();
-        let settings = serde_json::to_value(&self.settings).unwrap_or_default();
-        if let (Some(settings), Some(defaults)) = (settings.as_object(), defaults.as_object()) {
-            for (name, value) in settings
-                .iter()
-                .filter(|(name, value)| defaults.get(*name) != Some(value))
-            {
-                writeln!(out, "set {name} = {value}")?;
-            }
-        }
-        for rule in self.rules() {
-            write!(out, "rule {rule} -> {}", rule.pool)?;
-            if rule.strip_path {
-                out.push_str(" strip");
-            }
-            if rule.tls_only {
-                out.push_str(" https-only");
-            }
-            out.push('\n');
-        }
-        for redirect in self.redirects() {
-            writeln!(out, "redirect {redirect}")?;
-        }
-        self.write_tls(out)?;
-        for pool in self.pools.values() {
-            write!(
-                out,
-                "pool {} = {} {:?} {:?}",
-                pool.key,
-                pool.name(),
-                pool.balance,
-                pool.protocol
-            )?;
-            if let Some(ms) = pool.limits.park_ms {
-                write!(out, " park={ms}ms")?;
-            }
-            out.push('\n');
-            for line in pool.settings_text() {
-                writeln!(out, "  {line}")?;
-            }
-            for endpoint in &pool.endpoints {
-                let spec = &endpoint.spec;
-                write!(out, "  {} {} of {}", spec.id, spec.addr, endpoint.service.name)?;
-                if let Some(node) = &spec.node {
-                    write!(out, " on {node}")?;
-                }
-                if let Some(leaving) = spec.leaving {
-                    write!(out, " leaving, last resort {} ms", leaving.last_resort_ms)?;
-                }
-                out.push('\n');
-            }
-        }
-        Ok(())
-    }
-
-    fn write_tls(&self, out: &mut String) -> core::fmt::Result {
-        for rules in self.hosts() {
-            if let Some(passthrough) = &rules.passthrough {
-                let only = if passthrough.rule.tls_only { " https-only" } else { "" };
-                let rule = &passthrough.rule;
-                writeln!(out, "tls {} passthrough -> {}{only}", rule.host, rule.pool)?;
-            }
-            if let Some(certificates) = &rules.certificates {
-                for pair in certificates.pairs.iter() {
-                    writeln!(out, "tls {} certificate {pair}", certificates.host)?;
-                }
-            }
-        }
-        Ok(())
     }
 
     /// All entries: exact hosts, wildcards, the default.
@@ -644,38 +567,6 @@ impl HostRules {
     }
 }
 
-/// The sets of services that rules were made for, so that 10,000 hosts of one service share them.
-#[derive(Default)]
-struct Members {
-    by_key: BTreeMap<PoolKey, Arc<[ServiceRef]>>,
-    by_ids: BTreeMap<Vec<ServiceId>, PoolKey>,
-}
-
-impl Members {
-    fn of(&mut self, ids: &[ServiceId], specs: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> (PoolKey, Arc<[ServiceRef]>) {
-        let mut sorted = ids.to_owned();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let key = self
-            .by_ids
-            .entry(sorted)
-            .or_insert_with_key(|ids| PoolKey::of(ids.iter()))
-            .clone();
-        let services = self.by_key.entry(key.clone()).or_insert_with(|| {
-            let mut found: Vec<(&ServiceId, &RouteSpec)> =
-                ids.iter().filter_map(|id| Some((id, &**specs.get(id)?))).collect();
-            found.sort_unstable_by_key(|(id, spec)| (&spec.created_at, *id));
-            found.dedup_by_key(|(id, _)| *id);
-            let named = found.into_iter().map(|(id, spec)| ServiceRef {
-                id: id.clone(),
-                name: Arc::from(spec.name.as_str()),
-            });
-            named.collect()
-        });
-        (key, Arc::clone(services))
-    }
-}
-
 /// The hosts that a spec names, to serve or to redirect them; some perhaps twice.
 fn named_hosts(spec: &RouteSpec) -> impl Iterator<Item = &HostPattern> {
     spec.hosts
@@ -698,45 +589,5 @@ fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -
         }
         (None, Some(_)) | (Some(_), None) => false,
         (None, None) => true,
-    }
-}
-
-/// Row 5: the union of the endpoints. Row 11: the settings of the oldest service, but for what each says for its own
-/// endpoints, and for who may come in: that is for all services to allow.
-fn build_pool(key: &PoolKey, services: Arc<[ServiceRef]>, specs: &BTreeMap<ServiceId, Arc<RouteSpec>>) -> PoolSpec {
-    let mut endpoints: BTreeMap<EndpointId, PoolEndpoint> = BTreeMap::new();
-    let mut shares = Vec::with_capacity(services.len());
-    let mut allow_ips = Vec::new();
-    for (owner, service) in services.iter().enumerate() {
-        let spec = specs.get(&service.id);
-        for endpoint in spec.iter().flat_map(|spec| &spec.endpoints) {
-            endpoints.entry(endpoint.id.clone()).or_insert_with(|| PoolEndpoint {
-                service: service.clone(),
-                owner,
-                spec: endpoint.clone(),
-            });
-        }
-        shares.push(spec.map_or_else(ServiceShare::default, |spec| ServiceShare {
-            weight: spec.weight,
-            checks: spec.checks,
-        }));
-        if let Some(ranges) = spec.and_then(|spec| spec.allow_ips.as_ref())
-            && !allow_ips.contains(ranges)
-        {
-            allow_ips.push(ranges.clone());
-        }
-    }
-    let oldest = services.first().and_then(|service| specs.get(&service.id));
-    PoolSpec {
-        key: key.clone(),
-        balance: oldest.map(|spec| spec.balance).unwrap_or_default(),
-        protocol: oldest.map(|spec| spec.protocol).unwrap_or_default(),
-        limits: oldest.map(|spec| spec.limits.clone()).unwrap_or_default(),
-        affinity: oldest.map(|spec| spec.affinity.clone()).unwrap_or_default(),
-        edits: oldest.map(|spec| spec.edits.clone()).unwrap_or_default(),
-        allow_ips,
-        shares,
-        services,
-        endpoints: endpoints.into_values().collect(),
     }
 }
