@@ -87,6 +87,10 @@ struct Running {
 
 impl Running {
     fn over(file: &Path) -> Running {
+        Self::over_with(file, &[])
+    }
+
+    fn over_with(file: &Path, more: &[&str]) -> Running {
         let (http, admin) = ports();
         let source = format!("file:{}", file.display());
         let mut child = tidegate(&[
@@ -98,6 +102,7 @@ impl Running {
             "--admin",
             &admin.to_string(),
         ])
+        .args(more)
         .stdout(std::fs::File::create(file.with_extension("access")).unwrap())
         .stderr(Stdio::piped())
         .spawn()
@@ -188,6 +193,78 @@ fn a_file_is_served_explained_and_drained() {
         access.contains("GET /the-last-one"),
         "the last line is written before the end: {access}"
     );
+}
+
+/// One request over TLS, whoever signed the certificate: that certificate and the answer.
+fn get_over_tls(address: SocketAddr, host: &str, trusted: &str) -> Result<String, String> {
+    use rustls_pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = rustls_pki_types::CertificateDer::from_pem_slice(trusted.as_bytes()).unwrap();
+    roots.add(certificate).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = rustls_pki_types::ServerName::try_from(host.to_owned()).unwrap();
+    let mut session = rustls::ClientConnection::new(std::sync::Arc::new(config), name).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+    let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    tls.write_all(request.as_bytes()).map_err(|error| error.to_string())?;
+    let mut answer = Vec::new();
+    tls.read_to_end(&mut answer).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(answer).unwrap())
+}
+
+#[test]
+fn https_is_served_with_certificates_from_a_folder_and_a_wrong_one_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("routes.toml");
+    let labels = |secret: &str| {
+        format!(
+            "{{ \"tidegate.hosts\" = \"shop.example.org\", \"tidegate.ssl_cert\" = \"{secret}\", \"tidegate.ssl_only\" = \"true\" }}"
+        )
+    };
+    let app = app("hello");
+    let write = |secret: &str| {
+        let text = format!(
+            "[services.shop]\nlabels = {}\nendpoints = [\"{app}\"]\n",
+            labels(secret)
+        );
+        std::fs::write(&file, text).unwrap();
+    };
+    let own = rcgen::generate_simple_self_signed(["shop.example.org".to_owned()]).unwrap();
+    let pem = format!("{}{}", own.cert.pem(), own.signing_key.serialize_pem());
+    std::fs::write(folder.path().join("shop.pem"), pem).unwrap();
+    write("shop.pem");
+    let (https, _) = ports();
+    let https_text = https.to_string();
+    let secrets = folder.path().display().to_string();
+    let running = Running::over_with(&file, &["--https", &https_text, "--certificates", &secrets]);
+    let answer = get_over_tls(https, "shop.example.org", &own.cert.pem()).unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+    let answer = get(running.http, "shop.example.org", "/cart?x=1");
+    assert!(answer.starts_with("HTTP/1.1 302"), "{answer}");
+    assert!(
+        answer.contains("location: https://shop.example.org/cart?x=1\r\n"),
+        "{answer}"
+    );
+    let (code, text, _) = running.ask(&["explain", "https://shop.example.org/"]);
+    assert!(code == 0 && text.contains("ends here, with shop.pem"), "{text}");
+    let metrics = get(running.admin, "x", "/metrics");
+    assert!(
+        metrics.contains("tidegate_certificate_expires_in_seconds{certificate=\"shop.pem\"}"),
+        "{metrics}"
+    );
+    // A label that names what is not there: said, and the last good certificate stays.
+    write("gone.pem");
+    running.wait_for("there is no secret gone.pem");
+    let answer = get_over_tls(https, "shop.example.org", &own.cert.pem()).unwrap();
+    assert!(answer.ends_with("hello"), "{answer}");
+    assert!(get_over_tls(https, "other.example.org", &own.cert.pem()).is_err());
 }
 
 #[test]
