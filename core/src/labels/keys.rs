@@ -314,7 +314,8 @@ pub const LABELS: &[Label] = &[
     Label {
         meaning: "Passes TLS to the app untouched, by the name that the client asks for (SNI); the app ends it with a certificate of \
                   its own. Clients that name no host reach the default backend, if that has passthrough. Plain HTTP is \
-                  answered 503, or redirected with `ssl_only`. `ssl_cert` and `context_root` are ignored beside it.",
+                  answered 503, or redirected with `ssl_only`. `ssl_cert`, `context_root` and whatever else needs to see HTTP are ignored beside it; `allow_ips`, `ip_hash` and \
+                  the limits of connections hold.",
         example: "true",
         when_wrong: "the route is refused",
         ..honoured("ssl_passthrough", "a boolean", "`false`")

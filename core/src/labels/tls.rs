@@ -17,6 +17,19 @@ use crate::route::spec::{CertificateRef, ClientTls};
 /// Certificates of one service: one of each kind of key, and some to spare.
 const CERTIFICATES_MAX: usize = 8;
 
+/// Labels about what only shows once TLS has ended (§2.3).
+const UNSEEN: [&str; 9] = [
+    "backend_protocol",
+    "body_limit",
+    "context_root",
+    "context_root_rewrite",
+    "first_byte_timeout",
+    "request_headers",
+    "response_headers",
+    "sticky_cookie",
+    "sticky_session_cookie",
+];
+
 /// Reads them all.
 pub(super) fn read(reader: &mut Reader<'_>) -> ClientTls {
     let passthrough = switch(reader, "ssl_passthrough");
@@ -66,12 +79,12 @@ fn say_what_passthrough_leaves_out(reader: &mut Reader<'_>, has_certificate: boo
             "take one of the two labels away",
         );
     }
-    for name in ["context_root", "context_root_rewrite"] {
+    for name in UNSEEN {
         if let Some(found) = reader.find(name) {
             reader.say(
                 &found,
                 Severity::Warning,
-                "with ssl_passthrough no path can be seen, so this is ignored",
+                "with ssl_passthrough nothing of HTTP can be seen, so this is ignored",
                 "take this label away, or end TLS here with ssl_cert",
             );
         }

@@ -98,6 +98,40 @@ fn a_context_root_is_ignored_beside_passthrough_with_a_warning() {
 }
 
 #[test]
+fn what_only_http_shows_is_ignored_beside_passthrough_with_a_warning_each() {
+    for (name, value) in [
+        ("backend_protocol", "h2c"),
+        ("body_limit", "1m"),
+        ("first_byte_timeout", "5s"),
+        ("request_headers", "set X-A b"),
+        ("response_headers", "set X-A b"),
+        ("sticky_cookie", "lb"),
+        ("sticky_session_cookie", "session"),
+    ] {
+        let key = format!("tidegate.{name}");
+        let reading = read(&labelled(&[("tidegate.ssl_passthrough", "true"), (&key, value)]));
+        let finding = the_one(&reading, Severity::Warning);
+        assert!(
+            finding.label == key && finding.problem.contains("ssl_passthrough"),
+            "{finding}"
+        );
+    }
+    // What concerns connections holds.
+    for (name, value) in [
+        ("ip_hash", "true"),
+        ("allow_ips", "10.0.0.0/8"),
+        ("max_fails", "3"),
+        ("balance", "round_robin"),
+    ] {
+        let key = format!("tidegate.{name}");
+        assert_eq!(
+            read(&labelled(&[("tidegate.ssl_passthrough", "true"), (&key, value)])).diagnostics,
+            []
+        );
+    }
+}
+
+#[test]
 fn what_an_older_proxy_must_not_serve_wrongly_is_a_feature_of_the_spec() {
     let labels = [("tidegate.ssl_passthrough", "true"), ("tidegate.ssl_only", "true")];
     let service = labelled(&labels);
