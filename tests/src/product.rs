@@ -1,8 +1,8 @@
-//! The product as a process on this machine, with routes from a file, and applications for it to route to.
+//! The product as a process on this machine, with routes from a file or an engine, and applications for it to route to.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::web::{self, Answer};
 /// For anything that happens on one machine.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// `tidegate run --source file:…`. Ends when dropped.
+/// `tidegate run`. Ends when dropped.
 #[derive(Debug)]
 pub struct Product {
     child: Child,
@@ -60,18 +60,27 @@ impl Product {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("routes.toml");
         fs::write(&file, routes)?;
+        let source = format!("file:{}", file.display());
+        Self::run(folder, &["--source", &source])
+    }
+
+    /// Starts it over the Docker engine of this socket, and waits until it has seen the Swarm.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub fn over_docker(socket: &Path) -> Result<Product> {
+        let engine = format!("controller.docker=unix://{}", socket.display());
+        Self::run(tempfile::tempdir()?, &["--source", "docker", "--set", &engine])
+    }
+
+    fn run(folder: TempDir, source: &[&str]) -> Result<Product> {
         let address = || Ok::<SocketAddr, anyhow::Error>(([127, 0, 0, 1], free_port()?).into());
         let (http, admin) = (address()?, address()?);
         let log = File::create(folder.path().join("log"))?;
         let child = command(program()?)
-            .args([
-                "run",
-                "--source",
-                &format!("file:{}", file.display()),
-                "--http",
-                &http.to_string(),
-            ])
-            .args(["--admin", &admin.to_string()])
+            .arg("run")
+            .args(source)
+            .args(["--http", &http.to_string(), "--admin", &admin.to_string()])
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
