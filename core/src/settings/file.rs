@@ -170,37 +170,40 @@ fn accepts<T: DeserializeOwned>(place: &str, probe: Table, findings: &mut Vec<Fi
     }
 }
 
-/// The routing mesh gives a port to one service alone. Of clusters that would publish the same port for HTTPS, `default` has
-/// it, else the first by name, and the others go without.
+/// A port of the routing mesh is for one service alone, and so is a host-mode port on one node. Of clusters that would
+/// publish the same port for HTTPS in the same place, `default` has it, else the first by name, and the others go without.
 fn share_https_ports(settings: &mut Settings, findings: &mut Vec<Finding>) {
     let mut order: Vec<ClusterName> = settings.clusters.keys().cloned().collect();
     order.sort_by_key(|name| name.as_str() != ClusterName::DEFAULT);
-    let mut published: BTreeMap<u16, ClusterName> = BTreeMap::new();
-    for name in order {
-        let Some(cluster) = settings.clusters.get_mut(&name) else {
+    for (at, name) in order.iter().enumerate() {
+        let Some(cluster) = settings.clusters.get(name) else {
             continue;
         };
-        if cluster.https_port == 0 || cluster.publish_mode != crate::swarm::model::PublishMode::Ingress {
-            continue;
-        }
-        let port = cluster.https_port;
-        match published.get(&port) {
-            None => {
-                published.insert(port, name);
-            }
-            Some(other) => {
+        let taken_by = order[..at]
+            .iter()
+            .find(|other| settings.clusters.get(*other).is_some_and(|o| collide(o, cluster)));
+        if let Some(other) = taken_by {
+            findings.push(Finding {
+                place: format!("clusters.{name}.https_port"),
+                is_error: false,
+                message: format!(
+                    "port {} is for one service alone where these proxies run, and cluster {other} has it, so this one has no \
+                     HTTPS; write another port, constraints that keep the two apart, or 0",
+                    cluster.https_port
+                ),
+            });
+            if let Some(cluster) = settings.clusters.get_mut(name) {
                 cluster.https_port = 0;
-                findings.push(Finding {
-                    place: format!("clusters.{name}.https_port"),
-                    is_error: false,
-                    message: format!(
-                        "the routing mesh gives port {port} to one service alone, and cluster {other} has it, so this one has no \
-                         HTTPS; write another port, or 0"
-                    ),
-                });
             }
         }
     }
+}
+
+/// Whether two proxy services would publish the same port for HTTPS in the same place.
+fn collide(a: &ClusterSettings, b: &ClusterSettings) -> bool {
+    let host = crate::swarm::model::PublishMode::Host;
+    let apart = a.publish_mode == host && b.publish_mode == host && a.constraints != b.constraints;
+    a.https_port != 0 && a.https_port == b.https_port && !apart
 }
 
 /// What no type can say.
@@ -439,6 +442,18 @@ mod tests {
         let (settings, findings) = file(&text);
         assert_eq!(settings, Settings::default());
         assert_eq!(findings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn host_mode_clusters_on_the_same_nodes_do_not_wait_for_one_port() {
+        let host = "publish_mode = \"host\"\n";
+        let (settings, findings) = file(&format!(
+            "[clusters.default]\n{host}[clusters.inner]\nhttp_port = 81\n{host}\
+             [clusters.east]\n{host}constraints = [\"node.labels.zone==east\"]\n"
+        ));
+        let port = |name: &str| settings.clusters[&ClusterName::from(name)].https_port;
+        assert_eq!((port("default"), port("inner"), port("east")), (443, 0, 443));
+        assert_eq!(findings.len(), 1, "{findings:?}");
     }
 
     /// docs/settings.md has a row for every key, with its default.
