@@ -223,21 +223,19 @@ fn core_needs_no_operating_system() {
 
 #[test]
 fn no_path_of_a_machine_is_named() {
-    let bad = tidy::files()
-        .into_iter()
-        .filter(|file| file.path != "tests/tests/tidy.rs")
-        .flat_map(|file| {
-            let found = file.text.lines().enumerate().filter(|(_, line)| names_a_home(line));
-            let named = found.map(|(index, line)| format!("{}:{}: {}", file.path, index + 1, line.trim()));
-            named.collect::<Vec<_>>()
-        });
+    let bad = tidy::files().into_iter().flat_map(|file| {
+        let found = file.text.lines().enumerate().filter(|(_, line)| names_a_home(line));
+        let named = found.map(|(index, line)| format!("{}:{}: {}", file.path, index + 1, line.trim()));
+        named.collect::<Vec<_>>()
+    });
     refuse(bad.collect(), "a clone lies elsewhere on every machine");
 }
 
-/// `/home/someone/…` and its like, standing at the start of a path.
+/// The home of some user, standing at the start of a path.
 fn names_a_home(line: &str) -> bool {
-    ["/home/", "/root/", "/Users/", "/work/"].iter().any(|home| {
-        line.match_indices(home).any(|(at, _)| {
+    ["home", "root", "Users", "work"].iter().any(|name| {
+        let home = format!("/{name}/");
+        line.match_indices(&home).any(|(at, _)| {
             let before = line[..at].chars().next_back();
             let after = line[at + home.len()..].chars().next();
             !before.is_some_and(|c| c.is_alphanumeric() || "-_.}*".contains(c))
