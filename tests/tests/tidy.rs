@@ -344,6 +344,25 @@ fn strings(list: &toml::Value) -> Vec<String> {
         .collect()
 }
 
+#[test]
+fn the_aliases_of_cargo_know_which_program_to_run() {
+    for name in ["e2e", "sim"] {
+        let package = ours().into_iter().find(|package| package["name"] == name);
+        let package = package.expect("an alias names a package of ours");
+        let is_program = |target: &&Json| target["kind"][0] == "bin";
+        let programs = package["targets"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(is_program)
+            .count();
+        assert!(
+            programs == 1 || package["default_run"] == name,
+            "cargo {name} has {programs} programs to choose from"
+        );
+    }
+}
+
 /// `cargo metadata` of the whole tree, for the platform that runs the tests.
 fn metadata() -> &'static Json {
     static METADATA: OnceLock<Json> = OnceLock::new();
