@@ -216,6 +216,7 @@ fn made_of(golden: &Golden) -> String {
     let reach = Reach {
         attached: &attached,
         policy: &policy,
+        publish_mode: PublishMode::Ingress,
     };
     let clusters: BTreeSet<ClusterName> = golden
         .clusters

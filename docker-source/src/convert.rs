@@ -1,7 +1,7 @@
 //! Docker's JSON to facts. Pure. An answer that is not a list of objects with identities is refused as a whole, since
 //! what it lacks would look like something that was removed; inside an object everything unknown is taken calmly.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 use tidegate_core::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
@@ -80,7 +80,7 @@ pub fn nodes(json: &[u8]) -> Result<Vec<Node>, ApiError> {
         .map(|item| Node {
             id: NodeId::from(item.id),
             hostname: item.description.hostname,
-            addr: address(&item.status.addr),
+            addr: address(&item.status.addr).or_else(|| manager_address(&item.manager_status.addr)),
             manager: item.spec.role == "manager",
             active: item.spec.availability == "active",
             state: match item.status.state.as_str() {
@@ -276,6 +276,12 @@ fn address(text: &str) -> Option<IpAddr> {
     (!addr.is_unspecified()).then_some(addr)
 }
 
+/// The address of `host:port`. Leaders of some Engine versions call their own `Status.Addr` 0.0.0.0.
+fn manager_address(text: &str) -> Option<IpAddr> {
+    let addr = text.parse::<SocketAddr>().ok()?.ip();
+    (!addr.is_unspecified()).then_some(addr)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -321,6 +327,19 @@ mod tests {
         for none in ["", "/24", "0.0.0.0", "nowhere"] {
             assert_eq!(address(none), None);
         }
+    }
+
+    #[test]
+    fn a_leader_that_does_not_name_its_address_has_that_of_its_managers_port() {
+        let with = |status: &str, manager: &str| {
+            let json =
+                format!(r#"[{{"ID":"n","Status":{{"Addr":"{status}"}},"ManagerStatus":{{"Addr":"{manager}"}}}}]"#);
+            nodes(json.as_bytes()).expect("a list")[0].addr
+        };
+        assert_eq!(with("0.0.0.0", "10.1.0.1:2377"), Some([10, 1, 0, 1].into()));
+        assert_eq!(with("10.1.0.2", "10.1.0.1:2377"), Some([10, 1, 0, 2].into()));
+        assert_eq!(with("", "[fd00::1]:2377"), "fd00::1".parse().ok());
+        assert_eq!((with("0.0.0.0", "0.0.0.0:2377"), with("", "x")), (None, None));
     }
 
     #[test]

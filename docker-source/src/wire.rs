@@ -152,6 +152,7 @@ wire! {
         spec: NodeSpec = "Spec",
         description: NodeDescription = "Description",
         status: NodeStatus = "Status",
+        manager_status: ManagerStatus = "ManagerStatus",
     }
     /// `Spec` of a node.
     NodeSpec { role: String = "Role", availability: String = "Availability", }
@@ -159,6 +160,8 @@ wire! {
     NodeDescription { hostname: String = "Hostname", }
     /// `Status` of a node.
     NodeStatus { state: String = "State", addr: String = "Addr", }
+    /// `ManagerStatus` of a node
+    ManagerStatus { addr: String = "Addr", }
     /// One of `GET /secrets`.
     Secret { id: String = "ID", spec: SecretSpec = "Spec", }
     /// `Spec` of a secret.

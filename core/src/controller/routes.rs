@@ -163,6 +163,7 @@ impl RouteBook {
                         let reach = Reach {
                             attached: self.attached.get(&route.cluster).unwrap_or(&none),
                             policy: &cluster.networks,
+                            publish_mode: cluster.publish_mode,
                         };
                         let (networks, nodes) = (world.networks(), world.nodes());
                         let resolved = resolve(route, service, world.tasks_of(id), networks, nodes, &reach);

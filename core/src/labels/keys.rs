@@ -229,8 +229,9 @@ pub const LABELS: &[Label] = &[
         ..honoured("park_timeout", "a time", "the cluster's `park_ms`")
     },
     Label {
-        meaning: "The port on which the app listens. Without an overlay network shared with the proxies, the port of a \
-                  host-mode publication: requests then go to the node's address and the published port.",
+        meaning: "The port on which the app listens. Where the service publishes it in host mode, requests go to the node's \
+                  address and the published port, if there is no overlay network shared with the proxies, or if the proxies \
+                  are published in host mode too and neither `network` nor `backend_mode=vip` asks for the overlay.",
         example: "8080",
         when_wrong: "the route is refused",
         ..honoured(
@@ -241,8 +242,8 @@ pub const LABELS: &[Label] = &[
     },
     Label {
         meaning: "Answers every request of a source host with 302 and the target followed by path and query of the \
-                  request. A source with `http://` concerns plain HTTP, one with `https://` requests over TLS, which \
-                  this version does not take yet. A source has no path; it may be a wildcard; it should be among the \
+                  request. A source with `http://` concerns plain HTTP, one with `https://` requests over TLS, \
+                  which need a certificate for the source. A source has no path; it may be a wildcard; it should be among the \
                   `hosts`, and is redirected with a warning if it is not. A redirect comes before all routes of its \
                   host, also those of other services, if its service is the oldest that names the host; else it is \
                   ignored with a warning.",

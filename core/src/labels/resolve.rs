@@ -30,6 +30,8 @@ pub struct Reach<'a> {
     pub attached: &'a BTreeSet<NetworkId>,
     /// Networks that it may be on.
     pub policy: &'a NetworkPolicy,
+    /// How the proxies themselves are published. In host mode a service's own host-mode port comes before its networks.
+    pub publish_mode: PublishMode,
 }
 
 /// What became of a route.
@@ -139,6 +141,10 @@ impl Resolver<'_> {
         if let Some(wanted) = &route.network {
             return self.labelled_network(wanted, &on, &usable, has_host_port);
         }
+        // Who publishes proxies and a service's port in host mode wants no overlay between them; a virtual IP is on one, though.
+        if has_host_port && self.reach.publish_mode == PublishMode::Host && route.backend_mode == BackendMode::Task {
+            return Some(Way::HostPort);
+        }
         match usable.as_slice() {
             [only] => Some(Way::Overlay(only.id.clone())),
             [first, ..] => {
@@ -169,6 +175,7 @@ impl Resolver<'_> {
                     NetworkPolicy::Attach => {
                         format!("attach it to an overlay network, or publish port {port} in host mode")
                     }
+                    NetworkPolicy::Shared(names) if names.is_empty() => format!("publish port {port} in host mode"),
                     NetworkPolicy::Shared(names) => {
                         format!(
                             "attach it to {}, or publish port {port} in host mode",
@@ -287,6 +294,8 @@ impl Resolver<'_> {
         let names: Vec<&str> = on.iter().map(|network| network.name.as_str()).collect();
         if names.is_empty() {
             String::from("it is on no overlay network")
+        } else if matches!(self.reach.policy, NetworkPolicy::Shared(shared) if shared.is_empty()) {
+            String::from("they use no networks of services")
         } else {
             format!("they do not use its networks ({})", names.join(", "))
         }

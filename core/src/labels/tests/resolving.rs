@@ -19,6 +19,16 @@ use crate::testing::strategies;
 const NETWORKS: &[&str] = &["a", "b", "ingress", "shop_backend"];
 
 fn resolved_with(service: &Service, tasks: &[Task], attached: &[&str], policy: &NetworkPolicy) -> Resolved {
+    resolved_by(service, tasks, attached, policy, PublishMode::Ingress)
+}
+
+fn resolved_by(
+    service: &Service,
+    tasks: &[Task],
+    attached: &[&str],
+    policy: &NetworkPolicy,
+    publish_mode: PublishMode,
+) -> Resolved {
     let attached: BTreeSet<NetworkId> = attached
         .iter()
         .map(|name| NetworkId::from(format!("{name}-id")))
@@ -26,6 +36,7 @@ fn resolved_with(service: &Service, tasks: &[Task], attached: &[&str], policy: &
     let reach = Reach {
         attached: &attached,
         policy,
+        publish_mode,
     };
     resolve(
         &route(service),
@@ -143,6 +154,54 @@ fn row_26_an_overlay_is_preferred_to_host_mode() {
     assert_eq!(
         (network_of(&found), endpoints(&found)),
         (None, ["shop.1 192.168.0.1:32768".to_string()].into())
+    );
+}
+
+#[test]
+fn row_26_proxies_in_host_mode_prefer_a_port_in_host_mode() {
+    let mut service = labelled(&[]);
+    service.ports = [host_port(80, None)].into();
+    let mut one = task(&service, 1, &["a"]);
+    one.ports = [host_port(80, Some(32_768))].into();
+    let resolve = |service: &Service| {
+        let tasks = core::slice::from_ref(&one);
+        resolved_by(service, tasks, &["a"], &NetworkPolicy::Attach, PublishMode::Host)
+    };
+    let found = resolve(&service);
+    assert_eq!(
+        (network_of(&found), endpoints(&found)),
+        (None, ["shop.1 192.168.0.1:32768".to_string()].into())
+    );
+    assert!(found.diagnostics.is_empty());
+    // The label that names a network, a virtual IP and a port of another target want the overlay all the same.
+    for label in [
+        ("tidegate.network", "a"),
+        ("tidegate.backend_mode", "vip"),
+        ("tidegate.port", "81"),
+    ] {
+        let mut asked = labelled(&[label]);
+        asked.ports.clone_from(&service.ports);
+        assert_eq!(network_of(&resolve(&asked)), Some("a-id"), "{label:?}");
+    }
+}
+
+#[test]
+fn row_45_proxies_without_networks_reach_ports_in_host_mode_alone() {
+    let none = NetworkPolicy::Shared(Vec::new());
+    let mut service = labelled(&[]);
+    let refused = resolved_with(&service, &[], &[], &none);
+    assert_eq!(
+        said(&refused.diagnostics),
+        [
+            "error: tidegate.network: proxies cannot reach the service: they use no networks of services; publish port 80 in host mode"
+        ]
+    );
+    service.ports = [host_port(80, None)].into();
+    let mut one = task(&service, 1, &["a"]);
+    one.ports = [host_port(80, Some(32_768))].into();
+    assert_eq!(
+        endpoints(&resolved_with(&service, &[one], &[], &none)),
+        ["shop.1 192.168.0.1:32768"]
     );
 }
 
@@ -308,6 +367,7 @@ fn a_node_without_address_is_reported_in_host_mode() {
     let reach = Reach {
         attached: &BTreeSet::new(),
         policy: &NetworkPolicy::Attach,
+        publish_mode: PublishMode::Ingress,
     };
     let found = resolve(
         &route(&service),
@@ -322,7 +382,7 @@ fn a_node_without_address_is_reported_in_host_mode() {
 
 proptest! {
     #[test]
-    fn labels_never_panic_and_findings_are_bounded((service, tasks) in strategies::service_and_tasks(), is_shared in any::<bool>()) {
+    fn labels_never_panic_and_findings_are_bounded((service, tasks) in strategies::service_and_tasks(), is_shared in any::<bool>(), is_host in any::<bool>()) {
         let reading = read(&service);
         let refused = reading.diagnostics.iter().any(|finding| finding.severity == Severity::Error);
         prop_assert!(!(refused && reading.route.is_some()));
@@ -333,7 +393,8 @@ proptest! {
         }
         let Some(route) = reading.route else { return Ok(()) };
         let policy = if is_shared { NetworkPolicy::Shared(["shared".to_string()].into()) } else { NetworkPolicy::Attach };
-        let reach = Reach { attached: &BTreeSet::new(), policy: &policy };
+        let publish_mode = if is_host { PublishMode::Host } else { PublishMode::Ingress };
+        let reach = Reach { attached: &BTreeSet::new(), policy: &policy, publish_mode };
         let facts = (networks(strategies::NETWORKS), nodes(2));
         let resolve = |tasks: &mut dyn Iterator<Item = &Task>| resolve(&route, &service, tasks, &facts.0, &facts.1, &reach);
         let resolved = resolve(&mut tasks.iter());
