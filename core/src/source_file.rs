@@ -123,6 +123,7 @@ impl FileService {
                 endpoints.push(EndpointSpec {
                     id: EndpointId::from(addr.to_string()),
                     addr,
+                    via: None,
                     node: None,
                     leaving: None,
                 });

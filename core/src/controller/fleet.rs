@@ -1,5 +1,5 @@
 //! The fleet: what Tidegate itself has in the Swarm. Identities first, then the control network, then one proxy
-//! service per service cluster, which the [`Reconciler`] keeps.
+//! service per service cluster and the legs that it needs, which the [`Reconciler`] keeps.
 //!
 //! Acts only on facts that have been listed. Every chore is tried again with growing pauses; another controller that
 //! does the same at the same time makes it a no-op.
@@ -12,12 +12,13 @@ use alloc::vec::Vec;
 
 use super::routes::RouteBook;
 use super::{Chore, ControllerAction, Me};
-use crate::id::{ClusterName, NetworkId};
+use crate::id::{ClusterName, NetworkId, ServiceId};
 use crate::identity::{self, IdentityPlan, PROXY_FILE};
 use crate::machine::Machine;
-use crate::reconcile::desired::{ManagedService, ServiceShape};
+use crate::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
+use crate::reconcile::leg::{LEG_ROLE, LegFacts, leg_shape};
 use crate::reconcile::machine::{ReconcileAction, ReconcileFact, ReconcileSettings, Reconciler, WriteId};
-use crate::reconcile::proxy::{ProxyFacts, proxy_shape};
+use crate::reconcile::proxy::{ProxyFacts, proxy_service_name, proxy_shape};
 use crate::settings::{CertificateSource, NetworkPolicy, Settings};
 use crate::swarm::model::{ApiError, Network};
 use crate::swarm::world::{Lane, World, backoff};
@@ -47,6 +48,8 @@ pub struct Fleet {
     me: Me,
     /// Name of the controllers' stack; known once the own service was seen.
     installation: Option<String>,
+    /// The own service, once it was seen.
+    own: Option<ServiceId>,
     reconciler: Option<Reconciler>,
     /// Chores under way, and how often each failed in a row.
     under_way: BTreeSet<Chore>,
@@ -67,6 +70,7 @@ impl Fleet {
             service,
             me,
             installation: None,
+            own: None,
             reconciler: None,
             under_way: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -117,8 +121,10 @@ impl Fleet {
                 self.service
             );
             self.say("own service".to_string(), text);
+            self.leave_with_own_service(world, now);
             return;
         };
+        self.own = Some(own.id.clone());
         self.said.remove("own service");
         let stack = own.shape.labels.get(crate::swarm::model::STACK_LABEL);
         let installation = stack.unwrap_or(&self.service).clone();
@@ -289,8 +295,27 @@ impl Fleet {
         for (cluster, settings) in &self.settings.clusters.clone() {
             let networks = match &settings.networks {
                 NetworkPolicy::Attach => book.networks_of(cluster),
+                NetworkPolicy::Legs => BTreeSet::new(),
                 NetworkPolicy::Shared(names) => self.shared_networks(world, cluster, names),
             };
+            if settings.networks == NetworkPolicy::Legs {
+                let proxies = proxy_service_name(cluster, settings, &installation);
+                let proxies = world.managed().values().find(|service| service.shape.name == proxies);
+                let facts = LegFacts {
+                    installation: &installation,
+                    own_image: &own.shape.image,
+                    has_workers,
+                    constraints: proxies.map(|service| &service.shape.constraints),
+                };
+                let foreign = book
+                    .networks_of(cluster)
+                    .into_iter()
+                    .filter(|network| network != control);
+                wanted.extend(
+                    foreign
+                        .map(|network| leg_shape(cluster, settings, &network, world.networks().get(&network), &facts)),
+                );
+            }
             let mut secrets = match settings.certificates {
                 CertificateSource::Direct => book.secrets_of(cluster, world),
             };
@@ -313,6 +338,20 @@ impl Fleet {
                 reconciler.handle(ReconcileFact::Wanted(wanted), now);
             }
         }
+    }
+
+    /// `docker stack rm` takes the proxies along and not the legs, which belong to other stacks: the controllers, which live on
+    /// for 3 s after their service was removed, remove them.
+    fn leave_with_own_service(&mut self, world: &World, now: Instant) {
+        let is_removed = self.own.as_ref().is_some_and(|own| world.was_removed(own));
+        let Some(reconciler) = self.reconciler.as_mut().filter(|_| is_removed) else {
+            return;
+        };
+        let is_leg = |shape: &ServiceShape| shape.labels.get(ROLE_LABEL).is_some_and(|role| role == LEG_ROLE);
+        self.wanted.retain(|shape| !is_leg(shape));
+        reconciler.handle(ReconcileFact::Managed(world.managed().values().cloned().collect()), now);
+        reconciler.handle(ReconcileFact::Wanted(self.wanted.clone()), now);
+        self.drain_reconciler(now);
     }
 
     fn shared_networks(&mut self, world: &World, cluster: &ClusterName, names: &[String]) -> BTreeSet<NetworkId> {

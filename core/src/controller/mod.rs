@@ -20,7 +20,7 @@ use crate::labels::Diagnostic;
 use crate::machine::Machine;
 use crate::reconcile::desired::ServiceShape;
 use crate::reconcile::machine::{Write, WriteId};
-use crate::settings::Settings;
+use crate::settings::{NetworkPolicy, Settings};
 use crate::snapshot::model::Snapshot;
 use crate::snapshot::publisher::Send;
 use crate::snapshot::{Ack, Connection, Digest, Publisher};
@@ -176,7 +176,17 @@ pub struct Controller {
 
 impl Controller {
     /// A controller that has seen nothing yet.
-    pub fn new(settings: Settings, me: Me) -> Self {
+    pub fn new(mut settings: Settings, me: Me) -> Self {
+        if me.service.is_none() {
+            // Whoever keeps no services keeps no legs: the process itself has to reach what it serves.
+            for cluster in settings
+                .clusters
+                .values_mut()
+                .filter(|c| c.networks == NetworkPolicy::Legs)
+            {
+                cluster.networks = NetworkPolicy::Attach;
+            }
+        }
         let publisher = || Publisher::new(&me.task, &me.version);
         Controller {
             world: World::new((&settings.controller).into()),
@@ -450,10 +460,17 @@ impl Machine for Controller {
 
 /// The networks that each cluster's proxy service is on now.
 fn attached(world: &World) -> BTreeMap<ClusterName, BTreeSet<NetworkId>> {
-    use crate::reconcile::desired::CLUSTER_LABEL;
+    use crate::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL};
+    use crate::reconcile::proxy::PROXY_ROLE;
     let mut attached: BTreeMap<ClusterName, BTreeSet<NetworkId>> = BTreeMap::new();
-    for service in world.managed().values() {
-        if let Some(cluster) = service.shape.labels.get(CLUSTER_LABEL) {
+    let labels = world.managed().values().map(|service| &service.shape.labels);
+    let proxies = world
+        .managed()
+        .values()
+        .zip(labels)
+        .filter(|(_, labels)| labels.get(ROLE_LABEL).is_some_and(|role| role == PROXY_ROLE));
+    for (service, labels) in proxies {
+        if let Some(cluster) = labels.get(CLUSTER_LABEL) {
             let networks = service.shape.networks.iter().map(|id| NetworkId::from(id.as_str()));
             attached
                 .entry(ClusterName::from(cluster.as_str()))

@@ -80,13 +80,18 @@ impl RouteBook {
         self.pages.keys()
     }
 
-    /// The networks over which the services of `cluster` are reached.
+    /// The networks over which the services of `cluster` are reached, those of their older tasks included.
     pub fn networks_of(&self, cluster: &ClusterName) -> BTreeSet<NetworkId> {
         let pages = self
             .pages
             .values()
             .filter(|page| page.cluster.as_ref() == Some(cluster));
-        pages.filter_map(|page| page.network.clone()).collect()
+        let of_page = |page: &Page| {
+            let endpoints = page.spec.iter().flat_map(|spec| &spec.endpoints);
+            let legs = endpoints.filter_map(|endpoint| endpoint.via.clone());
+            page.network.clone().into_iter().chain(legs).collect::<Vec<_>>()
+        };
+        pages.flat_map(of_page).collect()
     }
 
     /// The secrets with certificates that the services of `cluster` name, as far as they exist: name -> file.

@@ -9,6 +9,7 @@ use crate::simulated::{self, Delays, Swarm};
 use crate::swarm::model::STACK_LABEL;
 use crate::swarm::world::Answer;
 
+mod legs;
 mod tls;
 
 /// What travels to a controller, and when it arrives.

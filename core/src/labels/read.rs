@@ -19,8 +19,8 @@ use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
 use crate::route::spec::{
-    Affinity, Balance, ClientTls, EndpointSpec, FEATURE_ALLOW_IPS, HostPattern, PassiveChecks, PathPrefix, RouteLimits,
-    RouteSpec, UpstreamProtocol,
+    Affinity, Balance, ClientTls, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_LEGS, HostPattern, PassiveChecks,
+    PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
 };
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
 
@@ -114,6 +114,9 @@ impl LabelledRoute {
         let mut requires = self.tls.requires();
         if self.allow_ips.is_some() {
             requires.insert(FEATURE_ALLOW_IPS.to_string());
+        }
+        if endpoints.iter().any(|endpoint| endpoint.via.is_some()) {
+            requires.insert(FEATURE_LEGS.to_string());
         }
         RouteSpec {
             hosts: self.hosts.clone(),

@@ -13,7 +13,7 @@ use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys;
 use crate::labels::read::{BackendMode, LabelledRoute};
 use crate::labels::value::quote;
-use crate::route::spec::{EndpointSpec, Leaving, RouteSpec};
+use crate::route::spec::{DnsWitness, EndpointSpec, Leaving, RouteSpec};
 use crate::settings::cluster::NetworkPolicy;
 use crate::swarm::model::{Network, Node, PublishMode, Service, Task};
 
@@ -66,7 +66,11 @@ pub fn resolve<'t>(
         .and_then(|port| Some((port, resolver.way(route, port)?)));
     let spec = way.as_ref().map(|(port, way)| {
         let endpoints = resolver.endpoints(route, *port, way, tasks);
-        route.to_spec(service, endpoints)
+        let witness = resolver.witness(route, *port, way);
+        RouteSpec {
+            witness,
+            ..route.to_spec(service, endpoints)
+        }
     });
     let network = way.and_then(|(_, way)| match way {
         Way::HostPort => None,
@@ -172,7 +176,7 @@ impl Resolver<'_> {
             [] => {
                 let problem = format!("proxies cannot reach the service: {}", self.why_unreachable(&on));
                 let remedy = match &self.reach.policy {
-                    NetworkPolicy::Attach => {
+                    NetworkPolicy::Attach | NetworkPolicy::Legs => {
                         format!("attach it to an overlay network, or publish port {port} in host mode")
                     }
                     NetworkPolicy::Shared(names) if names.is_empty() => format!("publish port {port} in host mode"),
@@ -283,7 +287,7 @@ impl Resolver<'_> {
 
     fn may_use(&self, network: &Usable) -> bool {
         match self.reach.policy {
-            NetworkPolicy::Attach => true,
+            NetworkPolicy::Attach | NetworkPolicy::Legs => true,
             NetworkPolicy::Shared(names) => names
                 .iter()
                 .any(|name| *name == network.name || name == network.id.as_str()),
@@ -327,14 +331,18 @@ impl Resolver<'_> {
         let mut endpoints = Vec::with_capacity(count);
         let mut unreachable = BTreeSet::new();
         for task in alive {
-            let addr = match way {
-                Way::HostPort => self.host_addr(task, port),
-                Way::Overlay(network) => self.overlay_addr(task, network).map(|addr| SocketAddr::new(addr, port)),
+            let place = match way {
+                Way::HostPort => self.host_addr(task, port).map(|addr| (addr, None)),
+                Way::Overlay(network) => self.overlay_addr(task, network).map(|(network, addr)| {
+                    let addr = SocketAddr::new(addr, port);
+                    (addr, self.via(network))
+                }),
             };
-            match addr {
-                Some(addr) => endpoints.push(EndpointSpec {
+            match place {
+                Some((addr, via)) => endpoints.push(EndpointSpec {
                     id: EndpointId::from(task.id.as_str()),
                     addr,
+                    via,
                     node: task.node.clone(),
                     leaving: task.is_leaving().then(|| leaving(task)),
                 }),
@@ -374,21 +382,43 @@ impl Resolver<'_> {
         alloc::vec![EndpointSpec {
             id: EndpointId::from(format!("vip:{}:{network}", self.service.id)),
             addr,
+            via: self.via(network),
             node: None,
             leaving,
         }]
     }
 
     /// The task's address on the network of the route; for tasks from before the service joined it, on any other that the
-    /// proxies are on.
-    fn overlay_addr(&self, task: &Task, network: &NetworkId) -> Option<IpAddr> {
+    /// proxies reach.
+    fn overlay_addr<'t>(&self, task: &'t Task, network: &NetworkId) -> Option<(&'t NetworkId, IpAddr)> {
         let is_ingress = |id: &NetworkId| self.networks.get(id).is_some_and(|network| network.ingress);
+        let is_reached = |id: &NetworkId| match self.reach.policy {
+            NetworkPolicy::Attach | NetworkPolicy::Shared(_) => self.reach.attached.contains(id),
+            NetworkPolicy::Legs => self.networks.get(id).is_some_and(|network| network.swarm_scope),
+        };
         let on = task.addresses.iter().find(|address| address.network == *network);
         let elsewhere = || {
             let mut others = task.addresses.iter();
-            others.find(|address| self.reach.attached.contains(&address.network) && !is_ingress(&address.network))
+            others.find(|address| is_reached(&address.network) && !is_ingress(&address.network))
         };
-        on.or_else(elsewhere).map(|address| address.addr)
+        on.or_else(elsewhere).map(|address| (&address.network, address.addr))
+    }
+
+    /// The network whose leg connects to addresses on `network`, where legs do.
+    fn via(&self, network: &NetworkId) -> Option<NetworkId> {
+        (*self.reach.policy == NetworkPolicy::Legs).then(|| network.clone())
+    }
+
+    /// Tasks on an overlay network have a name in Docker's DNS.
+    fn witness(&self, route: &LabelledRoute, port: u16, way: &Way) -> Option<DnsWitness> {
+        match (route.backend_mode, way) {
+            (BackendMode::Task, Way::Overlay(network)) => Some(DnsWitness {
+                name: format!("tasks.{}", self.service.name),
+                port,
+                via: self.via(network),
+            }),
+            (BackendMode::Task | BackendMode::Vip, Way::HostPort) | (BackendMode::Vip, Way::Overlay(_)) => None,
+        }
     }
 
     fn host_addr(&self, task: &Task, port: u16) -> Option<SocketAddr> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ServiceId, Version};
 use crate::swarm::model::{PublishMode, PublishedPort};
 
-/// Service label that marks what Tidegate manages: `controller` or `proxy`.
+/// Service label that marks what Tidegate manages: `controller`, `proxy` or `leg`.
 pub const ROLE_LABEL: &str = "tidegate.role";
 /// Service label of a proxy service: its service cluster.
 pub const CLUSTER_LABEL: &str = "tidegate.cluster";

@@ -26,6 +26,9 @@ pub struct ReconcileSettings {
     pub update_wait_max: Duration,
     /// A service that vanished is made anew this much later. Default 6 s: longer than a stopping controller lives on.
     pub recreate_after: Duration,
+    /// The same for a leg. Default 2 s: `docker stack rm` and `--prune` of an application take its leg along, and the
+    /// application's services are gone before that in the first case.
+    pub recreate_leg_after: Duration,
     /// After a write, how long to wait for Docker to show it. Default 5 s.
     pub settle: Duration,
     /// First pause before a write for the same wish is repeated; doubles. Default 1 s.
@@ -49,6 +52,7 @@ impl Default for ReconcileSettings {
             network_wait_max: Duration::from_secs(2),
             update_wait_max: Duration::from_secs(600),
             recreate_after: Duration::from_secs(6),
+            recreate_leg_after: Duration::from_secs(2),
             settle: Duration::from_secs(5),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(300),
@@ -101,7 +105,7 @@ impl Write {
 pub enum ReconcileFact {
     /// Managed services as Docker has them: all of them, once they have been listed.
     Managed(Vec<ManagedService>),
-    /// All shapes that are wanted. An own proxy service that is not among them is removed.
+    /// All shapes that are wanted. An own service of proxies or legs that is not among them is removed.
     Wanted(Vec<ServiceShape>),
     /// The answer to a write.
     Written {

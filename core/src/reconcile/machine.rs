@@ -18,6 +18,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use super::desired::{INSTALLATION_LABEL, ManagedService, ROLE_LABEL, ServiceShape};
+use super::leg::LEG_ROLE;
 use super::plan::{Plan, differences, plan, stamped};
 use super::proxy::PROXY_ROLE;
 use crate::id::{ServiceId, Version};
@@ -33,7 +34,7 @@ pub use super::facts::{Notice, ReconcileAction, ReconcileFact, ReconcileSettings
 pub struct Reconciler {
     settings: ReconcileSettings,
     wanted: Option<BTreeMap<String, ServiceShape>>,
-    /// Our own proxy services, by name.
+    /// Our own services of proxies and legs, by name.
     actual: Option<BTreeMap<String, ManagedService>>,
     progress: BTreeMap<String, Progress>,
     flight: Option<Flight>,
@@ -125,7 +126,7 @@ impl Reconciler {
     fn handle_managed(&mut self, services: Vec<ManagedService>, now: Instant) {
         let ours = |service: &ManagedService| {
             let label = |key| service.shape.labels.get(key).map(String::as_str);
-            label(ROLE_LABEL) == Some(PROXY_ROLE)
+            matches!(label(ROLE_LABEL), Some(PROXY_ROLE | LEG_ROLE))
                 && label(INSTALLATION_LABEL) == Some(self.settings.installation.as_str())
         };
         let actual: BTreeMap<_, _> = services
@@ -172,6 +173,12 @@ impl Reconciler {
                 }
             }
         }
+        // Legs come and go with networks: what is neither there nor wanted is remembered no longer.
+        let in_flight = self.flight.as_ref().map(|flight| flight.write.service());
+        self.progress.retain(|name, _| {
+            let is_wanted = self.wanted.as_ref().is_none_or(|wanted| wanted.contains_key(name));
+            is_wanted || actual.contains_key(name) || in_flight == Some(name.as_str())
+        });
         for (name, progress) in &mut self.progress {
             let seen: Seen = actual.get(name).map(|service| (service.id.clone(), service.version));
             progress.settling.take_if(|(before, _)| *before != seen);
@@ -316,7 +323,11 @@ impl Reconciler {
         let progress = self.progress.get(name);
         let Some(actual) = actual else {
             let vanished = progress.and_then(|progress| progress.vanished);
-            let not_before = vanished.map_or(Instant::START, |at| at + self.settings.recreate_after);
+            let pause = match wanted.labels.get(ROLE_LABEL).map(String::as_str) {
+                Some(LEG_ROLE) => self.settings.recreate_leg_after,
+                Some(_) | None => self.settings.recreate_after,
+            };
+            let not_before = vanished.map_or(Instant::START, |at| at + pause);
             let create = Write::Create(Box::new(stamped(wanted.clone(), wanted)));
             return self.at(name, Some(wanted), not_before, create);
         };

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 
 use super::desired::{CLUSTER_LABEL, INSTALLATION_LABEL, ROLE_LABEL, ServiceShape, UpdatePolicy, published_tcp};
 use crate::id::{ClusterName, NetworkId};
-use crate::settings::ClusterSettings;
+use crate::settings::{ClusterSettings, NetworkPolicy};
 use crate::swarm::model::{PublishMode, STACK_LABEL};
 
 /// Value of [`ROLE_LABEL`] on proxy services.
@@ -20,6 +20,8 @@ pub const PROXY_HTTP_PORT: u16 = 8080;
 pub const PROXY_HTTPS_PORT: u16 = 8443;
 /// Where a proxy keeps its last good table: a named volume.
 pub const PROXY_STATE_DIR: &str = "/var/lib/tidegate";
+/// Where proxies and legs meet: a named volume.
+pub const LEGS_DIR: &str = "/var/lib/tidegate-legs";
 /// `uid:gid` of the proxy's process.
 pub const PROXY_USER: &str = "65532:65532";
 
@@ -53,6 +55,29 @@ pub fn proxy_service_name(cluster: &ClusterName, settings: &ClusterSettings, ins
     }
 }
 
+/// Where proxies of a cluster run.
+pub(super) fn constraints_of(settings: &ClusterSettings, has_workers: bool) -> BTreeSet<String> {
+    let mut constraints: BTreeSet<String> = settings.constraints.iter().cloned().collect();
+    if constraints.is_empty() && has_workers {
+        constraints.insert(String::from("node.role==worker"));
+    }
+    constraints
+}
+
+/// Image of a cluster's services.
+pub(super) fn image_of(settings: &ClusterSettings, own_image: &str) -> String {
+    if settings.image.is_empty() {
+        own_image.to_string()
+    } else {
+        settings.image.clone()
+    }
+}
+
+/// Volume in which the legs of a proxy service have their sockets.
+pub(super) fn legs_volume(proxy_service: &str) -> String {
+    format!("{proxy_service}-legs")
+}
+
 /// The proxy service of `cluster` as its settings want it.
 pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &ProxyFacts<'_>) -> ServiceShape {
     let name = proxy_service_name(cluster, settings, facts.installation);
@@ -77,10 +102,7 @@ pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &Pr
     .map(|(key, value)| (String::from(key), String::from(value)))
     .into();
     env.extend(facts.env.clone());
-    let mut constraints: BTreeSet<String> = settings.constraints.iter().cloned().collect();
-    if constraints.is_empty() && facts.has_workers {
-        constraints.insert(String::from("node.role==worker"));
-    }
+    let constraints = constraints_of(settings, facts.has_workers);
     let mut ports = BTreeSet::from([published_tcp(
         settings.http_port,
         PROXY_HTTP_PORT,
@@ -94,17 +116,17 @@ pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &Pr
         ));
         env.insert(String::from("TIDEGATE_HTTPS"), format!("0.0.0.0:{PROXY_HTTPS_PORT}"));
     }
-    let own_image = || facts.own_image.to_string();
+    let mut volumes = BTreeMap::from([(format!("{name}-state"), String::from(PROXY_STATE_DIR))]);
+    if settings.networks == NetworkPolicy::Legs {
+        volumes.insert(legs_volume(&name), String::from(LEGS_DIR));
+        env.insert(String::from("TIDEGATE_LEGS_DIR"), String::from(LEGS_DIR));
+    }
     ServiceShape {
-        volumes: BTreeMap::from([(format!("{name}-state"), String::from(PROXY_STATE_DIR))]),
+        volumes,
         name,
         labels,
         container_labels: settings.container_labels.clone(),
-        image: if settings.image.is_empty() {
-            own_image()
-        } else {
-            settings.image.clone()
-        },
+        image: image_of(settings, facts.own_image),
         args: vec![String::from("proxy")],
         env: env.into_iter().map(|(key, value)| format!("{key}={value}")).collect(),
         user: String::from(PROXY_USER),

@@ -63,6 +63,9 @@ pub enum UpstreamFault {
     /// No response within the limit.
     #[error("the service did not answer in time")]
     FirstByteTimedOut,
+    /// The network is reached through a leg, and there is none.
+    #[error("no connection to the service: nothing connects the proxy to its network at the moment")]
+    NoLeg,
     /// The proxy itself has no socket left to connect with; says nothing about the endpoint.
     #[error("the proxy has no socket left to reach the service with: raise its limit of open files")]
     NoSocket,
@@ -137,7 +140,7 @@ impl Fault {
             Fault::Upstream(fault) => match fault {
                 UpstreamFault::BadResponse | UpstreamFault::ConnectFailed | UpstreamFault::Died => 502,
                 UpstreamFault::ConnectTimedOut | UpstreamFault::FirstByteTimedOut => 504,
-                UpstreamFault::NoSocket => 503,
+                UpstreamFault::NoLeg | UpstreamFault::NoSocket => 503,
             },
         }
     }
@@ -145,7 +148,9 @@ impl Fault {
     /// Seconds for `Retry-After`, where trying again makes sense.
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Fault::ParkTimedOut { .. } | Fault::Unavailable(_) | Fault::Upstream(UpstreamFault::NoSocket) => Some(1),
+            Fault::ParkTimedOut { .. }
+            | Fault::Unavailable(_)
+            | Fault::Upstream(UpstreamFault::NoLeg | UpstreamFault::NoSocket) => Some(1),
             Fault::Client(_)
             | Fault::NotAllowed
             | Fault::Redirect { .. }
@@ -190,6 +195,7 @@ impl Fault {
                 UpstreamFault::ConnectTimedOut => "connect_timed_out",
                 UpstreamFault::Died => "upstream_died",
                 UpstreamFault::FirstByteTimedOut => "first_byte_timed_out",
+                UpstreamFault::NoLeg => "no_leg",
                 UpstreamFault::NoSocket => "no_socket",
             },
         }
@@ -279,6 +285,7 @@ mod tests {
             UpstreamFault::ConnectTimedOut.into(),
             UpstreamFault::Died.into(),
             UpstreamFault::FirstByteTimedOut.into(),
+            UpstreamFault::NoLeg.into(),
             UpstreamFault::NoSocket.into(),
         ];
         let mut lines = String::new();

@@ -11,7 +11,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{EndpointId, NodeId, ServiceId};
+use crate::id::{EndpointId, NetworkId, NodeId, ServiceId};
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
@@ -67,6 +67,9 @@ pub struct RouteSpec {
     pub tls: ClientTls,
     /// Where requests can go, sorted by id.
     pub endpoints: Vec<EndpointSpec>,
+    /// Where Docker's DNS says which tasks there are, for when no controller is heard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub witness: Option<DnsWitness>,
     /// Features that a proxy must know to serve this spec.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub requires: BTreeSet<String>,
@@ -98,9 +101,26 @@ impl RouteSpec {
             allow_ips: None,
             tls: ClientTls::default(),
             endpoints: Vec::new(),
+            witness: None,
             requires: BTreeSet::new(),
         }
     }
+}
+
+/// The feature in [`RouteSpec::requires`] of a spec with [`EndpointSpec::via`]: a proxy that does not know it would send
+/// packets for the address wherever its default route leads.
+pub const FEATURE_LEGS: &str = "legs";
+
+/// How the addresses of a service's tasks are asked for in Docker's DNS.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsWitness {
+    /// `tasks.<service>`
+    pub name: String,
+    /// The port of each endpoint.
+    pub port: u16,
+    /// The network whose leg asks; `None`: the proxy asks itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<NetworkId>,
 }
 
 /// One place where requests can go.
@@ -110,6 +130,10 @@ pub struct EndpointSpec {
     pub id: EndpointId,
     /// Where to connect.
     pub addr: SocketAddr,
+    /// The network whose leg connects, unless the proxy is on it; `None`: the proxy connects. Requires the feature
+    /// [`FEATURE_LEGS`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub via: Option<NetworkId>,
     /// The node it runs on, where known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node: Option<NodeId>,

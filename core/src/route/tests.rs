@@ -34,6 +34,7 @@ fn endpoint(id: &str, addr: &str) -> EndpointSpec {
     EndpointSpec {
         id: id.into(),
         addr: addr.parse().unwrap(),
+        via: None,
         node: None,
         leaving: None,
     }

@@ -35,7 +35,7 @@ pub struct ClusterSettings {
     pub https_port: u16,
     /// How proxies get certificates: `direct`, the secrets that labels name are mounted into them.
     pub certificates: CertificateSource,
-    /// How proxies reach tasks: `"attach"`, or the names of networks that routed services share.
+    /// How proxies reach tasks: `"attach"`, `"legs"`, or the names of networks that routed services share.
     pub networks: NetworkPolicy,
     /// Labels of the proxy service.
     pub labels: BTreeMap<String, String>,
@@ -119,6 +119,8 @@ pub enum CertificateSource {
 pub enum NetworkPolicy {
     /// The proxy service joins the network of every routed service, and leaves it with the last one.
     Attach,
+    /// A tiny service per network opens connections there and hands their sockets to the proxies, which join nothing.
+    Legs,
     /// Routed services join one of these networks (names or ids); nothing ever changes.
     Shared(Vec<String>),
 }
@@ -127,6 +129,7 @@ impl From<NetworkPolicy> for toml::Value {
     fn from(policy: NetworkPolicy) -> toml::Value {
         match policy {
             NetworkPolicy::Attach => toml::Value::from("attach"),
+            NetworkPolicy::Legs => toml::Value::from("legs"),
             NetworkPolicy::Shared(names) => toml::Value::from(names),
         }
     }
@@ -135,10 +138,10 @@ impl From<NetworkPolicy> for toml::Value {
 impl<'de> Deserialize<'de> for NetworkPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let names = list(deserializer)?;
-        Ok(if names == ["attach"] {
-            NetworkPolicy::Attach
-        } else {
-            NetworkPolicy::Shared(names)
+        Ok(match names.as_slice() {
+            [word] if word == "attach" => NetworkPolicy::Attach,
+            [word] if word == "legs" => NetworkPolicy::Legs,
+            _ => NetworkPolicy::Shared(names),
         })
     }
 }

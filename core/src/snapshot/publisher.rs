@@ -308,6 +308,7 @@ pub(super) mod tests {
             endpoints: alloc::vec![EndpointSpec {
                 id: "t1".into(),
                 addr: SocketAddr::from(([10, 0, 0, 1], port)),
+                via: None,
                 node: None,
                 leaving: None,
             }],

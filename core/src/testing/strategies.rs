@@ -203,6 +203,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                 let endpoints = endpoints.into_iter().map(|(slot, is_leaving)| EndpointSpec {
                     id: EndpointId::from(format!("s{number}.{slot}")),
                     addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, number, slot)), 8080),
+                    via: None,
                     node: None,
                     leaving: is_leaving.then_some(Leaving { last_resort_ms: 2_500 }),
                 });

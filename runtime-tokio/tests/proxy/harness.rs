@@ -91,6 +91,7 @@ pub(crate) fn endpoint(addr: SocketAddr) -> EndpointSpec {
     EndpointSpec {
         id: EndpointId::from(format!("task-{addr}")),
         addr,
+        via: None,
         node: None,
         leaving: None,
     }

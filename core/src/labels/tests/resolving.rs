@@ -380,6 +380,33 @@ fn a_node_without_address_is_reported_in_host_mode() {
     assert_eq!((endpoints(&found).len(), found.diagnostics.len()), (0, 1));
 }
 
+#[test]
+fn endpoints_over_legs_name_the_network_of_their_address_and_where_dns_knows_them() {
+    let mut service = labelled(&[("tidegate.network", "b")]);
+    service.networks = ["a-id".to_string(), "b-id".to_string()].into();
+    let tasks = [task(&service, 1, &["a"]), task(&service, 2, &["a", "b"])];
+    let found = resolved_with(&service, &tasks, &[], &NetworkPolicy::Legs);
+    let spec = found.spec.as_ref().unwrap();
+    let vias: Vec<_> = spec
+        .endpoints
+        .iter()
+        .map(|endpoint| endpoint.via.as_ref().unwrap().as_str())
+        .collect();
+    assert_eq!(
+        vias,
+        ["a-id", "b-id"],
+        "a task from before the service joined b is reached over a"
+    );
+    let witness = spec.witness.as_ref().unwrap();
+    assert_eq!(witness.name, format!("tasks.{}", service.name));
+    assert_eq!(witness.via, Some(NetworkId::from("b-id")));
+    let attached = resolved_with(&service, &tasks, &["a", "b"], &NetworkPolicy::Attach)
+        .spec
+        .unwrap();
+    assert!(attached.endpoints.iter().all(|endpoint| endpoint.via.is_none()));
+    assert!(attached.requires.is_empty() && attached.witness.unwrap().via.is_none());
+}
+
 proptest! {
     #[test]
     fn labels_never_panic_and_findings_are_bounded((service, tasks) in strategies::service_and_tasks(), is_shared in any::<bool>(), is_host in any::<bool>()) {

@@ -31,6 +31,7 @@ fn spec(n: u16) -> EndpointSpec {
     EndpointSpec {
         id: EndpointId::from(format!("task{n}")),
         addr: SocketAddr::from(([10, 0, 0, 1], n)),
+        via: None,
         node: None,
         leaving: None,
     }

@@ -62,6 +62,11 @@ impl<K: Ord + Clone> Absence<K> {
         false
     }
 
+    /// Whether `id` is gone as a `remove` event explained.
+    pub(super) fn is_buried(&self, id: &K) -> bool {
+        self.tombs.contains(id)
+    }
+
     /// Whether anything is missing without an explanation.
     pub(super) fn doubts(&self) -> bool {
         !self.since.is_empty()

@@ -164,6 +164,11 @@ impl World {
         &self.managed
     }
 
+    /// Whether a managed service is gone because somebody removed it: an event said so, and a list confirmed it.
+    pub fn was_removed(&self, id: &ServiceId) -> bool {
+        self.absent.managed.is_buried(id)
+    }
+
     /// Whether services, tasks, networks and nodes have all been listed: before that, what is missing means nothing.
     pub fn is_synced(&self) -> bool {
         self.synced
