@@ -14,6 +14,7 @@
 //! - [`source_file`]: routes from a file instead of a Swarm
 //! - [`controller`]: all of these joined into one machine
 //! - [`tls`]: the name that a TLS client asks for, and the certificates that routes want
+//! - [`secrets`]: Docker secrets that labels name, and what a process has of them
 //! - [`settings`]: what the operator sets
 //! - [`simulated`]: a whole Swarm as a model, for `tidegate demo` and the simulations
 //! - [`machine`], [`time`], [`rng`], [`id`], [`text`]: the vocabulary of all of them
@@ -34,6 +35,7 @@ pub mod reconcile;
 pub mod request;
 pub mod rng;
 pub mod route;
+pub mod secrets;
 pub mod settings;
 pub mod simulated;
 pub mod snapshot;

@@ -16,6 +16,7 @@ pub(crate) mod listen;
 pub mod net;
 #[cfg(feature = "docker")]
 pub mod roles;
+pub mod secrets;
 pub mod swarm_api;
 pub mod telemetry;
 pub mod tls;

@@ -12,7 +12,7 @@ use crate::labels::resolve::{Reach, resolve};
 use crate::labels::{Diagnostic, LabelledRoute, Reading, Severity, hidden_clients, keys, read, unknown_cluster};
 use crate::route::conflict::conflicts;
 use crate::route::explain::Claim;
-use crate::route::spec::{CertificateRef, HostPattern, RouteSpec};
+use crate::route::spec::{HostPattern, RouteSpec};
 use crate::settings::{ClusterSettings, Settings};
 use crate::snapshot::Publisher;
 use crate::swarm::model::{PublishMode, Secret, Service};
@@ -94,7 +94,7 @@ impl RouteBook {
         pages.flat_map(of_page).collect()
     }
 
-    /// The secrets with certificates that the services of `cluster` name, as far as they exist: name -> file.
+    /// The secrets that the services of `cluster` want, as far as they exist: name -> file.
     pub fn secrets_of(&self, cluster: &ClusterName, world: &World) -> BTreeMap<String, String> {
         let pages = self
             .pages
@@ -102,8 +102,7 @@ impl RouteBook {
             .filter(|page| page.cluster.as_ref() == Some(cluster));
         let named: BTreeSet<&str> = pages
             .filter_map(|page| page.spec.as_ref())
-            .flat_map(|spec| &spec.tls.certificates)
-            .flat_map(CertificateRef::secrets)
+            .flat_map(|spec| spec.secrets())
             .collect();
         let existing = world.secrets().values().filter(|secret| may_be_mounted(secret));
         existing

@@ -105,6 +105,12 @@ impl RouteSpec {
             requires: BTreeSet::new(),
         }
     }
+
+    /// Every Docker secret that the spec wants, by name. Proxies are given these and no others, so a field that names a
+    /// secret belongs here.
+    pub fn secrets(&self) -> BTreeSet<&str> {
+        self.tls.certificates.iter().flat_map(CertificateRef::secrets).collect()
+    }
 }
 
 /// The feature in [`RouteSpec::requires`] of a spec with [`EndpointSpec::via`]: a proxy that does not know it would send

@@ -4,6 +4,7 @@
 //! (`apply` equals `compile`); every rule leads to a pool of the table, and every pool has a rule.
 
 use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -205,6 +206,12 @@ impl RouteTable {
         let all = self.hosts().into_iter().filter_map(|rules| rules.certificates.as_ref());
         all.map(|certificates| (certificates.host.clone(), Arc::clone(&certificates.pairs)))
             .collect()
+    }
+
+    /// Every Docker secret that a spec of the table wants, by name.
+    pub fn secrets(&self) -> BTreeSet<String> {
+        let all = self.specs.values().flat_map(|spec| spec.secrets());
+        all.map(String::from).collect()
     }
 
     /// All pools.

@@ -1,6 +1,6 @@
 //! Sample services, tasks, networks and nodes, as ordinary as can be; tests change what they are about.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -11,6 +11,11 @@ use crate::swarm::model::{
     DesiredState, EndpointMode, Network, NetworkAddress, Node, NodeState, PublishMode, PublishedPort, Service,
     ServiceMode, Task, TaskState,
 };
+
+/// Texts as a set.
+pub fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(String::from).into()
+}
 
 /// A replicated service with id `<name>-id` and virtual IP `10.0.9.1` on each of `networks`, which are names of [`network`].
 pub fn service(name: &str, labels: &[(&str, &str)], networks: &[&str]) -> Service {

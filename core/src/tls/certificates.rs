@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use crate::route::RuleHost;
 use crate::route::spec::CertificateRef;
+use crate::secrets::SecretProblem;
 use crate::time::Duration;
 
 /// Days before the end at which a warning is due, each once.
@@ -39,18 +40,15 @@ pub struct Material {
 /// Why a pair of secrets is of no use.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Problem {
-    /// There is no such secret here.
-    #[error("there is no secret {0}; create it, or mend the label")]
-    Missing(String),
     /// Neither the key's secret nor that of the certificate holds a key that can be read.
     #[error("the secret {0} holds no private key as PEM without passphrase; put one in, or name its secret in ssl_key")]
     NoKey(String),
     /// No certificate in it.
     #[error("the secret {0} holds no certificate as PEM; write the chain with the host's own certificate first")]
     NotPem(String),
-    /// The secret is there and cannot be read.
-    #[error("the secret {0} cannot be read: {1}")]
-    Unreadable(String, String),
+    /// There is no content of the secret of this name.
+    #[error("{}", .1.describe(.0))]
+    Secret(String, SecretProblem),
     /// The TLS library refuses it.
     #[error("the certificate {0} cannot be used: {1}")]
     Unusable(String, String),
@@ -133,7 +131,7 @@ impl CertificateBook {
                     judgement.findings.insert(problem.to_string());
                 }
                 None => {
-                    let missing = Problem::Missing(pair.certificate.clone());
+                    let missing = Problem::Secret(pair.certificate.clone(), SecretProblem::Waiting);
                     judgement.findings.insert(missing.to_string());
                 }
             }
@@ -225,11 +223,14 @@ mod tests {
         let mut expired = material(2, "a.example", 1).unwrap();
         expired.not_after = NOW;
         let broken = [
-            Err(Problem::Missing("new".into())),
+            Err(Problem::Secret("new".into(), SecretProblem::Missing)),
             Err(Problem::NotPem("new".into())),
             Err(Problem::NoKey("new".into())),
             Err(Problem::WrongKey("new".into(), "new.key".into())),
-            Err(Problem::Unreadable("new".into(), "denied".into())),
+            Err(Problem::Secret(
+                "new".into(),
+                SecretProblem::Unreadable("denied".into()),
+            )),
             material(2, "other.example", 90),
             Ok(expired),
         ];

@@ -11,6 +11,7 @@ use tidegate_core::route::{PoolKey, RouteTable};
 use tidegate_core::snapshot::subscriber::Install;
 use tokio::sync::watch;
 
+use crate::secrets::Secrets;
 use crate::telemetry::metrics;
 use crate::tls::certificates::Certificates;
 use crate::worker::{PoolView, WorkerLink};
@@ -20,6 +21,7 @@ use crate::worker::{PoolView, WorkerLink};
 pub struct Front {
     tables: watch::Sender<Arc<RouteTable>>,
     links: Rc<Vec<WorkerLink>>,
+    secrets: Secrets,
     certificates: Option<Certificates>,
 }
 
@@ -29,13 +31,15 @@ impl Front {
         Front {
             tables,
             links: Rc::new(links),
+            secrets: Secrets::default(),
             certificates: None,
         }
     }
 
-    /// Ends TLS with these.
+    /// Lets tables want of `secrets`, and ends TLS with `certificates`.
     #[must_use]
-    pub fn with_certificates(mut self, certificates: Certificates) -> Self {
+    pub fn with_secrets(mut self, secrets: Secrets, certificates: Certificates) -> Self {
+        self.secrets = secrets;
         self.certificates = Some(certificates);
         self
     }
@@ -46,7 +50,8 @@ impl Front {
             Some(changed) => self.tables.borrow().apply(&install.snapshot, changed),
             None => RouteTable::compile(&install.snapshot),
         });
-        // Certificates first: no worker meets a host without its own.
+        // Secrets and certificates first: no worker meets a host without its own.
+        self.secrets.want(next.secrets());
         if let Some(certificates) = &self.certificates {
             certificates.install(&next);
         }

@@ -24,6 +24,7 @@ use crate::control::store::FileStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
 use crate::identity::{IdentityPem, client_config};
 use crate::net::TokioNet;
+use crate::secrets::Secrets;
 use crate::telemetry::log::{AccessFormat, AccessLog, Redaction};
 use crate::tls::TlsListen;
 use crate::tls::certificates::{Certificates, Keeper};
@@ -109,6 +110,7 @@ pub(super) struct Workers {
 struct Start {
     http: SocketAddr,
     https: Option<SocketAddr>,
+    secrets: Secrets,
     certificates: Certificates,
     count: usize,
     proxy_id: String,
@@ -124,7 +126,8 @@ impl Workers {
         if let Some(https) = args.https {
             free(https, "the HTTPS listener", "--https")?;
         }
-        let keeper = Keeper::new(args.certificates.clone(), clock)
+        let secrets = Secrets::folder(args.certificates.clone());
+        let keeper = Keeper::new(secrets.clone(), clock)
             .map_err(|error| Failure::usage(format!("error: TLS cannot be set up: {error}")))?;
         let count = match args.workers {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -162,6 +165,7 @@ impl Workers {
         let start = Start {
             http: args.http,
             https: args.https,
+            secrets,
             certificates: Certificates::new(keeper),
             count,
             proxy_id: proxy_id.to_owned(),
@@ -272,6 +276,7 @@ impl Start {
         table: Arc<RouteTable>,
         drain: &CancellationToken,
     ) -> std::io::Result<(Front, Vec<JoinHandle<std::io::Result<()>>>)> {
+        self.secrets.want(table.secrets());
         self.certificates.install(&table);
         let tables = watch::Sender::new(table);
         let mut workers = Vec::new();
@@ -289,6 +294,7 @@ impl Start {
             );
             let mut config = WorkerConfig::new(self.http, &self.proxy_id);
             config.connections_max = config.connections_max.min(connections_max(files, self.count));
+            config.secrets = self.secrets.clone();
             config.tls = self.https.map(|addr| TlsListen {
                 addr,
                 certificates: self.certificates.subscribe(),
@@ -297,9 +303,11 @@ impl Start {
             links.push(link);
         }
         let threads = spawn_workers(workers)?;
-        let certificates = self.certificates.clone();
+        let (secrets, certificates) = (self.secrets.clone(), self.certificates.clone());
+        secrets.clone().follow(self.clock, drain.clone());
         certificates.clone().follow(drain.clone());
-        Ok((Front::new(tables, links).with_certificates(certificates), threads))
+        let front = Front::new(tables, links).with_secrets(secrets, certificates);
+        Ok((front, threads))
     }
 }
 

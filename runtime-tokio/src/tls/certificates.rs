@@ -1,19 +1,15 @@
-//! Certificates from a folder of secrets to what workers end TLS with.
+//! Certificates from secrets to what workers end TLS with.
 //!
-//! [`Keeper`] reads the files that the table's hosts need, and again when one changes; `core::tls::certificates` decides which
-//! of them each host is served with. Swapping them closes no connection: a handshake takes what is there when it begins.
+//! [`Keeper`] reads the [`Secrets`] that the table's hosts need, and again when one changes; `core::tls::certificates` decides
+//! which of them each host is served with. Swapping them closes no connection: a handshake takes what is there when it begins.
 //! Keys are held in memory alone and never shown.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
-use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::{ClientHello, ProducesTickets, ResolvesServerCert};
@@ -23,6 +19,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_core::route::spec::CertificateRef;
 use tidegate_core::route::{RouteTable, RuleHost};
+use tidegate_core::secrets::{SecretProblem, SecretText};
 use tidegate_core::time::Duration;
 use tidegate_core::tls::certificates::{CertificateBook, Loaded, Material, Problem};
 use tokio::sync::watch;
@@ -32,12 +29,11 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::clock::Clock;
+use crate::secrets::Secrets;
 use crate::telemetry::exposition::Text;
 
-/// Between two looks at the files.
-pub const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(2);
-/// Bytes of a file: Docker's limit of a secret is 500 KB.
-const FILE_BYTES_MAX: u64 = 512 * 1024;
+/// Between two looks at the clock: certificates end, or are not valid yet.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// What TLS is ended with, by host. Cheap to look up, and never changed.
 #[derive(Debug, Default)]
@@ -50,18 +46,15 @@ impl Served {
     }
 }
 
-/// What a file looked like when it was read: time of change and length; `None` where there was none.
-type Stamp = Option<(SystemTime, u64)>;
-
 /// A pair of secrets as it was read last.
 struct Read {
-    stamps: Vec<Stamp>,
+    versions: Vec<u64>,
     result: Result<Material, Problem>,
 }
 
 /// See the module. Lives on the control thread.
 pub struct Keeper {
-    folder: PathBuf,
+    secrets: Secrets,
     clock: Clock,
     hasher: RandomState,
     provider: Arc<CryptoProvider>,
@@ -79,13 +72,13 @@ pub struct Keeper {
 }
 
 impl Keeper {
-    /// Reads secrets from `folder`. Nothing is read before [`Keeper::refresh`].
+    /// Reads from `secrets`. Nothing is read before [`Keeper::install`].
     ///
     /// # Errors
     /// If the system gives no randomness for the keys of session tickets.
-    pub fn new(folder: PathBuf, clock: Clock) -> Result<Keeper, rustls::Error> {
+    pub fn new(secrets: Secrets, clock: Clock) -> Result<Keeper, rustls::Error> {
         Ok(Keeper {
-            folder,
+            secrets,
             clock,
             hasher: RandomState::new(),
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
@@ -108,30 +101,32 @@ impl Keeper {
         self.served.subscribe()
     }
 
-    /// Takes what a new table wants. Call it before workers get the table.
+    /// Takes what a new table wants, once [`Secrets::want`] did. Call it before workers get the table.
     pub fn install(&mut self, table: &RouteTable) {
         self.wanted = table.certificates();
         self.refresh();
     }
 
-    /// Looks at the files again.
+    /// Looks at the secrets and at the time again.
     pub fn refresh(&mut self) {
         let pairs: BTreeSet<CertificateRef> = self.wanted.values().flat_map(|pairs| pairs.iter()).cloned().collect();
         self.read.retain(|pair, _| pairs.contains(pair));
         for pair in pairs {
-            let stamps: Vec<Stamp> = pair.secrets().map(|name| stamp(&self.folder, name)).collect();
-            if self.read.get(&pair).is_some_and(|read| read.stamps == stamps) {
+            let versions: Vec<u64> = pair.secrets().map(|name| self.secrets.get(name).version).collect();
+            if self.read.get(&pair).is_some_and(|read| read.versions == versions) {
                 continue;
             }
             let result = self.load(&pair);
-            self.read.insert(pair, Read { stamps, result });
+            self.read.insert(pair, Read { versions, result });
         }
         let loaded: Loaded = self
             .read
             .iter()
             .map(|(pair, read)| (pair.clone(), read.result.clone()))
             .collect();
-        let judgement = self.book.judge(&self.wanted, &loaded, self.clock.wall());
+        let mut judgement = self.book.judge(&self.wanted, &loaded, self.clock.wall());
+        // Also where the last content is used on.
+        judgement.findings.extend(self.secrets.problems().into_values());
         for finding in judgement.findings.difference(&self.findings) {
             tracing::warn!("{finding}");
         }
@@ -195,19 +190,20 @@ impl Keeper {
     }
 
     fn load(&mut self, pair: &CertificateRef) -> Result<Material, Problem> {
-        let chain_pem = self.file(&pair.certificate)?;
+        let chain_pem = self.text(&pair.certificate)?;
         let key_secret = pair.key.as_ref().unwrap_or(&pair.certificate);
         let key_pem = match &pair.key {
-            Some(name) => self.file(name)?,
+            Some(name) => self.text(name)?,
             None => chain_pem.clone(),
         };
+        let (chain_pem, key_pem) = (chain_pem.expose().as_bytes(), key_pem.expose().as_bytes());
         let unusable = |error: String| Problem::Unusable(pair.certificate.clone(), error);
-        let chain = CertificateDer::pem_slice_iter(&chain_pem)
+        let chain = CertificateDer::pem_slice_iter(chain_pem)
             .collect::<Result<Vec<_>, _>>()
             .ok()
             .filter(|chain| !chain.is_empty())
             .ok_or_else(|| Problem::NotPem(pair.certificate.clone()))?;
-        let key = PrivateKeyDer::from_pem_slice(&key_pem).map_err(|_| Problem::NoKey(key_secret.clone()))?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| Problem::NoKey(key_secret.clone()))?;
         let (names, not_before, not_after) = facts(&chain[0]).map_err(unusable)?;
         let certified = CertifiedKey::from_der(chain, key, &self.provider).map_err(|error| {
             if matches!(error, rustls::Error::InconsistentKeys(_)) {
@@ -216,7 +212,7 @@ impl Keeper {
                 unusable(error.to_string())
             }
         })?;
-        let id = self.hasher.hash_one((&chain_pem, &key_pem));
+        let id = self.hasher.hash_one((chain_pem, key_pem));
         self.keys.insert(id, Arc::new(certified));
         Ok(Material {
             id,
@@ -226,24 +222,19 @@ impl Keeper {
         })
     }
 
-    fn file(&self, name: &str) -> Result<Vec<u8>, Problem> {
-        let unreadable = |why: String| Problem::Unreadable(name.to_owned(), why);
-        let path = path(&self.folder, name).ok_or_else(|| unreadable("that is no name of a secret".to_owned()))?;
-        let read = fs::metadata(&path).and_then(|metadata| match metadata.len() {
-            0..=FILE_BYTES_MAX => fs::read(&path),
-            _ => Err(io::Error::other(format!("it is larger than {FILE_BYTES_MAX} bytes"))),
-        });
-        read.map_err(|error| {
-            if error.kind() == io::ErrorKind::NotFound {
-                Problem::Missing(name.to_owned())
-            } else {
-                unreadable(error.to_string())
+    fn text(&self, name: &str) -> Result<SecretText, Problem> {
+        let secret = self.secrets.get(name);
+        let last_good = secret.last_good().cloned();
+        last_good.map_err(|problem| match problem {
+            SecretProblem::NotText => Problem::NotPem(name.to_owned()),
+            SecretProblem::Missing | SecretProblem::Unreadable(_) | SecretProblem::Waiting => {
+                Problem::Secret(name.to_owned(), problem)
             }
         })
     }
 }
 
-/// The keeper of a process, shared by what installs tables, what looks at files and what shows metrics.
+/// The keeper of a process, shared by what installs tables, what looks at secrets and what shows metrics.
 #[derive(Clone, Debug)]
 pub struct Certificates(Rc<RefCell<Keeper>>);
 
@@ -263,16 +254,21 @@ impl Certificates {
         self.0.borrow().subscribe()
     }
 
-    /// Looks at the files every few seconds, in a task of its own, until `stop`.
+    /// Looks again after each change of a secret and every few seconds, in a task of its own, until `stop`.
     pub fn follow(self, stop: CancellationToken) {
-        let clock = self.0.borrow().clock;
+        let (clock, mut changes) = {
+            let keeper = self.0.borrow();
+            (keeper.clock, keeper.secrets.changes())
+        };
         spawn_local(async move {
             loop {
                 let at = clock.now() + LOOK_EVERY;
                 tokio::select! { biased;
                     () = stop.cancelled() => return,
-                    () = clock.sleep_until(Some(at)) => self.0.borrow_mut().refresh(),
+                    Ok(()) = changes.changed() => {}
+                    () = clock.sleep_until(Some(at)) => {}
                 }
+                self.0.borrow_mut().refresh();
             }
         });
     }
@@ -306,24 +302,10 @@ impl Certificates {
 impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper")
-            .field("folder", &self.folder)
+            .field("secrets", &self.secrets)
             .field("findings", &self.findings)
             .finish_non_exhaustive()
     }
-}
-
-/// Names come from labels, so one that leaves the folder is none.
-fn path(folder: &Path, name: &str) -> Option<PathBuf> {
-    let mut parts = Path::new(name).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(only)), None) if only.len() == name.len() => Some(folder.join(only)),
-        _ => None,
-    }
-}
-
-fn stamp(folder: &Path, name: &str) -> Stamp {
-    let metadata = fs::metadata(path(folder, name)?).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 type Facts = (Vec<String>, Duration, Duration);

@@ -28,6 +28,7 @@ pub(crate) use shared::{Open, Phase, Shared};
 
 use crate::clock::Clock;
 use crate::net::{Net, TokioNet};
+use crate::secrets::Secrets;
 use crate::telemetry::log::AccessLog;
 use crate::telemetry::metrics::WorkerMetrics;
 use crate::tls::TlsListen;
@@ -77,6 +78,8 @@ pub struct WorkerConfig {
     pub proxy_id: String,
     /// Names this version in `x-server-info`.
     pub server_info: String,
+    /// The secrets that the tables' routes want.
+    pub secrets: Secrets,
     /// Client connections that this worker serves at once; beyond it, clients wait in the listener's backlog.
     pub connections_max: usize,
 }
@@ -94,6 +97,7 @@ impl WorkerConfig {
                 std::env::consts::OS,
                 std::env::consts::ARCH
             ),
+            secrets: Secrets::default(),
             connections_max: 16_384,
         }
     }

@@ -14,6 +14,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig, SupportedProtocolVersion
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use tidegate::clock::Clock;
+use tidegate::secrets::Secrets;
 use tidegate::telemetry::log::AccessLog;
 use tidegate::tls::TlsListen;
 use tidegate::tls::certificates::{Certificates, Keeper};
@@ -153,18 +154,46 @@ fn put(folder: &Path, name: &str, text: &str) {
     std::fs::rename(&draft, folder.join(name)).expect("a name");
 }
 
-fn keeper(folder: &Path) -> Certificates {
-    Certificates::new(Keeper::new(folder.to_owned(), Clock::system()).expect("randomness"))
+/// Certificates out of a folder of secrets.
+#[derive(Clone)]
+struct Keep {
+    secrets: Secrets,
+    certificates: Certificates,
+}
+
+impl Keep {
+    fn over(secrets: Secrets) -> Keep {
+        let keeper = Keeper::new(secrets.clone(), Clock::system()).expect("randomness");
+        Keep {
+            secrets,
+            certificates: Certificates::new(keeper),
+        }
+    }
+
+    /// Takes what a table wants, as a proxy does before its workers get it.
+    fn install(&self, snapshot: &Snapshot) {
+        let table = RouteTable::compile(snapshot);
+        self.secrets.want(table.secrets());
+        self.certificates.install(&table);
+    }
+}
+
+fn keeper(folder: &Path) -> Keep {
+    Keep::over(Secrets::folder(folder.to_owned()))
 }
 
 /// A proxy that also takes TLS.
-async fn start(snapshot: Snapshot, certificates: &Certificates) -> Proxy {
-    certificates.install(&RouteTable::compile(&snapshot));
+async fn start(snapshot: Snapshot, keep: &Keep) -> Proxy {
+    keep.install(&snapshot);
     let listen = TlsListen {
         addr: SocketAddr::from(([127, 0, 0, 1], 0)),
-        certificates: certificates.subscribe(),
+        certificates: keep.certificates.subscribe(),
     };
-    Proxy::start_with(snapshot, AccessLog::off(), |config| config.tls = Some(listen)).await
+    Proxy::start_with(snapshot, AccessLog::off(), |config| {
+        config.tls = Some(listen);
+        config.secrets = keep.secrets.clone();
+    })
+    .await
 }
 
 /// The same without a certificate.

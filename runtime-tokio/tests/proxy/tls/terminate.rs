@@ -13,7 +13,7 @@ use super::*;
 struct Scene {
     authority: Authority,
     folder: tempfile::TempDir,
-    certificates: Certificates,
+    keep: Keep,
     app: App,
     proxy: Proxy,
 }
@@ -24,13 +24,13 @@ impl Scene {
         let folder = tempfile::tempdir().expect("a folder");
         put(folder.path(), "cert", &authority.issue(&["a.example.org"]).combined());
         let app = App::named("hello").await;
-        let certificates = keeper(folder.path());
+        let keep = keeper(folder.path());
         let spec = with_certificate(route("a", "a.example.org", &[app.addr]), &["cert"]);
-        let proxy = start(snapshot([spec]), &certificates).await;
+        let proxy = start(snapshot([spec]), &keep).await;
         Scene {
             authority,
             folder,
-            certificates,
+            keep,
             app,
             proxy,
         }
@@ -39,7 +39,7 @@ impl Scene {
     /// As a new table with another label would.
     fn relabel(&self, secret: &str) {
         let spec = with_certificate(route("a", "a.example.org", &[self.app.addr]), &[secret]);
-        self.certificates.install(&RouteTable::compile(&snapshot([spec])));
+        self.keep.install(&snapshot([spec]));
     }
 
     /// The certificate that a new connection gets, trusted and for its name.
@@ -209,7 +209,12 @@ fn a_file_that_changes_in_place_is_served_anew() {
         let before = scene.served().await;
         let pair = scene.authority.issue(&["a.example.org", "b.example.org"]);
         put(scene.folder.path(), "cert", &pair.combined());
-        scene.certificates.clone().follow(scene.proxy.drain.clone());
+        scene
+            .keep
+            .secrets
+            .clone()
+            .follow(Clock::system(), scene.proxy.drain.clone());
+        scene.keep.certificates.clone().follow(scene.proxy.drain.clone());
         until("the new certificate", async || scene.served().await != before).await;
         assert_eq!(scene.served().await, pair.der());
     });
@@ -224,7 +229,7 @@ fn row_13_certificate_and_key_are_in_one_secret_or_in_two() {
         put(scene.folder.path(), "only.key", &pair.key);
         let mut spec = with_certificate(route("a", "a.example.org", &[scene.app.addr]), &["only.cert"]);
         spec.tls.certificates[0].key = Some("only.key".to_owned());
-        scene.certificates.install(&RouteTable::compile(&snapshot([spec])));
+        scene.keep.install(&snapshot([spec]));
         assert_eq!(scene.served().await, pair.der());
         put(
             scene.folder.path(),
@@ -262,7 +267,7 @@ fn row_14_a_host_keeps_its_last_good_certificate_and_http() {
             }
             scene.relabel(secret);
             assert_eq!(scene.served().await, good, "{secret}");
-            let metrics = scene.certificates.metrics();
+            let metrics = scene.keep.certificates.metrics();
             assert!(
                 metrics.contains("\ntidegate_certificate_findings 1\n"),
                 "{secret}: {metrics}"
@@ -272,7 +277,7 @@ fn row_14_a_host_keeps_its_last_good_certificate_and_http() {
         put(scene.folder.path(), "missing", &other.combined());
         scene.relabel("missing");
         assert_eq!(scene.served().await, other.der());
-        let metrics = scene.certificates.metrics();
+        let metrics = scene.keep.certificates.metrics();
         let expiry = "tidegate_certificate_expires_in_seconds{certificate=\"missing\"} ";
         assert!(metrics.contains(expiry), "{metrics}");
         assert!(metrics.contains("\ntidegate_certificate_findings 0\n"), "{metrics}");
@@ -299,7 +304,7 @@ fn tickets_of_one_worker_are_taken_by_its_siblings() {
     run(async {
         let scene = Scene::new().await;
         let spec = with_certificate(route("a", "a.example.org", &[scene.app.addr]), &["cert"]);
-        let sibling = start(snapshot([spec]), &scene.certificates).await;
+        let sibling = start(snapshot([spec]), &scene.keep).await;
         let client = scene.authority.client(&[]);
         let mut first = connect(&scene.proxy, &client, "a.example.org")
             .await
