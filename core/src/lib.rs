@@ -12,6 +12,7 @@
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
 //! - [`source_file`]: routes from a file instead of a Swarm
+//! - [`interlock`]: what Interlock has beside what we have
 //! - [`controller`]: all of these joined into one machine
 //! - [`tls`]: the name that a TLS client asks for, and the certificates that routes want
 //! - [`secrets`]: Docker secrets that labels name, and what a process has of them
@@ -28,6 +29,7 @@ pub mod balance;
 pub mod controller;
 pub mod id;
 pub mod identity;
+pub mod interlock;
 pub mod labels;
 pub mod machine;
 pub mod pool;

@@ -55,6 +55,8 @@ pub struct Label {
     pub example: &'static str,
     /// What follows from a wrong value.
     pub when_wrong: &'static str,
+    /// The test that shows it: a function whose name begins with `label_`, the label's name and `_`.
+    pub test: &'static str,
 }
 
 const fn honoured(name: &'static str, syntax: &'static str, default: &'static str) -> Label {
@@ -67,10 +69,17 @@ const fn honoured(name: &'static str, syntax: &'static str, default: &'static st
         meaning: "",
         example: "",
         when_wrong: "",
+        test: "",
     }
 }
 
-const fn foreseen(support: Support, name: &'static str, syntax: &'static str, meaning: &'static str) -> Label {
+const fn foreseen(
+    support: Support,
+    name: &'static str,
+    syntax: &'static str,
+    meaning: &'static str,
+    test: &'static str,
+) -> Label {
     Label {
         name,
         interlock: true,
@@ -84,6 +93,7 @@ const fn foreseen(support: Support, name: &'static str, syntax: &'static str, me
             Support::Ignored => "warning, whatever the value: not supported by this version",
             Support::Refused => "where it is on or unreadable, the route is refused: not supported by this version",
         },
+        test,
     }
 }
 
@@ -97,6 +107,7 @@ pub const LABELS: &[Label] = &[
                   misspelled so that this one seems to be meant, refuse the route too.",
         example: "10.0.0.0/8, 2001:db8::/32",
         when_wrong: "the route is refused",
+        test: "label_allow_ips_serves_only_clients_of_the_list",
         ..honoured("allow_ips", "addresses and ranges between commas", "everybody")
     },
     Label {
@@ -104,6 +115,7 @@ pub const LABELS: &[Label] = &[
                   chooses the task; a service without virtual IP (`dnsrr`) is served by its tasks, with a warning.",
         example: "vip",
         when_wrong: "warning; `task` holds",
+        test: "label_backend_mode_is_the_tasks_or_one_virtual_ip",
         ..honoured("backend_mode", "`task` or `vip`", "`task`")
     },
     Label {
@@ -112,6 +124,7 @@ pub const LABELS: &[Label] = &[
                   without TLS. `http1`: always HTTP/1.1.",
         example: "h2c",
         when_wrong: "warning; `auto` holds",
+        test: "label_backend_protocol_h2c_reaches_an_http_2_app",
         ..honoured("backend_protocol", "`auto`, `h2c` or `http1`", "`auto`")
     },
     Label {
@@ -120,6 +133,7 @@ pub const LABELS: &[Label] = &[
                   `round_robin`: one after the other.",
         example: "round_robin",
         when_wrong: "warning; `least_requests` holds",
+        test: "label_balance_spreads_requests_by_either_policy",
         ..honoured("balance", "`least_requests` or `round_robin`", "`least_requests`")
     },
     Label {
@@ -127,6 +141,7 @@ pub const LABELS: &[Label] = &[
         meaning: "The largest request body that is forwarded; a larger one is answered 413. `0`: no limit.",
         example: "100m",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_body_limit_goes_beyond_the_clusters_or_below",
         ..honoured(
             "body_limit",
             "bytes, or a number with `k`, `m` or `g`",
@@ -138,6 +153,7 @@ pub const LABELS: &[Label] = &[
         meaning: "How long a TCP connection to an endpoint may take before another one is tried. At most 1m.",
         example: "2s",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_connect_timeout_is_the_routes_own",
         ..honoured("connect_timeout", "a time", "the cluster's `connect_timeout_ms`")
     },
     Label {
@@ -145,12 +161,14 @@ pub const LABELS: &[Label] = &[
                   `/application`. Several services may share a host with a context root each; the longest one that fits serves.",
         example: "/app",
         when_wrong: "the route is refused",
+        test: "label_context_root_serves_only_what_is_below_it",
         ..honoured("context_root", "a path", "`/`")
     },
     Label {
         meaning: "Takes the context root away before forwarding: `/app/x` reaches the app as `/x`, and `/app` as `/`.",
         example: "true",
         when_wrong: "warning; `false` holds",
+        test: "label_context_root_rewrite_takes_the_prefix_away",
         ..honoured("context_root_rewrite", "a boolean", "`false`")
     },
     Label {
@@ -158,6 +176,7 @@ pub const LABELS: &[Label] = &[
                   serves. Needs no `hosts`.",
         example: "true",
         when_wrong: "warning; `false` holds",
+        test: "label_default_backend_serves_what_nobody_claims",
         ..honoured("default_backend", "a boolean", "`false`")
     },
     Label {
@@ -165,6 +184,7 @@ pub const LABELS: &[Label] = &[
                   of several services each endpoint keeps the values of its own. At most 24h.",
         example: "30s",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_fail_timeout_is_the_services_own",
         ..honoured("fail_timeout", "a time", "the cluster's `fail_timeout_ms`")
     },
     Label {
@@ -173,6 +193,7 @@ pub const LABELS: &[Label] = &[
                   504. At most 24h.",
         example: "5m",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_first_byte_timeout_beats_the_clusters",
         ..honoured("first_byte_timeout", "a time", "the cluster's `first_byte_timeout_ms`")
     },
     Label {
@@ -182,6 +203,7 @@ pub const LABELS: &[Label] = &[
                   20,000.",
         example: "shop.example.org, *.shop.example.org",
         when_wrong: "the wrong names are left out with a warning; without a right one the route is refused",
+        test: "label_hosts_name_who_is_served",
         ..honoured(
             "hosts",
             "host names between commas",
@@ -193,6 +215,7 @@ pub const LABELS: &[Label] = &[
         meaning: "How long a running response or an upgraded connection may be silent in both directions. At most 24h.",
         example: "1h",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_idle_timeout_beats_the_clusters_whichever_is_longer",
         ..honoured("idle_timeout", "a time", "the cluster's `idle_timeout_ms`")
     },
     Label {
@@ -202,6 +225,7 @@ pub const LABELS: &[Label] = &[
                   `backend_mode=vip`, and beside a sticky cookie.",
         example: "true",
         when_wrong: "warning; `false` holds",
+        test: "label_ip_hash_sends_one_client_to_one_endpoint",
         ..honoured("ip_hash", "a boolean", "`false`")
     },
     Label {
@@ -210,6 +234,7 @@ pub const LABELS: &[Label] = &[
                   in the background until it takes them.",
         example: "3",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_max_fails_is_the_services_own",
         ..honoured("max_fails", "a number from 0 to 1000000", "the cluster's `max_fails`")
     },
     Label {
@@ -218,6 +243,7 @@ pub const LABELS: &[Label] = &[
         example: "shop_backend",
         when_wrong: "with exactly one usable network that one is taken, with a warning; else the route is refused; \
                      `ingress` is always refused",
+        test: "label_network_says_over_which_one_tasks_are_reached",
         ..honoured("network", "one network", "the service's only network")
     },
     Label {
@@ -226,6 +252,7 @@ pub const LABELS: &[Label] = &[
                   At most 10m; `0` answers at once.",
         example: "5s",
         when_wrong: "warning; the cluster's setting holds",
+        test: "label_park_timeout_is_a_time_of_at_most_ten_minutes",
         ..honoured("park_timeout", "a time", "the cluster's `park_ms`")
     },
     Label {
@@ -234,6 +261,7 @@ pub const LABELS: &[Label] = &[
                   are published in host mode too and neither `network` nor `backend_mode=vip` asks for the overlay.",
         example: "8080",
         when_wrong: "the route is refused",
+        test: "label_port_is_where_the_app_listens",
         ..honoured(
             "port",
             "a number from 1 to 65535",
@@ -249,6 +277,7 @@ pub const LABELS: &[Label] = &[
                   ignored with a warning.",
         example: "http://old.example.org,https://new.example.org/shop;",
         when_wrong: "the wrong pairs are left out with a warning, as are those that lead back to themselves",
+        test: "label_redirects_are_read_as_interlock_writes_them",
         ..honoured("redirects", "`source,target;…`", "none")
     },
     Label {
@@ -259,6 +288,7 @@ pub const LABELS: &[Label] = &[
                   edits.",
         example: "set X-Tenant blue; remove X-Debug",
         when_wrong: "the wrong edits are left out with a warning",
+        test: "label_request_headers_are_edited_on_the_way_in",
         ..honoured(
             "request_headers",
             "`set Name value; add Name value; remove Name`",
@@ -270,6 +300,7 @@ pub const LABELS: &[Label] = &[
         meaning: "The same for responses of the app; answers of the proxy itself stay as they are.",
         example: "set Strict-Transport-Security \"max-age=31536000; includeSubDomains\"; remove Server",
         when_wrong: "the wrong edits are left out with a warning",
+        test: "label_response_headers_are_edited_on_the_way_out",
         ..honoured(
             "response_headers",
             "`set Name value; add Name value; remove Name`",
@@ -280,14 +311,22 @@ pub const LABELS: &[Label] = &[
         meaning: "The service cluster whose proxies serve the service; others answer as if they had never heard of it.",
         example: "us-east",
         when_wrong: "the route is refused; one that the settings do not have is not routed and reported",
+        test: "label_service_cluster_says_whose_proxies_serve",
         ..honoured("service_cluster", "one name", "`default`")
     },
-    foreseen(Support::Refused, "ssl_backend", "a boolean", "Speaks TLS to the app."),
+    foreseen(
+        Support::Refused,
+        "ssl_backend",
+        "a boolean",
+        "Speaks TLS to the app.",
+        "label_ssl_backend_is_never_served_in_the_clear",
+    ),
     foreseen(
         Support::Ignored,
         "ssl_backend_tls_verify",
         "`none` or `required`",
         "How the app's certificate is verified.",
+        "label_ssl_backend_tls_verify_never_passes_in_silence",
     ),
     Label {
         meaning: "Ends TLS at the proxies with this certificate: the name of the Docker secret that holds it and its chain as \
@@ -296,6 +335,7 @@ pub const LABELS: &[Label] = &[
                   `ssl_only`. To renew, make a new secret and name it here.",
         example: "shop.example.org.cert",
         when_wrong: "warning; the hosts keep their last good certificate, and plain HTTP goes on",
+        test: "label_ssl_cert_ends_tls_and_the_app_learns_of_it",
         ..honoured("ssl_cert", "Docker secrets between commas", "none")
     },
     Label {
@@ -303,6 +343,7 @@ pub const LABELS: &[Label] = &[
                   the secret in `ssl_cert` holds both.",
         example: "shop.example.org.key",
         when_wrong: "warning; the hosts keep their last good certificate, and plain HTTP goes on",
+        test: "label_ssl_key_names_the_secret_beside_ssl_cert_under_both_prefixes",
         ..honoured("ssl_key", "Docker secrets between commas", "the key in `ssl_cert`")
     },
     Label {
@@ -310,6 +351,7 @@ pub const LABELS: &[Label] = &[
                   `ssl_passthrough`.",
         example: "true",
         when_wrong: "the route is refused; without a certificate a warning",
+        test: "label_ssl_only_redirects_plain_http",
         ..honoured("ssl_only", "a boolean", "`false`")
     },
     Label {
@@ -319,6 +361,7 @@ pub const LABELS: &[Label] = &[
                   the limits of connections hold.",
         example: "true",
         when_wrong: "the route is refused",
+        test: "label_ssl_passthrough_leads_each_name_to_the_app_that_ends_tls_itself",
         ..honoured("ssl_passthrough", "a boolean", "`false`")
     },
     Label {
@@ -328,6 +371,7 @@ pub const LABELS: &[Label] = &[
                   endpoints come or go, only clients of those endpoints move. Ignored with `backend_mode=vip`.",
         example: "lb",
         when_wrong: "warning; clients are not pinned",
+        test: "label_sticky_cookie_is_set_once_and_leads_back",
         ..honoured("sticky_cookie", "a cookie's name", "none")
     },
     Label {
@@ -338,6 +382,7 @@ pub const LABELS: &[Label] = &[
                   cookie. Ignored with `backend_mode=vip`, and beside `sticky_cookie`.",
         example: "app_session",
         when_wrong: "warning; clients are not pinned",
+        test: "label_sticky_session_cookie_leads_back_and_scaling_moves_the_fewest",
         ..honoured("sticky_session_cookie", "a cookie's name", "none")
     },
     foreseen(
@@ -345,6 +390,7 @@ pub const LABELS: &[Label] = &[
         "websocket_endpoints",
         "paths between commas",
         "Upgrades (WebSocket and others) work on every route, so this changes nothing.",
+        "label_websocket_endpoints_is_a_hint_that_changes_nothing",
     ),
     Label {
         interlock: false,
@@ -353,6 +399,7 @@ pub const LABELS: &[Label] = &[
                   has. A service without weight beside one with it counts one per ready endpoint. `0` gets nothing.",
         example: "5",
         when_wrong: "warning; each endpoint counts as one",
+        test: "label_weight_is_the_share_that_a_service_gets",
         ..honoured("weight", "a number from 0 to 1000", "one per endpoint")
     },
 ];
@@ -467,7 +514,8 @@ fn write_label(out: &mut String, label: &Label) -> core::fmt::Result {
     if !label.example.is_empty() {
         writeln!(out, "| example | `{PREFIX}{}={}` |", label.name, label.example)?;
     }
-    writeln!(out, "| when wrong | {} |\n", label.when_wrong)
+    writeln!(out, "| when wrong | {} |", label.when_wrong)?;
+    writeln!(out, "| shown by | `{}` |\n", label.test)
 }
 
 #[cfg(test)]
@@ -489,6 +537,11 @@ mod tests {
                 label.name
             );
             assert!(split(&format!("{PREFIX}{}", label.name)).is_some(), "{}", label.name);
+            assert!(
+                label.test.starts_with(&format!("label_{}_", label.name)),
+                "{}: name the test that shows it, label_{0}_…",
+                label.name
+            );
         }
     }
 

@@ -191,7 +191,9 @@ mod tests {
     }
 
     #[test]
-    fn a_swarm_of_managers_alone_needs_no_constraint() {
+    fn row_44_proxies_run_on_workers_where_there_are_any() {
+        let worker = BTreeSet::from([String::from("node.role==worker")]);
+        assert_eq!(shape("default", |_| (), true).constraints, worker);
         assert!(shape("default", |_| (), false).constraints.is_empty());
         let own = shape(
             "default",
@@ -224,6 +226,13 @@ mod tests {
             shape("edge", |settings| settings.service_name = String::from("gate"), true).name,
             "gate"
         );
+    }
+
+    #[test]
+    fn row_47_a_proxy_that_does_not_come_up_is_rolled_back() {
+        assert_eq!(shape("default", |_| (), true).update.failure_action, "rollback");
+        let paused = |settings: &mut ClusterSettings| settings.update_failure_action = String::from("pause");
+        assert_eq!(shape("default", paused, true).update.failure_action, "pause");
     }
 
     #[test]

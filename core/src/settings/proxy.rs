@@ -94,3 +94,13 @@ impl ProxySettings {
         Duration::from_millis(self.connect_timeout_ms.into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn row_51_a_request_body_may_have_32_mebibytes() {
+        assert_eq!(ProxySettings::default().body_bytes_max, 32 << 20);
+    }
+}

@@ -41,7 +41,7 @@ async fn homes(proxy: &Proxy) -> BTreeMap<u32, char> {
 }
 
 #[test]
-fn an_apps_cookie_leads_back_to_one_endpoint_and_scaling_moves_the_fewest() {
+fn label_sticky_session_cookie_leads_back_and_scaling_moves_the_fewest() {
     run(async {
         let apps = apps(4).await;
         let labels = [("com.docker.lb.sticky_session_cookie", "app_session")];
@@ -149,7 +149,7 @@ fn row_35_without_the_apps_cookie_requests_are_balanced_and_no_cookie_is_set() {
 }
 
 #[test]
-fn a_cookie_of_our_own_is_set_once_and_leads_back() {
+fn label_sticky_cookie_is_set_once_and_leads_back() {
     run(async {
         let apps = apps(3).await;
         let proxy = Proxy::start(snapshot([sticky(&[("tidegate.sticky_cookie", "lb")], &apps)])).await;
@@ -184,7 +184,7 @@ fn a_cookie_of_our_own_is_set_once_and_leads_back() {
 }
 
 #[test]
-fn ip_hash_sends_one_client_to_one_endpoint() {
+fn label_ip_hash_sends_one_client_to_one_endpoint() {
     run(async {
         let apps = apps(3).await;
         let proxy = Proxy::start(snapshot([sticky(&[("com.docker.lb.ip_hash", "true")], &apps)])).await;
@@ -197,7 +197,7 @@ fn ip_hash_sends_one_client_to_one_endpoint() {
 }
 
 #[test]
-fn a_service_gets_the_share_that_its_weight_says() {
+fn label_weight_is_the_share_that_a_service_gets() {
     run(async {
         let apps = apps(4).await;
         let service = |name: &str, weight: &str, apps: &[App]| {

@@ -477,7 +477,7 @@ fn a_client_that_leaves_ends_its_request_at_the_endpoint() {
 }
 
 #[test]
-fn requests_spread_over_endpoints_by_either_policy() {
+fn label_balance_spreads_requests_by_either_policy() {
     use tidegate_core::route::spec::Balance;
     run(async {
         for balance in [Balance::LeastRequests, Balance::RoundRobin] {

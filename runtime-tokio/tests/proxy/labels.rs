@@ -140,7 +140,7 @@ fn a_request_that_waited_while_its_pool_changed_is_edited_once() {
 }
 
 #[test]
-fn only_clients_of_the_list_are_served() {
+fn label_allow_ips_serves_only_clients_of_the_list() {
     run(async {
         let app = App::named("shop").await;
         let open = labelled("open", &[("tidegate.hosts", "open.example")], &[app.addr]);
@@ -190,7 +190,7 @@ fn a_request_that_waits_must_be_allowed_by_the_pool_that_it_ends_up_with() {
 }
 
 #[test]
-fn a_body_limit_of_a_route_goes_beyond_the_clusters_or_below() {
+fn label_body_limit_goes_beyond_the_clusters_or_below() {
     run(async {
         let app = App::start(|request| async move {
             let body = http_body_util::BodyExt::collect(request.into_body()).await;
@@ -230,7 +230,7 @@ fn a_body_limit_of_a_route_goes_beyond_the_clusters_or_below() {
 }
 
 #[test]
-fn a_first_byte_timeout_of_a_route_beats_the_clusters() {
+fn label_first_byte_timeout_beats_the_clusters() {
     run(async {
         let silent = App::scripted(|mut stream| async move {
             read_head(&mut stream).await;
@@ -247,7 +247,7 @@ fn a_first_byte_timeout_of_a_route_beats_the_clusters() {
 }
 
 #[test]
-fn an_idle_timeout_of_a_route_beats_the_clusters_whichever_is_longer() {
+fn label_idle_timeout_beats_the_clusters_whichever_is_longer() {
     run(async {
         // Sends the head and one byte of two.
         let app = App::scripted(|mut stream| async move {

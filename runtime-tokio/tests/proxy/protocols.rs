@@ -124,7 +124,7 @@ fn grpc_is_spoken_over_http_2_with_its_trailers_and_the_rest_is_not() {
 }
 
 #[test]
-fn an_http_1_1_client_reaches_an_http_2_app() {
+fn label_backend_protocol_h2c_reaches_an_http_2_app() {
     run(async {
         let app = App::start(|request| async move {
             let body = request.into_body().collect().await.expect("a body").to_bytes();

@@ -53,6 +53,45 @@ pub fn rust_files() -> Vec<SourceFile> {
     files().into_iter().filter(|file| file.path.ends_with(".rs")).collect()
 }
 
+/// Names of the functions of a file.
+pub fn functions(file: &SourceFile) -> Vec<String> {
+    let code = file.code();
+    let names = code.split("fn ").skip(1).filter_map(|rest| {
+        let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_')?;
+        rest[end..].starts_with(['(', '<']).then(|| rest[..end].to_string())
+    });
+    names.collect()
+}
+
+/// Rows of the tables of a page whose last column is `shown by`, with the tests that it names; and single lines
+/// `| shown by | … |` with the heading above them.
+pub fn shown_by(page: &str) -> Vec<(String, Vec<String>)> {
+    let mut rows = Vec::new();
+    let (mut heading, mut is_table) = ("", false);
+    for line in page.lines() {
+        if let Some(text) = line.strip_prefix('#') {
+            heading = text.trim_start_matches('#').trim();
+        }
+        let Some(cells) = line.strip_prefix("| ").and_then(|line| line.strip_suffix(" |")) else {
+            is_table = is_table && line.starts_with("|--");
+            continue;
+        };
+        let cells: Vec<&str> = cells.split(" | ").collect();
+        let Some((last, first)) = cells.last().zip(cells.first()) else {
+            continue;
+        };
+        let names = || last.split('`').skip(1).step_by(2).map(str::to_string).collect();
+        if *first == "shown by" {
+            rows.push((heading.to_string(), names()));
+        } else if is_table {
+            rows.push((first.to_string(), names()));
+        } else {
+            is_table = *last == "shown by";
+        }
+    }
+    rows
+}
+
 fn collect(root: &Path, folder: &Path, found: &mut Vec<SourceFile>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("cannot list {}: {error}", folder.display()));
     for entry in entries.map(|entry| entry.expect("a listed entry can be read")) {

@@ -7,6 +7,7 @@ use super::{Diagnostic, LabelledRoute, Reading, Severity, read};
 use crate::swarm::model::Service;
 use crate::testing::sample::service;
 
+mod each;
 mod reading;
 mod resolving;
 mod serving;

@@ -278,7 +278,7 @@ fn choices_are_words_and_other_words_are_ignored() {
 }
 
 #[test]
-fn park_timeout_is_a_time_of_at_most_ten_minutes() {
+fn label_park_timeout_is_a_time_of_at_most_ten_minutes() {
     let park = |value: &str| read(&labelled(&[("tidegate.park_timeout", value)]));
     assert_eq!(park("1m30s").route.unwrap().limits.park_ms, Some(90_000));
     assert_eq!(park("0").route.unwrap().limits.park_ms, Some(0));

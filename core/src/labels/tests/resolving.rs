@@ -48,11 +48,11 @@ fn resolved_by(
     )
 }
 
-fn resolved(service: &Service, tasks: &[Task]) -> Resolved {
+pub(super) fn resolved(service: &Service, tasks: &[Task]) -> Resolved {
     resolved_with(service, tasks, &[], &NetworkPolicy::Attach)
 }
 
-fn endpoints(resolved: &Resolved) -> Vec<String> {
+pub(super) fn endpoints(resolved: &Resolved) -> Vec<String> {
     let spec = resolved
         .spec
         .as_ref()
@@ -64,7 +64,7 @@ fn endpoints(resolved: &Resolved) -> Vec<String> {
     spec.endpoints.iter().map(text).collect()
 }
 
-fn network_of(resolved: &Resolved) -> Option<&str> {
+pub(super) fn network_of(resolved: &Resolved) -> Option<&str> {
     resolved.network.as_ref().map(NetworkId::as_str)
 }
 

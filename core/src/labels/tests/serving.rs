@@ -31,7 +31,7 @@ fn redirects(value: &str) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn redirects_are_read_as_interlock_writes_them() {
+fn label_redirects_are_read_as_interlock_writes_them() {
     let (read, said) = redirects(
         "http://old.example.org,http://new.example.org; https://OLDER.example.org/ , https://new.example.org/shop/;",
     );

@@ -16,7 +16,7 @@ fn certificates(labels: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn ssl_cert_and_ssl_key_name_secrets_under_both_prefixes() {
+fn label_ssl_key_names_the_secret_beside_ssl_cert_under_both_prefixes() {
     for prefix in ["tidegate.", "com.docker.lb."] {
         let (cert, key) = (format!("{prefix}ssl_cert"), format!("{prefix}ssl_key"));
         let labels = [

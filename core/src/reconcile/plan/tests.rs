@@ -51,7 +51,7 @@ fn what_was_written_is_not_written_again() {
 }
 
 #[test]
-fn a_changed_setting_is_written_and_an_operators_edit_of_another_field_stays() {
+fn row_43_a_changed_setting_is_written_and_an_operators_edit_of_another_field_stays() {
     let mut actual = written(&wanted());
     actual.shape.replicas = Some(7);
     actual.shape.env.insert(String::from("RUST_BACKTRACE=1"));
@@ -74,7 +74,7 @@ fn a_changed_setting_is_written_and_an_operators_edit_of_another_field_stays() {
 }
 
 #[test]
-fn a_field_that_the_settings_change_is_written_over_an_operators_edit() {
+fn row_43_a_field_that_the_settings_change_is_written_over_an_operators_edit() {
     let mut actual = written(&wanted());
     actual.shape.replicas = Some(7);
     let next = ServiceShape {

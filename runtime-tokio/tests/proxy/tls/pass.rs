@@ -12,7 +12,7 @@ fn hello(authority: &Authority, name: &str) -> Vec<u8> {
 }
 
 #[test]
-fn ssl_passthrough_leads_each_name_to_the_app_that_ends_tls_itself() {
+fn label_ssl_passthrough_leads_each_name_to_the_app_that_ends_tls_itself() {
     run(async {
         let authority = Authority::new();
         let a = authority.app("a.example.org", "app-a").await;

@@ -58,7 +58,7 @@ fn leaf(stream: &Tls) -> CertificateDer<'static> {
 }
 
 #[test]
-fn ssl_cert_ends_tls_and_the_app_learns_of_it() {
+fn label_ssl_cert_ends_tls_and_the_app_learns_of_it() {
     run(async {
         let scene = Scene::new().await;
         for version in [&rustls::version::TLS12, &rustls::version::TLS13] {

@@ -1,0 +1,241 @@
+//! A test for each label that no other one is named after: from the label to what a request meets.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::resolving::{endpoints, network_of, resolved};
+use super::{labelled, route, the_one};
+use crate::labels::{Severity, read};
+use crate::route::edits::HeaderEdit;
+use crate::route::redirect::Scheme;
+use crate::route::{Decision, RouteTable, strip};
+use crate::snapshot::model::Snapshot;
+use crate::swarm::model::Service;
+use crate::testing::sample::{service, task};
+
+/// The table of services with these labels, one task each.
+fn table(services: &[Service]) -> RouteTable {
+    let mut snapshot = Snapshot::default();
+    for service in services {
+        let spec = resolved(service, &[task(service, 1, &["a"])]).spec;
+        let spec = spec.unwrap_or_else(|| panic!("{} is refused: {:?}", service.name, read(service).diagnostics));
+        snapshot.routes.insert(service.id.clone(), Arc::new(spec));
+    }
+    RouteTable::compile(&snapshot)
+}
+
+/// The services and the path that a request goes to, or what else happens.
+fn asked(table: &RouteTable, host: &str, path: &str) -> String {
+    match table.route(Some(host), path) {
+        Decision::Forward(rule) => {
+            let names: Vec<&str> = rule.services.iter().map(|service| &*service.name).collect();
+            alloc::format!("{} {}", names.join("+"), strip(rule, path))
+        }
+        Decision::Redirect(rule) => rule.location(path),
+        Decision::Passthrough { redirect } => alloc::format!("passthrough, redirect {redirect}"),
+        Decision::UnknownHost => "unknown host".to_string(),
+        Decision::UnknownPath => "unknown path".to_string(),
+    }
+}
+
+fn shop(labels: &[(&str, &str)]) -> Service {
+    service("shop", labels, &["a"])
+}
+
+#[test]
+fn label_hosts_name_who_is_served() {
+    for prefix in ["tidegate.", "com.docker.lb."] {
+        let (hosts, port) = (alloc::format!("{prefix}hosts"), alloc::format!("{prefix}port"));
+        let table = table(&[shop(&[(&hosts, "example.com, test.com,*.Example.org"), (&port, "80")])]);
+        for host in ["example.com", "TEST.com:8080", "a.b.example.org"] {
+            assert_eq!(asked(&table, host, "/x"), "shop /x", "{host}");
+        }
+        assert_eq!(asked(&table, "other.com", "/x"), "unknown host");
+    }
+    let none = read(&shop(&[("tidegate.port", "80")]));
+    assert_eq!(the_one(&none, Severity::Error).label, "tidegate.hosts");
+}
+
+#[test]
+fn label_port_is_where_the_app_listens() {
+    let at = |port: &str| {
+        let service = shop(&[
+            ("com.docker.lb.hosts", "shop.example.org"),
+            ("com.docker.lb.port", port),
+        ]);
+        endpoints(&resolved(&service, &[task(&service, 1, &["a"])]))
+    };
+    assert_eq!(at("8080"), ["shop.1 10.0.1.1:8080"]);
+    for wrong in ["0", "65536", "http", "80,81", "-1"] {
+        let service = shop(&[
+            ("com.docker.lb.hosts", "shop.example.org"),
+            ("com.docker.lb.port", wrong),
+        ]);
+        the_one(&read(&service), Severity::Error);
+    }
+}
+
+#[test]
+fn label_network_says_over_which_one_tasks_are_reached() {
+    let mut service = labelled(&[("com.docker.lb.network", "b")]);
+    service.networks = ["a-id".to_string(), "b-id".to_string()].into();
+    let found = resolved(&service, &[task(&service, 1, &["a", "b"])]);
+    assert_eq!(found.diagnostics, []);
+    assert_eq!(
+        (network_of(&found), endpoints(&found)),
+        (Some("b-id"), ["shop.1 10.0.2.1:80".to_string()].into())
+    );
+}
+
+#[test]
+fn label_context_root_serves_only_what_is_below_it() {
+    let table = table(&[labelled(&[("com.docker.lb.context_root", "/app")])]);
+    assert_eq!(asked(&table, "shop.example.org", "/app/x?y"), "shop /app/x?y");
+    assert_eq!(asked(&table, "shop.example.org", "/app"), "shop /app");
+    assert_eq!(asked(&table, "shop.example.org", "/application"), "unknown path");
+    assert_eq!(asked(&table, "shop.example.org", "/"), "unknown path");
+}
+
+#[test]
+fn label_context_root_rewrite_takes_the_prefix_away() {
+    let labels = [
+        ("com.docker.lb.context_root", "/app"),
+        ("com.docker.lb.context_root_rewrite", "true"),
+    ];
+    let table = table(&[labelled(&labels)]);
+    assert_eq!(asked(&table, "shop.example.org", "/app/x?y"), "shop /x?y");
+    assert_eq!(asked(&table, "shop.example.org", "/app"), "shop /");
+}
+
+#[test]
+fn label_default_backend_serves_what_nobody_claims() {
+    let other = service(
+        "other",
+        &[("com.docker.lb.default_backend", "true"), ("com.docker.lb.port", "80")],
+        &["a"],
+    );
+    let table = table(&[labelled(&[]), other]);
+    assert_eq!(asked(&table, "shop.example.org", "/"), "shop /");
+    assert_eq!(asked(&table, "nobody.example.org", "/x"), "other /x");
+    assert_eq!(asked(&table, "", "/"), "other /");
+}
+
+#[test]
+fn label_backend_mode_is_the_tasks_or_one_virtual_ip() {
+    for (mode, expected) in [
+        ("task", &["shop.1 10.0.1.1:80", "shop.2 10.0.1.2:80"][..]),
+        ("vip", &["vip:shop-id:a-id 10.0.9.1:80"][..]),
+    ] {
+        let service = labelled(&[("com.docker.lb.backend_mode", mode)]);
+        let tasks = [task(&service, 1, &["a"]), task(&service, 2, &["a"])];
+        assert_eq!(endpoints(&resolved(&service, &tasks)), expected, "{mode}");
+    }
+}
+
+#[test]
+fn label_service_cluster_says_whose_proxies_serve() {
+    let of = |labels: &[(&str, &str)]| route(&labelled(labels)).cluster.to_string();
+    assert_eq!(of(&[("com.docker.lb.service_cluster", "us-east")]), "us-east");
+    assert_eq!(of(&[]), "default");
+    assert_eq!(of(&[("com.docker.lb.service_cluster", "")]), "default");
+}
+
+#[test]
+fn label_max_fails_is_the_services_own() {
+    let checks = |value: &str| route(&labelled(&[("com.docker.lb.max_fails", value)])).checks;
+    assert_eq!(checks("3").max_fails, Some(3));
+    assert_eq!(checks("0").max_fails, Some(0));
+    assert_eq!(checks("often").max_fails, None);
+}
+
+#[test]
+fn label_fail_timeout_is_the_services_own() {
+    let checks = |value: &str| route(&labelled(&[("com.docker.lb.fail_timeout", value)])).checks;
+    assert_eq!(checks("30s").fail_timeout_ms, Some(30_000));
+    assert_eq!(checks("30").fail_timeout_ms, Some(30_000));
+    assert_eq!(checks("a while").fail_timeout_ms, None);
+}
+
+#[test]
+fn label_connect_timeout_is_the_routes_own() {
+    let limits = |value: &str| route(&labelled(&[("tidegate.connect_timeout", value)])).limits;
+    assert_eq!(limits("2s").connect_timeout_ms, Some(2_000));
+    assert_eq!(limits("1h").connect_timeout_ms, None);
+}
+
+#[test]
+fn label_request_headers_are_edited_on_the_way_in() {
+    let edits = route(&labelled(&[(
+        "tidegate.request_headers",
+        "set X-Tenant blue; remove X-Debug",
+    )]))
+    .edits;
+    let expected = [
+        HeaderEdit::Set {
+            name: "x-tenant".into(),
+            value: "blue".into(),
+        },
+        HeaderEdit::Remove { name: "x-debug".into() },
+    ];
+    assert_eq!((edits.request.as_slice(), edits.response.len()), (&expected[..], 0));
+}
+
+#[test]
+fn label_response_headers_are_edited_on_the_way_out() {
+    let edits = route(&labelled(&[(
+        "tidegate.response_headers",
+        "add Vary \"Origin; Accept\"",
+    )]))
+    .edits;
+    let expected = [HeaderEdit::Add {
+        name: "vary".into(),
+        value: "Origin; Accept".into(),
+    }];
+    assert_eq!((edits.response.as_slice(), edits.request.len()), (&expected[..], 0));
+}
+
+#[test]
+fn label_ssl_only_redirects_plain_http() {
+    let labels = [
+        ("com.docker.lb.ssl_cert", "shop.pem"),
+        ("com.docker.lb.ssl_only", "true"),
+    ];
+    let table = table(&[labelled(&labels)]);
+    let tls_only = |scheme: Scheme| {
+        let Decision::Forward(rule) = table.route_over(scheme, Some("shop.example.org"), "/") else {
+            panic!("it is not forwarded");
+        };
+        rule.tls_only
+    };
+    // The rule is the same for both; whoever serves plain HTTP answers with the redirect.
+    assert!(tls_only(Scheme::Http) && tls_only(Scheme::Https));
+    let without = read(&labelled(&[("com.docker.lb.ssl_only", "true")]));
+    the_one(&without, Severity::Warning);
+}
+
+#[test]
+fn label_ssl_backend_is_never_served_in_the_clear() {
+    for value in ["true", "maybe"] {
+        let reading = read(&labelled(&[("com.docker.lb.ssl_backend", value)]));
+        assert_eq!(the_one(&reading, Severity::Error).label, "com.docker.lb.ssl_backend");
+    }
+    assert_eq!(
+        read(&labelled(&[("com.docker.lb.ssl_backend", "false")])).diagnostics,
+        []
+    );
+}
+
+#[test]
+fn label_ssl_backend_tls_verify_never_passes_in_silence() {
+    let reading = read(&labelled(&[("com.docker.lb.ssl_backend_tls_verify", "required")]));
+    the_one(&reading, Severity::Warning);
+}
+
+#[test]
+fn label_websocket_endpoints_is_a_hint_that_changes_nothing() {
+    let plain = labelled(&[]);
+    let hinted = labelled(&[("com.docker.lb.websocket_endpoints", "/ws,/foo")]);
+    assert_eq!(read(&hinted).diagnostics, []);
+    assert_eq!(route(&hinted), route(&plain));
+}
