@@ -14,6 +14,7 @@ pub(crate) mod http;
 pub mod identity;
 pub(crate) mod listen;
 pub mod net;
+pub(crate) mod proxy_protocol;
 #[cfg(feature = "docker")]
 pub mod roles;
 pub mod secrets;

@@ -20,6 +20,8 @@ use crate::http::client::{Client, ClientIo, ClientLimits, Due, Pulse};
 use crate::http::headers::ip_value;
 use crate::http::serve;
 use crate::net::Net;
+use crate::proxy_protocol::{self, Peer, Unintroduced};
+use crate::tls::replay::Replay;
 use crate::upstream::LocalExec;
 use crate::worker::{Open, Phase, Worker};
 
@@ -78,25 +80,44 @@ fn build(settings: &ProxySettings) -> (Rc<auto::Builder<LocalExec>>, ClientLimit
 }
 
 /// Serves one connection in a task of its own.
-pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
+pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, addr: SocketAddr) {
     let open = worker.shared.open_connection();
-    let task = connection(worker, stream, peer, false, open);
-    spawn_local(task.instrument(debug_span!("conn", %peer)));
+    if proxy_protocol::expects(&worker.shared.serving(), addr) {
+        spawn_local(introduced(Rc::clone(worker), stream, addr, open).instrument(debug_span!("conn", %addr)));
+        return;
+    }
+    let peer = Peer::of_socket(addr);
+    let task = connection(worker, Replay::new(Vec::new(), stream), peer, false, open);
+    spawn_local(task.instrument(debug_span!("conn", %addr)));
+}
+
+/// Serves a connection that may begin with a PROXY header.
+async fn introduced<N: Net>(worker: Rc<Worker<N>>, mut stream: N::Stream, addr: SocketAddr, open: Open) {
+    let shared = &worker.shared;
+    let deadline = shared.clock.now() + Duration::from_millis(shared.serving().header_timeout_ms.into());
+    let met = tokio::select! { biased;
+        () = shared.leave_now() => return, // which closes it
+        met = proxy_protocol::meet(shared, &mut stream, addr, deadline) => met,
+    };
+    match met {
+        Ok((peer, read)) => connection(&worker, Replay::new(read, stream), peer, false, open).await,
+        Err(Unintroduced) => shared.metrics.refused_heads.set(shared.metrics.refused_heads.get() + 1),
+    }
 }
 
 /// Serves one connection on which TLS has begun. `open` counts it already.
-pub(crate) fn serve_tls<N: Net, S>(worker: &Rc<Worker<N>>, stream: S, peer: SocketAddr, open: Open)
+pub(crate) fn serve_tls<N: Net, S>(worker: &Rc<Worker<N>>, stream: S, peer: Peer, open: Open)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let task = connection(worker, stream, peer, true, open);
-    spawn_local(task.instrument(debug_span!("conn", %peer)));
+    spawn_local(task.instrument(debug_span!("conn", addr = %peer.addr)));
 }
 
 fn connection<N: Net, S>(
     worker: &Rc<Worker<N>>,
     stream: S,
-    peer: SocketAddr,
+    peer: Peer,
     tls: bool,
     open: Open,
 ) -> impl Future<Output = ()> + use<N, S>
@@ -109,12 +130,12 @@ where
     let pulse = Arc::new(Pulse::new(clock.now()));
     let client = Rc::new(Client {
         peer,
-        ip: ip_value(peer.ip()),
+        ip: ip_value(peer.addr.ip()),
         tls,
-        local_port: if tls {
-            worker.acceptor.https_port.borrow().clone()
-        } else {
-            worker.acceptor.local_port.clone()
+        local_port: match peer.port {
+            Some(port) => HeaderValue::from(port),
+            None if tls => worker.acceptor.https_port.borrow().clone(),
+            None => worker.acceptor.local_port.clone(),
         },
         pulse: Arc::clone(&pulse),
     });

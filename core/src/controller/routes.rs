@@ -176,7 +176,7 @@ impl RouteBook {
                         page.spec = resolved.spec.map(Arc::new);
                         page.network = resolved.network;
                         page.cluster = Some(route.cluster.clone());
-                        if cluster.publish_mode == PublishMode::Ingress {
+                        if cluster.publish_mode == PublishMode::Ingress && cluster.proxy.trusted_proxies.is_empty() {
                             let found = hidden_clients(route, service);
                             if found.iter().any(|finding| finding.severity == Severity::Error) {
                                 (page.spec, page.network) = (None, None);

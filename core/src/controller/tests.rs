@@ -366,16 +366,21 @@ fn row_49_routes_that_go_by_client_addresses_want_proxies_in_host_mode() {
             ],
         ),
     ];
-    for publish_mode in [PublishMode::Ingress, PublishMode::Host] {
+    for (publish_mode, trusted) in [
+        (PublishMode::Ingress, ""),
+        (PublishMode::Ingress, "10.0.0.0/24"),
+        (PublishMode::Host, ""),
+    ] {
         let mut settings = Settings::default();
         let cluster = settings.clusters.get_mut(&ClusterName::default_cluster()).unwrap();
         cluster.publish_mode = publish_mode;
+        cluster.proxy.trusted_proxies = trusted.parse().into_iter().collect();
         let mut harness = Harness::new();
         let first = harness.start(settings, me("c1", &[]));
         let [hashed, guarded] = apps.map(|(name, labels)| harness.app(name, "edge", labels));
         harness.run(20, |h| h.endpoints(first, "default", &hashed) == Some(2));
         let said = |word: &str| harness.diagnosed.iter().any(|text| text.contains(word));
-        let is_hidden = publish_mode == PublishMode::Ingress;
+        let is_hidden = publish_mode == PublishMode::Ingress && trusted.is_empty();
         assert_eq!((said("ip_hash"), said("allow_ips")), (is_hidden, is_hidden));
         if is_hidden {
             // Everybody seems to come from the mesh, so the list would let everybody in.

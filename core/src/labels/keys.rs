@@ -101,9 +101,9 @@ const fn foreseen(
 pub const LABELS: &[Label] = &[
     Label {
         interlock: false,
-        meaning: "Client addresses that are served; others are answered 403. The address is that of the connection, so \
-                  the proxies must be published in host mode: behind the routing mesh, which hides it, the route is \
-                  refused. Of several services in one pool, all must allow the client. An empty list, and a label that is \
+        meaning: "Client addresses that are served; others are answered 403. The address is that of the connection, \
+                  or what `trusted_proxies` of the settings say. Behind the routing mesh, which hides addresses, and \
+                  without them the route is refused: publish the proxies in host mode then. Of several services in one pool, all must allow the client. An empty list, and a label that is \
                   misspelled so that this one seems to be meant, refuse the route too.",
         example: "10.0.0.0/8, 2001:db8::/32",
         when_wrong: "the route is refused",
@@ -220,8 +220,8 @@ pub const LABELS: &[Label] = &[
     },
     Label {
         meaning: "A client comes back to the endpoint that its address leads to, by consistent hashing: where \
-                  endpoints come or go, only clients of those endpoints move. The proxies must be published in host \
-                  mode, since the routing mesh hides client addresses (a warning says so). Ignored with \
+                  endpoints come or go, only clients of those endpoints move. The routing mesh hides client addresses (a warning says \
+                  so): publish the proxies in host mode, or name `trusted_proxies` in the settings. Ignored with \
                   `backend_mode=vip`, and beside a sticky cookie.",
         example: "true",
         when_wrong: "warning; `false` holds",

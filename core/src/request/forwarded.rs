@@ -1,10 +1,12 @@
-//! What an app learns about its client: `X-Forwarded-*`, `X-Real-IP`, `X-Request-Id`.
+//! What an app learns about its client: `X-Forwarded-*`, `Forwarded`, `X-Real-IP`, `X-Request-Id`.
 //!
-//! `X-Forwarded-For` is appended to, so its last member is always who connected here. `-Proto`, `-Host` and `-Port` are set
-//! where they are missing and kept where a balancer in front has set them, as Interlock's users rely on: whoever must not
-//! trust clients reads the last member of `X-Forwarded-For`, or `X-Real-IP`, which is always set here.
+//! What a peer says about its clients is kept and added to if the settings trust the peer, else it is replaced: an app may
+//! believe these fields without knowing who stands before the proxy. A request id says nothing about anybody, so a sane one
+//! is kept whoever sent it.
 
+use alloc::format;
 use alloc::string::String;
+use core::net::IpAddr;
 
 use crate::rng::Rng;
 
@@ -26,6 +28,42 @@ pub fn append_for<'a>(came: impl Iterator<Item = &'a [u8]>, peer: &str) -> Strin
     list.push_str(peer);
     list
 }
+
+/// The proxy's element of `Forwarded` (RFC 7239 §4): who connected, over what, for which host.
+pub fn element(peer: IpAddr, https: bool, host: Option<&str>) -> String {
+    let proto = if https { "https" } else { "http" };
+    let node = match peer.to_canonical() {
+        IpAddr::V4(ip) => format!("{ip}"),
+        IpAddr::V6(ip) => format!("\"[{ip}]\""),
+    };
+    // The host was checked to be one: nothing in it ends a quoted string.
+    match host {
+        Some(host) => format!("for={node};host=\"{host}\";proto={proto}"),
+        None => format!("for={node};proto={proto}"),
+    }
+}
+
+/// Whether a field is one that some apps take for a field of ours: CGI and its heirs make `_` of `-`.
+pub fn is_lookalike(name: &str) -> bool {
+    if !name.contains('_') {
+        return false;
+    }
+    let name = name
+        .as_bytes()
+        .iter()
+        .map(|byte| if *byte == b'_' { b'-' } else { *byte });
+    OURS.iter().any(|ours| name.clone().eq(ours.bytes()))
+}
+
+/// What apps believe about their clients, in lower case.
+const OURS: [&str; 6] = [
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-request-id",
+];
 
 /// Whether an `X-Request-Id` that a client sent is kept: short and of characters that no log or header can trip over.
 pub fn keeps_request_id(came: &[u8]) -> bool {
@@ -61,6 +99,27 @@ mod tests {
         );
         assert_eq!(list, "1.2.3.4, 5.6.7.8, 9.9.9.9, 10.0.0.1");
         assert_eq!(append_for(core::iter::empty(), "10.0.0.1"), "10.0.0.1");
+    }
+
+    #[test]
+    fn an_element_of_forwarded_names_client_host_and_scheme() {
+        let element = |ip: &str, https, host| element(ip.parse().unwrap(), https, host);
+        assert_eq!(
+            element("192.0.2.7", false, Some("shop.example:8080")),
+            "for=192.0.2.7;host=\"shop.example:8080\";proto=http"
+        );
+        assert_eq!(element("2001:db8::7", true, None), "for=\"[2001:db8::7]\";proto=https");
+        assert_eq!(element("::ffff:192.0.2.7", true, None), "for=192.0.2.7;proto=https");
+    }
+
+    #[test]
+    fn a_field_that_cgi_takes_for_ours_is_found() {
+        for name in ["x_forwarded_for", "x-forwarded_for", "x_real-ip", "x_request_id"] {
+            assert!(is_lookalike(name), "{name}");
+        }
+        for name in ["x-forwarded-for", "x_forwarded", "x_tenant", "forwarded"] {
+            assert!(!is_lookalike(name), "{name}");
+        }
     }
 
     #[test]

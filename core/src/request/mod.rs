@@ -18,4 +18,5 @@ pub mod fault;
 pub mod forwarded;
 pub mod framing;
 pub mod hop;
+pub mod origin;
 pub mod retry;

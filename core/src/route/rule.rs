@@ -5,10 +5,10 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ServiceId;
+use crate::request::origin::Origin;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::spec::{
@@ -187,10 +187,10 @@ impl PoolSpec {
         lines
     }
 
-    /// Whether a client with this address is served.
-    pub fn allows(&self, client: IpAddr) -> bool {
+    /// Whether this client is served. One whose address is not known is not, where there are lists.
+    pub fn allows(&self, client: Origin) -> bool {
         let mut lists = self.allow_ips.iter();
-        lists.all(|ranges| ranges.iter().any(|range| range.contains(client)))
+        lists.all(|ranges| client.is_known && ranges.iter().any(|range| range.contains(client.ip)))
     }
 }
 

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::settings::proxy::{HTTPS_PORT, ProxySettings};
@@ -98,6 +99,8 @@ impl ClusterSettings {
     pub fn serving(&self) -> ProxySettings {
         ProxySettings {
             https_port: self.https_port,
+            // Without trusted proxies, routes that go by addresses are refused there already.
+            behind_mesh: self.publish_mode == PublishMode::Ingress && !self.proxy.trusted_proxies.is_empty(),
             ..self.proxy.clone()
         }
     }
@@ -137,7 +140,7 @@ impl From<NetworkPolicy> for toml::Value {
 
 impl<'de> Deserialize<'de> for NetworkPolicy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let names = list(deserializer)?;
+        let names: Vec<String> = list(deserializer)?;
         Ok(match names.as_slice() {
             [word] if word == "attach" => NetworkPolicy::Attach,
             [word] if word == "legs" => NetworkPolicy::Legs,
@@ -147,14 +150,18 @@ impl<'de> Deserialize<'de> for NetworkPolicy {
 }
 
 /// A list, or one text with commas as environment variables have it.
-fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn list<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    T: TryFrom<String>,
+    T::Error: core::fmt::Display,
+{
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "a list of texts, or one text with commas")]
     enum ListOrText {
         List(Vec<String>),
         Text(String),
     }
-    Ok(match ListOrText::deserialize(deserializer)? {
+    let items = match ListOrText::deserialize(deserializer)? {
         ListOrText::List(items) => items,
         ListOrText::Text(text) => text
             .split(',')
@@ -162,5 +169,10 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
             .filter(|item| !item.is_empty())
             .map(String::from)
             .collect(),
-    })
+    };
+    let read = |item: String| {
+        let shown = item.clone();
+        T::try_from(item).map_err(|error| D::Error::custom(format_args!("{shown:?}: {error}")))
+    };
+    items.into_iter().map(read).collect()
 }

@@ -11,6 +11,7 @@ use toml::{Table, Value};
 
 use super::{ClusterSettings, ControllerSettings, Settings};
 use crate::id::ClusterName;
+use crate::settings::proxy::ProxyProtocol;
 use crate::text::nearest;
 
 /// One source of settings. Later layers win over earlier ones, key by key.
@@ -87,6 +88,7 @@ pub fn load(layers: &[Layer<'_>]) -> (Settings, Vec<Finding>) {
     }
     share_https_ports(&mut settings, &mut findings);
     check(&settings, &mut findings);
+    advise(&settings, &mut findings);
     (settings, findings)
 }
 
@@ -267,11 +269,34 @@ fn check(settings: &Settings, findings: &mut Vec<Finding>) {
                 "must be longer than proxy.drain_ms, or Swarm kills a proxy that still drains",
             );
         }
+        let proxy = &cluster.proxy;
+        if proxy.proxy_protocol != ProxyProtocol::Off && proxy.trusted_proxies.is_empty() {
+            error(
+                place("proxy.proxy_protocol"),
+                "nobody is trusted, so no PROXY header would be believed; write the addresses of the balancers in \
+                 proxy.trusted_proxies",
+            );
+        }
         if !(200..=599).contains(&cluster.proxy.unknown_host_status) {
             error(
                 place("proxy.unknown_host_status"),
                 "is no HTTP status for an answer; write 404, 421 or 503",
             );
+        }
+    }
+}
+
+/// What works, and may not be what is meant.
+fn advise(settings: &Settings, findings: &mut Vec<Finding>) {
+    for (name, cluster) in &settings.clusters {
+        if let Some(range) = cluster.proxy.trusted_proxies.iter().find(|range| range.is_all()) {
+            findings.push(Finding {
+                place: format!("clusters.{name}.proxy.trusted_proxies"),
+                is_error: false,
+                message: format!(
+                    "{range} trusts everybody, so every client can claim any address; write the addresses of the balancers"
+                ),
+            });
         }
     }
 }
@@ -427,6 +452,49 @@ mod tests {
             findings.iter().filter(|f| f.starts_with("error")).count(),
             3,
             "{findings:#?}"
+        );
+    }
+
+    #[test]
+    fn trusted_proxies_are_addresses_and_ranges() {
+        let (settings, findings) = load(&[Layer::Key(
+            "--set",
+            "clusters.default.proxy.trusted_proxies",
+            "192.0.2.7, 10.0.0.0/8",
+        )]);
+        assert_eq!(findings, []);
+        let proxy = &settings.clusters[&ClusterName::default_cluster()].proxy;
+        assert!(proxy.trusts("10.1.2.3".parse().unwrap()) && proxy.trusts("::ffff:192.0.2.7".parse().unwrap()));
+        assert!(!proxy.trusts("192.0.2.8".parse().unwrap()));
+        let (_, findings) = file("[clusters.default.proxy]\ntrusted_proxies = [\"10.0.0.1/8\", \"lb\"]\n");
+        assert!(
+            findings[0].contains("\"10.0.0.1/8\": the range is written 10.0.0.0/8"),
+            "{findings:?}"
+        );
+        let (_, findings) = file("[clusters.default.proxy]\ntrusted_proxies = \"::/0\"\n");
+        assert!(
+            findings[0].starts_with("warning: ") && findings[0].contains("everybody"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn a_proxy_header_is_believed_from_somebody_or_not_switched_on() {
+        let on = "[clusters.default.proxy]\nproxy_protocol = \"on\"\n";
+        let (_, findings) = file(on);
+        assert!(
+            findings[0].starts_with("error: clusters.default.proxy.proxy_protocol: nobody is trusted"),
+            "{findings:?}"
+        );
+        let (settings, findings) = file(&format!("{on}trusted_proxies = \"10.0.0.7\"\n"));
+        assert_eq!(findings, Vec::<String>::new());
+        let cluster = &settings.clusters[&ClusterName::default_cluster()];
+        assert_eq!(cluster.proxy.proxy_protocol, ProxyProtocol::On);
+        assert!(cluster.serving().behind_mesh);
+        let (_, findings) = file("[clusters.default.proxy]\nproxy_protocol = \"yes\"\n");
+        assert!(
+            findings[0].contains("expected one of `off`, `on`, `optional`"),
+            "{findings:?}"
         );
     }
 

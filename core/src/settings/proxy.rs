@@ -1,7 +1,11 @@
 //! What proxies serve by. Travels in every snapshot, so a change reaches live proxies without a restart.
 
+use alloc::vec::Vec;
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::route::allow::IpRange;
+use crate::settings::cluster::list;
 use crate::time::Duration;
 
 /// Timeouts and limits of the data plane. Every field has a default; units are in the names.
@@ -46,12 +50,36 @@ pub struct ProxySettings {
     pub unknown_host_status: u16,
     /// Leave out `x-request-id`, `x-proxy-id` and the like on responses (Interlock HideInfoHeaders). Default false.
     pub hide_info_headers: bool,
+    /// Addresses and ranges of balancers and proxies in front, whose word on the client's address is believed. Default none.
+    #[serde(deserialize_with = "list")]
+    pub trusted_proxies: Vec<IpRange>,
+    /// Whether connections of [`trusted_proxies`](Self::trusted_proxies) begin with a PROXY header. Default `off`.
+    pub proxy_protocol: ProxyProtocol,
+    /// Also tell the app about its client in `Forwarded` (RFC 7239). Default false.
+    pub forwarded: bool,
     /// Milliseconds for requests under way to end when a proxy stops. Default 25 000.
     pub drain_ms: u32,
     /// Port that users reach for HTTPS; 0 = none. Not set here: it is the cluster's, see
     /// [`ClusterSettings::serving`](super::ClusterSettings::serving).
     #[serde(skip_serializing_if = "is_https")]
     pub https_port: u16,
+    /// Whether the routing mesh stands before the proxies, so that the address of a connection says nothing about its
+    /// client. Not set here: see [`ClusterSettings::serving`](super::ClusterSettings::serving).
+    #[serde(skip_serializing_if = "core::ops::Not::not")]
+    pub behind_mesh: bool,
+}
+
+/// Whether connections begin with a PROXY header. Only one from a trusted address is ever read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// None does.
+    #[default]
+    Off,
+    /// Those from trusted addresses do; one that does not is closed.
+    On,
+    /// Those from trusted addresses may.
+    Optional,
 }
 
 fn is_https(port: &u16) -> bool {
@@ -82,8 +110,12 @@ impl Default for ProxySettings {
             fail_timeout_ms: 10_000,
             unknown_host_status: 503,
             hide_info_headers: false,
+            trusted_proxies: Vec::new(),
+            proxy_protocol: ProxyProtocol::Off,
+            forwarded: false,
             drain_ms: 25_000,
             https_port: HTTPS_PORT,
+            behind_mesh: false,
         }
     }
 }
@@ -92,6 +124,11 @@ impl ProxySettings {
     /// [`ProxySettings::connect_timeout_ms`] as a duration.
     pub fn connect_timeout(&self) -> Duration {
         Duration::from_millis(self.connect_timeout_ms.into())
+    }
+
+    /// Whether what `peer` says about its clients is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|range| range.contains(peer))
     }
 }
 

@@ -5,7 +5,6 @@
 //! else ever touches them.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -17,11 +16,12 @@ use tidegate_core::time::{Duration, Instant};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock::Clock;
+use crate::proxy_protocol::Peer;
 
 /// Who is at the other end, in the forms that requests need.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Peer,
     /// The peer's address without port, as text.
     pub(crate) ip: HeaderValue,
     /// Whether it speaks TLS with us.

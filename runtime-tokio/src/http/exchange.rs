@@ -1,15 +1,18 @@
 //! What one request and its response leave behind: counts, times and an access line, written when the response ended or
 //! its client went away, whichever way that happened.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tidegate_core::pool::Token;
+use tidegate_core::request::origin::Origin;
+use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::{Duration, Instant};
 
 use super::body::{BodyError, SharedBody};
 use super::client::{Client, Moving};
+use super::headers;
 use crate::telemetry::log::AccessRecord;
 use crate::upstream::connect::Http1;
 use crate::worker::Shared;
@@ -27,6 +30,9 @@ pub(crate) struct Exchange {
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
     pub(crate) request_id: Option<HeaderValue>,
+    origin: Origin,
+    /// Whether the client speaks TLS with us, or with a proxy in front that is trusted.
+    is_https: bool,
     status: Option<StatusCode>,
     fault: Option<&'static str>,
     bytes: u64,
@@ -80,6 +86,8 @@ impl Exchange {
             referer: header(http::header::REFERER),
             user_agent: header(http::header::USER_AGENT),
             request_id: None,
+            origin: client.peer.origin(&worker.serving()),
+            is_https: client.tls,
             status: None,
             fault: None,
             bytes: 0,
@@ -108,9 +116,26 @@ impl Exchange {
         self.method == Method::HEAD
     }
 
-    /// The client's address.
-    pub(crate) fn client_ip(&self) -> IpAddr {
-        self.client.peer.ip()
+    /// The client's address, and what is known about it.
+    pub(crate) fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// Whether the client asks over TLS, as far as is known.
+    pub(crate) fn is_https(&self) -> bool {
+        self.is_https
+    }
+
+    /// Takes in what a proxy in front that is trusted says about the client.
+    pub(crate) fn learn_origin(&mut self, headers: &HeaderMap, settings: &ProxySettings) {
+        if !self.origin.is_trusted {
+            return;
+        }
+        let fields = headers.get_all(headers::X_FORWARDED_FOR).into_iter();
+        self.origin = self.origin.forwarded(fields.map(HeaderValue::as_bytes), settings);
+        if let Some(proto) = headers.get(headers::X_FORWARDED_PROTO) {
+            self.is_https |= proto.as_bytes().eq_ignore_ascii_case(b"https");
+        }
     }
 
     pub(crate) fn worker(&self) -> &Rc<Shared> {
@@ -209,7 +234,7 @@ impl Exchange {
             let service = self.pool.as_ref().map(|pool| pool.name());
             let record = AccessRecord {
                 wall: self.worker.clock.wall(),
-                peer: self.client.peer,
+                client: self.origin.ip,
                 method: &self.method,
                 uri: &self.uri,
                 version: self.version,

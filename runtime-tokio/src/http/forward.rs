@@ -145,12 +145,12 @@ async fn pick<N: Net>(
             // The table changed under the request: it goes where a new one would.
             let original = outbound.original.path_and_query().map_or("/", PathAndQuery::as_str);
             let host = outbound.host.as_ref().and_then(|host| host.to_str().ok());
-            let (pool, target) = worker.route(host, original, exchange.client())?;
+            let (pool, target) = worker.route(host, original, exchange)?;
             if let Some(target) = target {
                 outbound.target = target;
             }
             exchange.set_pool(&pool);
-            outbound.enter(&worker.shared, pool, exchange.client_ip());
+            outbound.enter(&worker.shared, pool, exchange.origin().ip);
             outbound.pool.handle_request();
             tried.clear();
         }

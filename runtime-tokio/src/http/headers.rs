@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
 use tidegate_core::request::{forwarded, hop};
 use tidegate_core::rng::Rng;
+use tidegate_core::settings::proxy::ProxySettings;
 
-use super::client::Client;
+use super::exchange::Exchange;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -75,8 +76,31 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
-/// Adds what the app is to know of its client; `host` as the client wrote it.
-pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: &Client, host: Option<&HeaderValue>) {
+/// Tells the app about its client; `host` as the client wrote it. What a peer says that is not trusted is replaced.
+pub(crate) fn add_forwarded(
+    headers: &mut HeaderMap,
+    exchange: &Exchange,
+    host: Option<&HeaderValue>,
+    settings: &ProxySettings,
+) {
+    let (client, origin) = (exchange.client(), exchange.origin());
+    if headers.keys().any(|name| forwarded::is_lookalike(name.as_str())) {
+        let names: Vec<HeaderName> = headers.keys().cloned().collect();
+        for name in names.iter().filter(|name| forwarded::is_lookalike(name.as_str())) {
+            headers.remove(name);
+        }
+    }
+    if !origin.is_trusted {
+        for name in [
+            X_FORWARDED_FOR,
+            X_FORWARDED_PROTO,
+            X_FORWARDED_PORT,
+            X_FORWARDED_HOST,
+            header::FORWARDED,
+        ] {
+            headers.remove(name);
+        }
+    }
     match headers.entry(X_FORWARDED_FOR) {
         Entry::Vacant(vacant) => {
             vacant.insert(client.ip.clone());
@@ -88,7 +112,15 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: &Client, host: Opti
             occupied.insert(value);
         }
     }
-    headers.insert(X_REAL_IP, client.ip.clone());
+    let is_peer = origin.ip == client.peer.addr.ip();
+    headers.insert(
+        X_REAL_IP,
+        if is_peer {
+            client.ip.clone()
+        } else {
+            ip_value(origin.ip)
+        },
+    );
     if let Entry::Vacant(vacant) = headers.entry(X_FORWARDED_PROTO) {
         vacant.insert(HeaderValue::from_static(if client.tls { "https" } else { "http" }));
     }
@@ -97,6 +129,13 @@ pub(crate) fn add_forwarded(headers: &mut HeaderMap, client: &Client, host: Opti
     }
     if let (Some(host), Entry::Vacant(vacant)) = (host, headers.entry(X_FORWARDED_HOST)) {
         vacant.insert(host.clone());
+    }
+    if settings.forwarded {
+        let host = host.and_then(|host| host.to_str().ok());
+        let element = forwarded::element(client.peer.addr.ip(), client.tls, host);
+        if let Ok(element) = HeaderValue::try_from(element) {
+            headers.append(header::FORWARDED, element);
+        }
     }
 }
 

@@ -55,7 +55,9 @@ fn check<N: Net>(
     exchange: &mut Exchange,
 ) -> Result<Outbound, Fault> {
     let shared = &worker.shared;
+    let settings = shared.serving();
     let (mut head, incoming) = request.into_parts();
+    exchange.learn_origin(&head.headers, &settings);
     exchange.request_id = Some(headers::ensure_request_id(
         &mut head.headers,
         &mut shared.rng.borrow_mut(),
@@ -93,7 +95,7 @@ fn check<N: Net>(
         .path_and_query()
         .cloned()
         .unwrap_or_else(|| PathAndQuery::from_static("/"));
-    let (pool, rewritten) = worker.route(asked_host.as_ref().map(|asked| &*asked.host), target.as_str(), client)?;
+    let (pool, rewritten) = worker.route(asked_host.as_ref().map(|asked| &*asked.host), target.as_str(), exchange)?;
     let target = rewritten.unwrap_or(target);
     exchange.set_pool(&pool);
     let serving = pool.serving();
@@ -104,7 +106,7 @@ fn check<N: Net>(
         return Err(ClientFault::BodyTooLarge { max }.into());
     }
     let asked = headers::strip(&mut head.headers);
-    headers::add_forwarded(&mut head.headers, client, host.as_ref());
+    headers::add_forwarded(&mut head.headers, exchange, host.as_ref(), &settings);
     if version == authority::Version::Http2 {
         headers::join_cookies(&mut head.headers);
     }
@@ -129,7 +131,7 @@ fn check<N: Net>(
         trailers: asked.trailers,
         upgrade,
     };
-    outbound.enter(shared, pool, exchange.client_ip());
+    outbound.enter(shared, pool, exchange.origin().ip);
     Ok(outbound)
 }
 

@@ -26,7 +26,11 @@ use crate::net::TokioNet;
 const LINKS_WAITING_MAX: usize = 64;
 
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    let settings = config::settings(&args.settings, std::env::vars()).map_err(Failure::usage)?;
+    let mut settings = config::settings(&args.settings, std::env::vars()).map_err(Failure::usage)?;
+    for cluster in settings.clusters.values_mut() {
+        // Clients connect to this very process, so their addresses are theirs, whatever holds for proxy services.
+        cluster.publish_mode = PublishMode::Host;
+    }
     match args.source.clone() {
         Source::Docker => over_docker(args, settings).await,
         Source::File(path) => {
@@ -61,13 +65,9 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-async fn over_docker(args: RunArgs, mut settings: Settings) -> Result<ExitCode, Failure> {
+async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     cluster(&settings)?;
-    for cluster in settings.clusters.values_mut() {
-        // Clients connect to this very process, so their addresses are theirs, whatever holds for proxy services.
-        cluster.publish_mode = PublishMode::Host;
-    }
     let api = docker(&settings.controller)?;
     let stop = stop_signal()?;
     let rng = entropy();

@@ -23,6 +23,7 @@ use tracing::{Instrument as _, debug, debug_span};
 
 use crate::listen;
 use crate::net::Net;
+use crate::proxy_protocol::{self, Peer, Unintroduced};
 use crate::worker::{TlsRoute, Worker};
 use certificates::Served;
 use replay::Replay;
@@ -50,24 +51,34 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain
 Content-Length: 50\r\nConnection: close\r\n\r\nThis port speaks HTTPS: write https:// in the URL\n";
 
 /// Serves one connection in a task of its own.
-pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, peer: SocketAddr) {
+pub(crate) fn serve<N: Net>(worker: &Rc<Worker<N>>, stream: N::Stream, addr: SocketAddr) {
     let worker = Rc::clone(worker);
     let open = worker.shared.open_connection();
     let task = async move {
         let shared = Rc::clone(&worker.shared);
         tokio::select! { biased;
             () = shared.leave_now() => {} // which closes it
-            () = take(&worker, stream, peer, open) => {}
+            () = take(&worker, stream, addr, open) => {}
         }
     };
-    spawn_local(task.instrument(debug_span!("tls", %peer)));
+    spawn_local(task.instrument(debug_span!("tls", %addr)));
 }
 
-async fn take<N: Net>(worker: &Rc<Worker<N>>, mut stream: N::Stream, peer: SocketAddr, open: crate::worker::Open) {
+async fn take<N: Net>(worker: &Rc<Worker<N>>, mut stream: N::Stream, addr: SocketAddr, open: crate::worker::Open) {
     let shared = &worker.shared;
     let clock = shared.clock;
     let deadline = clock.now() + Duration::from_millis(shared.serving().header_timeout_ms.into());
-    let mut head = Vec::new();
+    let (mut peer, mut head) = (Peer::of_socket(addr), Vec::new());
+    if proxy_protocol::expects(&shared.serving(), addr) {
+        match proxy_protocol::meet(shared, &mut stream, addr, deadline).await {
+            Ok(met) => (peer, head) = met,
+            Err(Unintroduced) => {
+                shared.metrics.count_tls_failure("proxy_header");
+                return;
+            }
+        }
+    }
+    let origin = peer.origin(&shared.serving());
     let read = tokio::select! { biased;
         read = hello(&mut stream, &mut head) => read,
         () = clock.sleep_until(Some(deadline)) => Err("slow"),
@@ -81,13 +92,13 @@ async fn take<N: Net>(worker: &Rc<Worker<N>>, mut stream: N::Stream, peer: Socke
         }
     };
     let name = hello.server_name.as_deref();
-    match worker.route_tls(name, peer.ip()) {
+    match worker.route_tls(name, origin) {
         TlsRoute::NotAllowed => {
             shared.metrics.count_tls_failure("not_allowed");
             refuse(&mut stream, Alert::AccessDenied).await;
         }
         TlsRoute::Passthrough(pool) => {
-            if passthrough::pass(worker, name, peer.ip(), head, &mut stream, pool)
+            if passthrough::pass(worker, name, origin, head, &mut stream, pool)
                 .await
                 .is_err()
             {
@@ -108,7 +119,7 @@ async fn terminate<N: Net>(
     config: Arc<ServerConfig>,
     head: Vec<u8>,
     stream: N::Stream,
-    peer: SocketAddr,
+    peer: Peer,
     deadline: Instant,
     open: crate::worker::Open,
 ) {

@@ -5,11 +5,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use http::HeaderMap;
 use tidegate_core::pool::{Outcome, Pick};
+use tidegate_core::request::origin::Origin;
 use tidegate_core::request::retry::Failure;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
 use tracing::debug;
@@ -30,7 +30,7 @@ pub(crate) struct Unserved;
 pub(crate) async fn pass<N: Net, S: AsyncRead + AsyncWrite + Unpin>(
     worker: &Rc<Worker<N>>,
     name: Option<&str>,
-    from: IpAddr,
+    from: Origin,
     head: Vec<u8>,
     client: &mut S,
     pool: Rc<PoolHandle>,
@@ -68,7 +68,7 @@ pub(crate) async fn pass<N: Net, S: AsyncRead + AsyncWrite + Unpin>(
 async fn connect<N: Net>(
     worker: &Rc<Worker<N>>,
     name: Option<&str>,
-    from: IpAddr,
+    from: Origin,
     mut pool: Rc<PoolHandle>,
 ) -> Option<(Hold, N::Stream)> {
     let shared = &worker.shared;
@@ -87,7 +87,7 @@ async fn connect<N: Net>(
             tried.clear();
         }
         let serving = pool.serving();
-        let key = serving.know(&HeaderMap::new(), from, &shared.rng).key;
+        let key = serving.know(&HeaderMap::new(), from.ip, &shared.rng).key;
         let picked = match pool.pick(key, &tried) {
             Pick::Endpoint(picked) => picked,
             Pick::Unavailable(_) => return None,

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use tidegate_core::machine::{Input, step};
 use tidegate_core::pool::{
     Action, EndpointView, Fact, Member, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token,
 };
+use tidegate_core::request::origin::Origin;
 use tidegate_core::request::retry::Failure;
 use tidegate_core::route::spec::UpstreamProtocol;
 use tidegate_core::route::{PoolKey, PoolSpec};
@@ -153,8 +154,8 @@ impl PoolHandle {
         Rc::clone(&self.serving.borrow())
     }
 
-    /// Whether a client with this address is served.
-    pub(crate) fn allows(&self, client: IpAddr) -> bool {
+    /// Whether this client is served.
+    pub(crate) fn allows(&self, client: Origin) -> bool {
         self.spec.borrow().allows(client)
     }
 

@@ -5,7 +5,6 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,6 +13,7 @@ use http::uri::PathAndQuery;
 use rustls::ServerConfig;
 use tidegate_core::pool::{Outcome, Picked};
 use tidegate_core::request::fault::{ClientFault, Fault};
+use tidegate_core::request::origin::Origin;
 use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, strip};
 use tidegate_core::time::Duration;
 use tidegate_core::tls::redirect::to_https;
@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 use super::pools::PoolHandle;
 use super::shared::Phase;
 use super::{Query, Shared, WorkerConfig, WorkerDeps};
-use crate::http::client::Client;
+use crate::http::exchange::Exchange;
 use crate::listen::{self, Acceptor};
 use crate::net::Net;
 use crate::tls;
@@ -218,7 +218,7 @@ impl<N: Net> Worker<N> {
         &self,
         host: Option<&str>,
         target: &str,
-        client: &Client,
+        exchange: &Exchange,
     ) -> Result<(Rc<PoolHandle>, Option<PathAndQuery>), Fault> {
         let table = self.table.borrow();
         // RFC 9112 §3.2.4: `*` asks about the server as a whole.
@@ -226,18 +226,19 @@ impl<N: Net> Worker<N> {
         let to_https = || Fault::Redirect {
             location: to_https(host.unwrap_or_default(), target, table.settings().https_port),
         };
-        let scheme = if client.tls { Scheme::Https } else { Scheme::Http };
+        let (is_https, is_tls) = (exchange.is_https(), exchange.client().tls);
+        let scheme = if is_https { Scheme::Https } else { Scheme::Http };
         match table.route_over(scheme, host, target) {
-            Decision::Forward(rule) if rule.tls_only && !client.tls => Err(to_https()),
-            Decision::Passthrough { redirect: true } if !client.tls => Err(to_https()),
+            Decision::Forward(rule) if rule.tls_only && !is_https => Err(to_https()),
+            Decision::Passthrough { redirect: true } if !is_https => Err(to_https()),
             Decision::Passthrough { .. } => Err(Fault::TlsAlone {
                 host: host.unwrap_or_default().to_owned(),
-                misdirected: client.tls,
+                misdirected: is_tls,
             }),
             Decision::Forward(rule) => {
                 let pools = self.pools.borrow();
                 let pool = pools.get(&rule.pool).expect("each rule leads to a pool of its table");
-                if !pool.allows(client.peer.ip()) {
+                if !pool.allows(exchange.origin()) {
                     return Err(Fault::NotAllowed);
                 }
                 let forwarded = strip(rule, target);
@@ -264,7 +265,7 @@ impl<N: Net> Worker<N> {
     }
 
     /// Where a TLS connection goes, by the name that its client asks for.
-    pub(crate) fn route_tls(&self, name: Option<&str>, client: IpAddr) -> TlsRoute {
+    pub(crate) fn route_tls(&self, name: Option<&str>, client: Origin) -> TlsRoute {
         let table = self.table.borrow();
         match table.tls(name) {
             TlsDecision::Passthrough(rule) => {

@@ -2,6 +2,7 @@
 //! they expect, with a limit.
 
 mod affinity;
+mod clients;
 mod drain;
 mod endpoints;
 mod harness;

@@ -309,12 +309,12 @@ impl Reader<'_> {
 }
 
 /// Row 49: what to say of a route that goes by client addresses behind proxies that are reached through the routing mesh,
-/// which replaces them. An error refuses the route: everybody would come from an address of the mesh.
+/// which replaces them, and without anybody in front who is trusted to say them. An error refuses the route: everybody would come from an address of the mesh.
 pub fn hidden_clients(route: &LabelledRoute, service: &Service) -> Vec<Diagnostic> {
     let say = |label: &str, severity: Severity, problem: &str| {
         let label = keys::find_or_absent(service, label);
-        let remedy =
-            "publish the proxies of this service cluster in host mode: publish_mode = \"host\" in its settings";
+        let remedy = "publish the proxies of this service cluster in host mode: publish_mode = \"host\" in its settings; or name the \
+             balancers in front that say who the client is: trusted_proxies";
         Diagnostic::new(service, &label.key, label.value, severity, problem, remedy)
     };
     let mut found = Vec::new();

@@ -1,5 +1,7 @@
 //! Redirects and what the services of one pool say about serving it.
 
+use crate::request::origin::Origin;
+use crate::settings::proxy::ProxySettings;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
@@ -153,7 +155,10 @@ fn a_pool_is_for_clients_that_all_its_services_allow() {
         let table = table(specs.iter().map(|spec| (*spec).clone()));
         Arc::clone(table.pools().values().next().unwrap())
     };
-    let allows = |specs: &[&RouteSpec], ip: &str| pool_of(specs).allows(ip.parse().unwrap());
+    let allows = |specs: &[&RouteSpec], ip: &str| {
+        let origin = Origin::of_peer(ip.parse().unwrap(), false, &ProxySettings::default());
+        pool_of(specs).allows(origin)
+    };
     assert!(allows(&[&open], "203.0.113.1"));
     assert!(!allows(&[&open, &wide], "203.0.113.1"));
     assert!(allows(&[&open, &wide], "::ffff:10.2.3.4"));

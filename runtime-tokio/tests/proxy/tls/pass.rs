@@ -65,6 +65,42 @@ fn a_hello_that_comes_byte_by_byte_is_replayed_whole() {
 }
 
 #[test]
+fn a_proxy_header_comes_before_tls_and_says_who_the_client_is() {
+    run(async {
+        let authority = Authority::new();
+        let heard = App::scripted(|mut stream| async move {
+            let mut bytes = Vec::new();
+            let _ = stream.read_to_end(&mut bytes).await; // until the client ends its side
+            let _ = stream.write_all(&bytes).await;
+        })
+        .await;
+        let mut spec = passthrough(route("a", "a.example.org", &[heard.addr]));
+        spec.allow_ips = Some(vec!["203.0.113.9".parse().expect("a range")]);
+        let mut snapshot = snapshot([spec]);
+        snapshot.settings.trusted_proxies = vec!["127.0.0.1".parse().expect("a range")];
+        snapshot.settings.proxy_protocol = tidegate_core::settings::proxy::ProxyProtocol::On;
+        let proxy = start_bare(snapshot).await;
+        let hello = hello(&authority, "a.example.org");
+        let addr = proxy.tls_addr.expect("it takes TLS");
+        let answer = async |header: &str| {
+            let mut stream = TcpStream::connect(addr).await.expect("the proxy accepts");
+            let bytes = [header.as_bytes(), &hello].concat();
+            stream.write_all(&bytes).await.expect("the proxy reads");
+            stream.shutdown().await.expect("half a close");
+            let mut answer = Vec::new();
+            let _ = timeout(LIMIT, stream.read_to_end(&mut answer)).await.expect("an end"); // perhaps a reset
+            answer
+        };
+        assert_eq!(answer("PROXY TCP4 203.0.113.9 10.0.0.1 1 443\r\n").await, hello);
+        let access_denied = [21, 3, 3, 0, 2, 2, 49];
+        assert_eq!(answer("PROXY TCP4 203.0.113.8 10.0.0.1 1 443\r\n").await, access_denied);
+        assert_eq!(answer("").await, b"", "without a header it is closed");
+        let metrics = proxy.link.metrics().await.expect("the worker lives");
+        assert_eq!(metrics.tls_failures["proxy_header"], 1);
+    });
+}
+
+#[test]
 fn an_endpoint_that_refuses_is_passed_over_for_the_next() {
     run(async {
         let authority = Authority::new();
