@@ -4,6 +4,7 @@
 pub mod bench;
 pub mod clock;
 pub mod command;
+pub mod example;
 pub mod gate;
 pub mod image;
 pub mod load;

@@ -38,6 +38,18 @@ services:
 "#;
 /// Network that applications share with the proxies, unless these join networks by themselves.
 pub const SHARED: &str = "apps";
+/// What is added to the files of `deploy/` for the use cases: a service cluster on the routing mesh, without a network of
+/// applications.
+const MESH_CLUSTER: &str = r#"version: "3.8"
+services:
+  controller:
+    environment:
+      TIDEGATE_CLUSTERS__MESH__REPLICAS: "1"
+      TIDEGATE_CLUSTERS__MESH__CONSTRAINTS: "node.role==worker"
+      TIDEGATE_CLUSTERS__MESH__HTTP_PORT: "8090"
+      TIDEGATE_CLUSTERS__MESH__HTTPS_PORT: "8490"
+      TIDEGATE_CLUSTERS__MESH__NETWORKS: ""
+"#;
 
 /// For a change to have its effect. Far beyond what is promised, as machines of CI are slow: what is measured is printed.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -50,6 +62,8 @@ const WORKERS: usize = 2;
 #[derive(Debug)]
 pub struct Scene {
     swarm: Swarm,
+    /// Port of the default cluster's proxies.
+    port: u16,
 }
 
 impl Scene {
@@ -69,10 +83,65 @@ impl Scene {
         Scene::start(SHARED, &[TWO_CLUSTERS])
     }
 
-    fn start(networks: &str, more: &[&str]) -> Result<Scene> {
+    /// Tidegate as a site has it that follows the examples `production.yml` and `service-clusters.yml`, with the ports of the
+    /// web: the first worker is in zone a and region east, the second in zone b and region west.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn set_up_for_use_cases() -> Result<Scene> {
+        let scene = Scene::without_tidegate(80)?;
+        for (node, [zone, region]) in scene.proxies().iter().zip([["a", "east"], ["b", "west"]]) {
+            let labels = [
+                "nodetype=loadbalancer".into(),
+                format!("zone={zone}"),
+                format!("region={region}"),
+            ];
+            let mut update = vec!["node", "update"];
+            for label in &labels {
+                update.extend(["--label-add", label]);
+            }
+            let name = node.name();
+            update.push(&name);
+            scene.docker(&update)?;
+        }
+        for network in [SHARED, "apps-east", "apps-west"] {
+            scene.docker(&["network", "create", "--driver", "overlay", network])?;
+        }
+        scene.deploy_for_use_cases(&[])?;
+        scene.until_proxies_answer()?;
+        Ok(scene)
+    }
+
+    /// `docker stack deploy` of Tidegate as [`Scene::set_up_for_use_cases`] does it, with more variables.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn deploy_for_use_cases(&self, more: &[(&str, &str)]) -> Result<()> {
+        let mesh = self.swarm.folder().join("mesh.yml");
+        fs::write(&mesh, MESH_CLUSTER)?;
+        let deploy = tidy::root().join("deploy");
+        let files = [
+            "tidegate.yml",
+            "examples/production.yml",
+            "examples/service-clusters.yml",
+        ];
+        let files: Vec<PathBuf> = files.iter().map(|file| deploy.join(file)).chain([mesh]).collect();
+        let settings = [
+            ("TIDEGATE_IMAGE", image::PRODUCT),
+            ("TIDEGATE_NETWORKS", SHARED),
+            ("PROXY_UPDATE_DELAY_MS", "1000"),
+        ];
+        self.deploy("tidegate", &files, &[&settings, more].concat())
+    }
+
+    fn without_tidegate(port: u16) -> Result<Scene> {
         let swarm = Swarm::start(MANAGERS, WORKERS)?;
         image::load_both(&swarm)?;
-        let scene = Scene { swarm };
+        Ok(Scene { swarm, port })
+    }
+
+    fn start(networks: &str, more: &[&str]) -> Result<Scene> {
+        let scene = Scene::without_tidegate(PORT)?;
         if networks != "attach" {
             scene.docker(&["network", "create", "--driver", "overlay", networks])?;
         }
@@ -93,24 +162,24 @@ impl Scene {
             files.push(file);
         }
         scene.deploy("tidegate", &files, &settings)?;
-        for proxy in scene.proxies() {
-            let address = proxy.address();
-            let answers = || match web::get(address_of(&address, PORT), "nobody.example", "/", PROBE) {
-                Ok(answer) if answer.status == 503 => Look::Holds(()),
-                Ok(answer) => Look::NotYet(answer.summary()),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            };
-            scene.explained(wait_for(
-                &format!("the proxy of {} answers", proxy.name()),
-                LIMIT,
-                answers,
-            ))?;
-        }
+        scene.until_proxies_answer()?;
         effect(
             "docker stack deploy of Tidegate, to 503 for an unknown host by every proxy",
             start,
         );
         Ok(scene)
+    }
+
+    fn until_proxies_answer(&self) -> Result<()> {
+        for entrance in self.entrances() {
+            let answers = || match web::get(entrance, "nobody.example", "/", PROBE) {
+                Ok(answer) if answer.status == 503 => Look::Holds(()),
+                Ok(answer) => Look::NotYet(answer.summary()),
+                Err(error) => Look::NotYet(format!("{error:#}")),
+            };
+            self.explained(wait_for(&format!("the proxy at {entrance} answers"), LIMIT, answers))?;
+        }
+        Ok(())
     }
 
     /// The Swarm below.
@@ -133,7 +202,7 @@ impl Scene {
 
     /// Where users reach the proxies.
     pub fn entrances(&self) -> Vec<SocketAddr> {
-        self.entrances_at(PORT)
+        self.entrances_at(self.port)
     }
 
     /// The proxies' nodes with another port.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use socket2::{Domain, Socket, Type};
 
 /// An answer, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,22 +33,74 @@ impl Answer {
     }
 }
 
+/// For a connection to be taken.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+
+/// A GET request on a connection of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    /// Where the connection goes.
+    pub server: SocketAddr,
+    /// Where it comes from, if that matters: an address of this machine.
+    pub from: Option<IpAddr>,
+    /// The `Host` header.
+    pub host: &'a str,
+    /// Path and query.
+    pub path: &'a str,
+    /// Value of the `Cookie` header; empty = none.
+    pub cookie: &'a str,
+    /// For the whole answer.
+    pub limit: Duration,
+}
+
+impl Ask<'_> {
+    /// Sends it and reads the answer.
+    ///
+    /// # Errors
+    /// If there is no connection within a second, no answer within the limit, or what comes is not HTTP.
+    pub fn send(&self) -> Result<Answer> {
+        let mut connection = match self.from {
+            None => TcpStream::connect_timeout(&self.server, CONNECT_LIMIT),
+            Some(from) => Socket::new(Domain::for_address(self.server), Type::STREAM, None).and_then(|socket| {
+                socket.bind(&SocketAddr::new(from, 0).into())?;
+                socket.connect_timeout(&self.server.into(), CONNECT_LIMIT)?;
+                Ok(socket.into())
+            }),
+        }
+        .context("cannot connect")?;
+        connection.set_read_timeout(Some(self.limit))?;
+        connection.set_write_timeout(Some(self.limit))?;
+        connection.set_nodelay(true)?;
+        let cookie = match self.cookie {
+            "" => String::new(),
+            cookie => format!("cookie: {cookie}\r\n"),
+        };
+        write!(
+            connection,
+            "GET {} HTTP/1.1\r\nhost: {}\r\n{cookie}connection: close\r\n\r\n",
+            self.path, self.host
+        )?;
+        let mut bytes = Vec::new();
+        connection.read_to_end(&mut bytes).context("no whole answer")?;
+        parse(&bytes)
+    }
+}
+
 /// One GET request on a connection of its own.
 ///
 /// # Errors
 /// If there is no connection within a second, no answer within `limit`, or what comes is not HTTP.
 pub fn get(server: SocketAddr, host: &str, path: &str, limit: Duration) -> Result<Answer> {
-    let mut connection = TcpStream::connect_timeout(&server, Duration::from_secs(1)).context("cannot connect")?;
-    connection.set_read_timeout(Some(limit))?;
-    connection.set_write_timeout(Some(limit))?;
-    connection.set_nodelay(true)?;
-    write!(
-        connection,
-        "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
-    )?;
-    let mut bytes = Vec::new();
-    connection.read_to_end(&mut bytes).context("no whole answer")?;
-    parse(&bytes)
+    let (from, cookie) = (None, "");
+    Ask {
+        server,
+        from,
+        host,
+        path,
+        cookie,
+        limit,
+    }
+    .send()
 }
 
 /// A connection that was upgraded, as WebSockets are: the application sends back what it gets.
@@ -57,15 +110,23 @@ pub struct Upgraded {
 }
 
 impl Upgraded {
-    /// Asks for the upgrade.
+    /// Asks for the upgrade of `/socket`.
     ///
     /// # Errors
     /// If the answer is not 101 Switching Protocols.
     pub fn open(server: SocketAddr, host: &str) -> Result<Upgraded> {
-        let mut connection = TcpStream::connect_timeout(&server, Duration::from_secs(1)).context("cannot connect")?;
+        Upgraded::open_at(server, host, "/socket")
+    }
+
+    /// Asks for the upgrade of a path.
+    ///
+    /// # Errors
+    /// If the answer is not 101 Switching Protocols.
+    pub fn open_at(server: SocketAddr, host: &str, path: &str) -> Result<Upgraded> {
+        let mut connection = TcpStream::connect_timeout(&server, CONNECT_LIMIT).context("cannot connect")?;
         connection.set_read_timeout(Some(Duration::from_secs(10)))?;
         let headers = "connection: Upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n";
-        write!(connection, "GET /socket HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n")?;
+        write!(connection, "GET {path} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n")?;
         let mut head = Vec::new();
         let mut byte = [0];
         while !head.ends_with(b"\r\n\r\n") {

@@ -6,17 +6,25 @@
 //! | any, with `Upgrade:` | 101, then every byte comes back (WebSocket or not) |
 //! | `/echo` | the request's body, streamed |
 //! | `/slow?MS` | as any, after so many milliseconds |
+//! | `/login?COOKIE` | as any, and sets the cookie of that name to a value that no other answer sets |
 //!
 //! HTTP/1.1 and HTTP/2 with prior knowledge. Environment: `PORT` (8080), `VERSION`, `TASK`, `NODE` (told in answers),
 //! `STOP` (`drain`: requests under way end first; `now`: it dies at once on SIGTERM), `START_MS` (waits before it listens).
 //! `app check` asks the one beside it and exits 0 or 1, for health checks.
+//!
+//! It stands in for `traefik/whoami` in the stack files of `deploy/examples/`: `WHOAMI_NAME` and `WHOAMI_PORT_NUMBER` are
+//! understood, and `--port`, `--cert` and `--key`, with which it ends TLS itself.
 
 use std::convert::Infallible;
 use std::env;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use anyhow::Context as _;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, header};
@@ -26,9 +34,14 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use rustls::ServerConfig;
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::TlsAcceptor;
 
 type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -57,9 +70,35 @@ fn setting(name: &str, default: &str) -> String {
     env::var(name).unwrap_or_else(|_| default.into())
 }
 
+/// The value behind `--name`.
+fn flag(name: &str) -> Option<String> {
+    env::args()
+        .skip_while(|argument| argument.trim_start_matches('-') != name)
+        .nth(1)
+}
+
+fn port() -> String {
+    flag("port").unwrap_or_else(|| setting("PORT", &setting("WHOAMI_PORT_NUMBER", "8080")))
+}
+
+/// With `--cert FILE --key FILE`: what TLS is ended with.
+fn tls() -> anyhow::Result<Option<TlsAcceptor>> {
+    let (Some(chain), Some(key)) = (flag("cert"), flag("key")) else {
+        return Ok(None);
+    };
+    let certificates = CertificateDer::pem_file_iter(&chain).and_then(Iterator::collect);
+    let certificates: Vec<_> = certificates.with_context(|| chain.clone())?;
+    let key = PrivateKeyDer::from_pem_file(&key).with_context(|| key.clone())?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let mut config = builder.with_no_client_auth().with_single_cert(certificates, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
 /// One request to the app of this container.
 fn check() -> Option<()> {
-    let mut connection = TcpStream::connect(format!("127.0.0.1:{}", setting("PORT", "8080"))).ok()?;
+    let mut connection = TcpStream::connect(format!("127.0.0.1:{}", port())).ok()?;
     connection.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     connection
         .write_all(b"GET / HTTP/1.1\r\nhost: check\r\nconnection: close\r\n\r\n")
@@ -73,7 +112,8 @@ async fn serve() -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
     tokio::time::sleep(Duration::from_millis(setting("START_MS", "0").parse()?)).await;
-    let listener = TcpListener::bind(format!("0.0.0.0:{}", setting("PORT", "8080"))).await?;
+    let tls = tls()?;
+    let listener = TcpListener::bind(format!("0.0.0.0:{}", port())).await?;
     println!("app: listens on {}", listener.local_addr()?);
     let open = GracefulShutdown::new();
     loop {
@@ -84,12 +124,16 @@ async fn serve() -> anyhow::Result<()> {
         };
         let Ok((stream, _)) = accepted else { continue };
         stream.set_nodelay(true)?;
-        let server = auto::Builder::new(TokioExecutor::new());
-        let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer));
-        let connection = open.watch(connection.into_owned());
+        let (tls, watcher) = (tls.clone(), open.watcher());
         tokio::spawn(async move {
-            // The client went away: nobody is left to be told.
-            let _ = connection.await;
+            match tls {
+                None => serve_connection(stream, watcher).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve_connection(stream, watcher).await;
+                    }
+                }
+            }
         });
     }
     drop(listener);
@@ -97,6 +141,14 @@ async fn serve() -> anyhow::Result<()> {
         open.shutdown().await;
     }
     Ok(())
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, open: Watcher) {
+    let server = auto::Builder::new(TokioExecutor::new());
+    let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer));
+    let connection = open.watch(connection.into_owned());
+    // The client went away: nobody is left to be told.
+    let _ = connection.await;
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
@@ -116,8 +168,20 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     {
         tokio::time::sleep(Duration::from_millis(ms)).await;
     }
-    let plain = Response::builder().header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    let mut plain = Response::builder().header(header::CONTENT_TYPE, "text/plain; charset=utf-8");
+    if request.uri().path() == "/login"
+        && let Some(name) = request.uri().query()
+    {
+        plain = plain.header(header::SET_COOKIE, format!("{name}={}; Path=/", session()));
+    }
     Ok(built(plain, Full::from(description(&request))))
+}
+
+/// A value of its own for each session: the container's name is its task's.
+fn session() -> String {
+    static SESSIONS: AtomicU64 = AtomicU64::new(0);
+    let container = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    format!("{}-{}", container.trim(), SESSIONS.fetch_add(1, Ordering::Relaxed))
 }
 
 fn built(builder: http::response::Builder, body: Full<Bytes>) -> Response<Body> {
@@ -126,7 +190,8 @@ fn built(builder: http::response::Builder, body: Full<Bytes>) -> Response<Body> 
 }
 
 fn description(request: &Request<Incoming>) -> String {
-    let mut text = format!(
+    let mut text = env::var("WHOAMI_NAME").map_or_else(|_| String::new(), |name| format!("Name: {name}\n"));
+    text.push_str(&format!(
         "task: {}\nnode: {}\nversion: {}\nrequest: {} {} {:?}\n",
         setting("TASK", "-"),
         setting("NODE", "-"),
@@ -134,7 +199,7 @@ fn description(request: &Request<Incoming>) -> String {
         request.method(),
         request.uri(),
         request.version(),
-    );
+    ));
     for (name, value) in request.headers() {
         text.push_str(&format!(
             "header {name}: {}\n",

@@ -11,6 +11,7 @@ mod node;
 mod slot;
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -232,6 +233,21 @@ impl Swarm {
     /// Folder of this Swarm's files, for what a test writes itself. Goes with the Swarm.
     pub fn folder(&self) -> &Path {
         &self.slot.dir
+    }
+
+    /// Gives this machine so many more addresses on the nodes' network, for clients that are not to be one. They go with the
+    /// Swarm.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub fn client_addresses(&self, count: u8) -> Result<Vec<IpAddr>> {
+        let add = |number: u8| -> Result<IpAddr> {
+            let address = format!("{}.{}", self.slot.net, 254 - number);
+            let link = guard::uplink(&self.slot.name);
+            run(command("ip").args(["addr", "replace", &format!("{address}/32"), "dev", &link]))?;
+            Ok(address.parse()?)
+        };
+        (0..count).map(add).collect()
     }
 
     /// What one needs to see after a failure: services, their tasks, and the last lines of their logs.

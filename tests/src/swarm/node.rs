@@ -343,4 +343,16 @@ impl Node {
         self.docker(&kill)?;
         Ok(containers.len())
     }
+
+    /// A command in the network of a running container of this node, e.g. to ask what is published on a routing mesh that the
+    /// kernel does not have.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn beside(&self, container: &str, program: &str) -> Result<Command> {
+        let pid = self.docker(&["inspect", "--format", "{{.State.Pid}}", container])?;
+        let mut beside = self.inside("nsenter");
+        beside.args(["-t", &pid, "-n", "--", program]);
+        Ok(beside)
+    }
 }
