@@ -304,7 +304,7 @@ impl Pool {
     pub fn withdraw_retry(&mut self, failure: Failure, now: Instant) -> bool {
         let granted = match failure {
             Failure::Connect | Failure::NotSent => true,
-            Failure::BadResponse | Failure::Died | Failure::Refused | Failure::TimedOut => {
+            Failure::BadResponse | Failure::Died | Failure::Refused | Failure::TimedOut | Failure::Unable => {
                 self.budget.withdraw(self.policy.retry_budget_percent, now)
             }
         };

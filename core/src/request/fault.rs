@@ -88,6 +88,11 @@ pub enum Fault {
         /// The answer's `Location`.
         location: String,
     },
+    /// The path wants a slash at its end.
+    ToSlash {
+        /// The answer's `Location`.
+        location: String,
+    },
     /// The route has no endpoint and the request may not wait.
     Unavailable(Unavailable),
     /// The host is served over TLS alone, which is passed through.
@@ -133,6 +138,7 @@ impl Fault {
             },
             Fault::NotAllowed => 403,
             Fault::Redirect { .. } => 302,
+            Fault::ToSlash { .. } => 301,
             Fault::TlsAlone { misdirected: true, .. } => 421,
             Fault::ParkTimedOut { .. } | Fault::TlsAlone { .. } | Fault::Unavailable(_) => 503,
             Fault::UnknownHost { status, .. } => *status,
@@ -155,6 +161,7 @@ impl Fault {
             | Fault::NotAllowed
             | Fault::Redirect { .. }
             | Fault::TlsAlone { .. }
+            | Fault::ToSlash { .. }
             | Fault::UnknownHost { .. }
             | Fault::UnknownPath { .. }
             | Fault::Upstream(_) => None,
@@ -185,6 +192,7 @@ impl Fault {
             Fault::ParkTimedOut { .. } => "park_timed_out",
             Fault::Redirect { .. } => "redirect",
             Fault::TlsAlone { .. } => "tls_alone",
+            Fault::ToSlash { .. } => "to_slash",
             Fault::Unavailable(Unavailable::ParkingFull) => "parking_full",
             Fault::Unavailable(Unavailable::ParkingOff) => "no_endpoint",
             Fault::UnknownHost { .. } => "unknown_host",
@@ -208,7 +216,7 @@ impl fmt::Display for Fault {
         match self {
             Fault::Client(fault) => write!(f, "{fault}"),
             Fault::NotAllowed => f.write_str("this is not served to clients with your address"),
-            Fault::Redirect { location } => write!(f, "this has moved to {location}"),
+            Fault::Redirect { location } | Fault::ToSlash { location } => write!(f, "this has moved to {location}"),
             Fault::ParkTimedOut { waited } => write!(
                 f,
                 "no endpoint of the service became ready within {} ms",

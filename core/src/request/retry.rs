@@ -1,7 +1,8 @@
 //! Whether a request may be tried again.
 //!
 //! The rule (RFC 9110 §9.2.2): what cannot have been executed may always be sent again; what may have been executed only if
-//! executing it twice does no harm, and only while its body is still whole. A response that began is never retried.
+//! executing it twice does no harm, and only while its body is still whole. Row 37: an answer that says that the app could not
+//! do it counts as such a failure, as long as none of it was passed on; when nobody answers better, the last one is.
 
 use crate::time::Duration;
 
@@ -32,16 +33,23 @@ pub enum Failure {
     TimedOut,
     /// What came is no HTTP.
     BadResponse,
+    /// The app answered that it could not, see [`is_worth_another`].
+    Unable,
+}
+
+/// Row 37: whether another endpoint may do better than one that answered with this status.
+pub fn is_worth_another(status: u16, retry_on_500: bool) -> bool {
+    matches!(status, 502..=504) || (status == 500 && retry_on_500)
 }
 
 /// Whether the request may be sent again.
 pub fn may_retry(method: &str, body: BodySent, failure: Failure) -> bool {
     match (failure, body) {
-        (Failure::TimedOut | Failure::BadResponse, _) | (_, BodySent::Begun) => false,
+        (Failure::BadResponse, _) | (_, BodySent::Begun) => false,
         (Failure::Connect | Failure::NotSent | Failure::Refused, BodySent::Absent | BodySent::Unsent) => true,
         // Without its body, the request cannot have been executed.
         (Failure::Died, BodySent::Unsent) => true,
-        (Failure::Died, BodySent::Absent) => is_idempotent(method),
+        (Failure::Died, BodySent::Absent) | (Failure::TimedOut | Failure::Unable, _) => is_idempotent(method),
     }
 }
 
@@ -72,7 +80,18 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_retries() {
+    fn row_37_which_answers_another_endpoint_may_better() {
+        let worth = |on_500| {
+            (200..600)
+                .filter(|status| is_worth_another(*status, on_500))
+                .collect::<std::vec::Vec<_>>()
+        };
+        assert_eq!(worth(false), [502, 503, 504]);
+        assert_eq!(worth(true), [500, 502, 503, 504]);
+    }
+
+    #[test]
+    fn row_37_the_table_of_retries() {
         let mut table = String::new();
         for failure in [
             Failure::Connect,
@@ -81,6 +100,7 @@ mod tests {
             Failure::Refused,
             Failure::TimedOut,
             Failure::BadResponse,
+            Failure::Unable,
         ] {
             for method in ["GET", "POST"] {
                 for body in [BodySent::Absent, BodySent::Unsent, BodySent::Begun] {
@@ -106,6 +126,10 @@ mod tests {
         Refused GET Unsent
         Refused POST Absent
         Refused POST Unsent
+        TimedOut GET Absent
+        TimedOut GET Unsent
+        Unable GET Absent
+        Unable GET Unsent
         ");
     }
 }

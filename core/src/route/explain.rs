@@ -12,7 +12,7 @@ use crate::labels::diagnostic::Diagnostic;
 use crate::route::host;
 use crate::route::path::{self, RequestPath};
 use crate::route::redirect::{RedirectRule, Scheme};
-use crate::route::rewrite::strip;
+use crate::route::rewrite::{slash_redirect, strip};
 use crate::route::rule::{PoolKey, Rule, RuleHost};
 use crate::route::spec::HostPattern;
 use crate::route::table::{Decision, RouteTable, TlsDecision};
@@ -95,6 +95,13 @@ pub enum Outcome {
     Passthrough(Forward),
     /// It is answered with a redirect to HTTPS.
     ToHttps {
+        /// The status.
+        status: u16,
+        /// The answer's `Location`.
+        location: String,
+    },
+    /// It is redirected to its own path with a slash at the end.
+    ToSlash {
         /// The status.
         status: u16,
         /// The answer's `Location`.
@@ -197,6 +204,10 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
         status: RedirectRule::STATUS,
         location: to_https(host.unwrap_or_default(), target, table.settings().https_port),
     };
+    let to_slash = |rule: &Rule| {
+        let wanted = table.settings().redirect_to_slash;
+        wanted.then(|| slash_redirect(rule, target)).flatten()
+    };
     let answered = || match table.route_over(scheme, host, target) {
         Decision::Redirect(rule) => Outcome::Redirect {
             status: RedirectRule::STATUS,
@@ -205,6 +216,10 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
             service: rule.service.name.to_string(),
         },
         Decision::Forward(rule) if rule.tls_only && tls.is_none() => to_https(),
+        Decision::Forward(rule) if to_slash(rule).is_some() => Outcome::ToSlash {
+            status: 301,
+            location: to_slash(rule).unwrap_or_default(),
+        },
         Decision::Forward(rule) => {
             let mut forward = forward(table, rule, name, target, surroundings);
             forward.certificates = certificates.iter().map(ToString::to_string).collect();
@@ -249,6 +264,7 @@ pub fn explain(table: &RouteTable, url: &str, surroundings: &Surroundings<'_>) -
         Outcome::NoTls { .. }
         | Outcome::TlsAlone { .. }
         | Outcome::ToHttps { .. }
+        | Outcome::ToSlash { .. }
         | Outcome::UnknownHost { .. }
         | Outcome::UnknownPath { .. } => &[],
     };
@@ -415,7 +431,9 @@ impl fmt::Display for Explanation {
                 writeln!(f, "  tls       passed through as it is")?;
                 write!(f, "{forward}")?;
             }
-            Outcome::ToHttps { status, location } => writeln!(f, "  answer    {status}: to {location}")?,
+            Outcome::ToHttps { status, location } | Outcome::ToSlash { status, location } => {
+                writeln!(f, "  answer    {status}: to {location}")?
+            }
             Outcome::TlsAlone { status } => writeln!(
                 f,
                 "  answer    {status}: {} is served over TLS alone, which is passed through",

@@ -20,7 +20,7 @@ pub mod table;
 pub use conflict::conflicts;
 pub use explain::explain;
 pub use redirect::{RedirectRule, Scheme};
-pub use rewrite::strip;
+pub use rewrite::{slash_redirect, strip};
 pub use rule::{PoolEndpoint, PoolKey, PoolSpec, Rule, RuleHost, ServiceRef, ServiceShare};
 pub use table::{Decision, RouteTable, TlsDecision};
 

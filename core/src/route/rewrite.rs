@@ -3,6 +3,7 @@
 
 use alloc::borrow::Cow;
 use alloc::format;
+use alloc::string::String;
 
 use crate::route::path::{self, RequestPath};
 use crate::route::rule::Rule;
@@ -30,6 +31,9 @@ pub fn strip<'a>(rule: &Rule, path_and_query: &'a str) -> Cow<'a, str> {
             Some(text) => with_query(&text, query),
         };
     }
+    if let Some(rest) = beyond_letters(rule, path) {
+        return with_query(&format!("/{rest}"), query);
+    }
     // Decoding makes no slash, so the prefix has as many segments in the client's bytes as in its own.
     let segments = rule.path.as_str().bytes().filter(|byte| *byte == b'/').count();
     let whole = resolved.as_deref().unwrap_or(path);
@@ -39,6 +43,30 @@ pub fn strip<'a>(rule: &Rule, path_and_query: &'a str) -> Cow<'a, str> {
         return Cow::Borrowed(&path_and_query[end..]);
     }
     with_query(&format!("/{rest}"), query)
+}
+
+/// Row 7: what follows the prefix of a path that it covers by its letters alone, as `/application` is covered by `/app`.
+fn beyond_letters(rule: &Rule, path: &str) -> Option<String> {
+    let normal = match path::read(path) {
+        RequestPath::Normalised { text, .. } => Cow::Owned(text),
+        RequestPath::Plain(text) => Cow::Borrowed(text),
+        RequestPath::RootOnly => return None,
+    };
+    let rest = normal.strip_prefix(rule.path.as_str())?;
+    (!rest.is_empty() && !rest.starts_with('/')).then(|| rest.into())
+}
+
+/// Row 8: where a request is redirected first, with `redirect_to_slash`: to its own path and a slash, relative to its host.
+pub fn slash_redirect(rule: &Rule, path_and_query: &str) -> Option<String> {
+    let (path, query) = match path_and_query.split_once('?') {
+        Some((path, query)) => (path, Some(query)),
+        None => (path_and_query, None),
+    };
+    let strips = rule.strip_path && !rule.path.is_root();
+    // A path that begins otherwise could name another host to whoever reads the answer.
+    let is_plain = path.starts_with('/') && !path.starts_with("//") && !path.contains('\\');
+    let wants = strips && is_plain && !path.contains('.') && !path.ends_with('/');
+    wants.then(|| with_query(&format!("{path}/"), query).into_owned())
 }
 
 fn with_query<'a>(path: &str, query: Option<&str>) -> Cow<'a, str> {
@@ -82,6 +110,30 @@ mod tests {
         ] {
             assert_eq!(strip(&rule, target), expected, "{target}");
         }
+    }
+
+    #[test]
+    fn row_07_a_prefix_of_letters_goes_away_as_such() {
+        let rule = rule("/app", true);
+        assert_eq!(strip(&rule, "/application/x?y"), "/lication/x?y");
+        assert_eq!(strip(&rule, "/%61ppl%2Fe"), "/l%2Fe");
+    }
+
+    #[test]
+    fn row_08_a_path_without_dot_and_slash_is_redirected_to_one() {
+        let stripping = rule("/app", true);
+        for (target, expected) in [
+            ("/app", Some("/app/")),
+            ("/app?x=1", Some("/app/?x=1")),
+            ("/app/a", Some("/app/a/")),
+            ("/app/", None),
+            ("/app/a.css", None),
+            ("//app", None),
+            ("/app\\x", None),
+        ] {
+            assert_eq!(slash_redirect(&stripping, target).as_deref(), expected, "{target}");
+        }
+        assert_eq!(slash_redirect(&rule("/app", false), "/app"), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::snapshot::model::Snapshot;
 mod canonical;
 mod members;
 
-use members::{Members, build_pool};
+use members::{Members, build_pool, claims_the_same};
 
 /// Answers for every request which rule it falls under. Share it in an [`Arc`]; a change makes a new one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -170,7 +170,7 @@ impl RouteTable {
         if let Some(redirect) = rules.redirect(scheme) {
             return Decision::Redirect(redirect);
         }
-        match rules.find(&path::read(path)) {
+        match rules.find(&path::read(path), self.settings.raw_prefix) {
             Some(rule) => Decision::Forward(rule),
             None => match &rules.passthrough {
                 Some(passthrough) if rules.rules.is_empty() => Decision::Passthrough {
@@ -551,13 +551,17 @@ impl HostRules {
         self.redirects_that_hold().find(|rule| rule.redirect.scheme == scheme)
     }
 
-    /// The rule with the longest prefix of whole segments.
-    fn find(&self, path: &RequestPath<'_>) -> Option<&Arc<Rule>> {
+    /// The rule with the longest prefix, of whole segments or, where it is `raw`, of letters (row 7).
+    fn find(&self, path: &RequestPath<'_>, raw: bool) -> Option<&Arc<Rule>> {
         let path = match path {
             RequestPath::Normalised { text, .. } => text.as_str(),
             RequestPath::Plain(text) => text,
             RequestPath::RootOnly => return self.with_path("/"),
         };
+        if raw {
+            let mut longest_last = self.rules.iter().filter(|rule| path.starts_with(rule.path.as_str()));
+            return longest_last.next_back();
+        }
         let mut prefix = &path[..path::end_of_segments(path, self.depth_max)];
         while !prefix.is_empty() {
             if let Some(rule) = self.with_path(prefix) {
@@ -579,22 +583,4 @@ fn named_hosts(spec: &RouteSpec) -> impl Iterator<Item = &HostPattern> {
     spec.hosts
         .iter()
         .chain(spec.redirects.iter().map(|redirect| &redirect.host))
-}
-
-/// Whether two specs of one service make the same rules.
-fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -> bool {
-    match (old, new) {
-        (Some(old), Some(new)) => {
-            old.hosts == new.hosts
-                && old.default_backend == new.default_backend
-                && old.path == new.path
-                && old.strip_path == new.strip_path
-                && old.redirects == new.redirects
-                && old.tls == new.tls
-                && old.name == new.name
-                && old.created_at == new.created_at
-        }
-        (None, Some(_)) | (Some(_), None) => false,
-        (None, None) => true,
-    }
 }

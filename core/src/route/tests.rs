@@ -140,6 +140,28 @@ fn row_06_a_host_that_is_claimed_does_not_fall_back_to_wildcard_or_default() {
 }
 
 #[test]
+fn row_07_raw_prefixes_are_matched_by_letters_behind_a_switch() {
+    let specs = [
+        spec("app", &["shop.example"], "/app"),
+        spec("apply", &["shop.example"], "/apply"),
+        spec("root", &["shop.example"], "/"),
+    ];
+    let mut snapshot = snapshot(specs);
+    snapshot.settings.raw_prefix = true;
+    let raw = RouteTable::compile(&snapshot);
+    for (path, expected) in [
+        ("/application/x", "app"),
+        ("/app", "app"),
+        ("/applying", "apply"),
+        ("/ap", "root"),
+        ("/app/..;/x", "root"),
+        ("/%61pplication", "app"),
+    ] {
+        assert_eq!(served(&raw, "shop.example", path), expected, "{path}");
+    }
+}
+
+#[test]
 fn row_07_prefix_is_segment_aware() {
     let table = table([spec("app", &["shop.example"], "/app")]);
     for (path, expected) in [

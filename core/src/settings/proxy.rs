@@ -34,6 +34,9 @@ pub struct ProxySettings {
     pub retries_max: u32,
     /// Retries in percent of a pool's requests, with a floor of 10 a second. Default 20.
     pub retry_budget_percent: u32,
+    /// Also try an idempotent request elsewhere that the app answered with 500, as Interlock does; 502, 503 and 504 always are.
+    /// Default false.
+    pub retry_on_500: bool,
     /// Milliseconds that a request may wait for a pool without ready endpoint. Default 10 000.
     pub park_ms: u32,
     /// Requests that may wait so per pool and worker. Default 1024.
@@ -48,6 +51,11 @@ pub struct ProxySettings {
     pub fail_timeout_ms: u32,
     /// Status for a host that nobody claims. Default 503.
     pub unknown_host_status: u16,
+    /// Match context roots letter by letter, as Interlock does: `/app` covers `/application` too. Default false.
+    pub raw_prefix: bool,
+    /// Redirect (301) a path without dot and trailing slash to itself with one before `context_root_rewrite` takes the root
+    /// away, as Interlock does. Default false.
+    pub redirect_to_slash: bool,
     /// Leave out `x-request-id`, `x-proxy-id` and the like on responses (Interlock HideInfoHeaders). Default false.
     pub hide_info_headers: bool,
     /// Addresses and ranges of balancers and proxies in front, whose word on the client's address is believed. Default none.
@@ -102,6 +110,7 @@ impl Default for ProxySettings {
             body_bytes_max: 32 * 1024 * 1024,
             retries_max: 3,
             retry_budget_percent: 20,
+            retry_on_500: false,
             park_ms: 10_000,
             parked_max: 1024,
             idle_connections_max: 64,
@@ -109,6 +118,8 @@ impl Default for ProxySettings {
             max_fails: 1,
             fail_timeout_ms: 10_000,
             unknown_host_status: 503,
+            raw_prefix: false,
+            redirect_to_slash: false,
             hide_info_headers: false,
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::Off,

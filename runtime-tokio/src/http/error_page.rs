@@ -13,7 +13,7 @@ use super::serve;
 pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
     let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let location = match fault {
-        Fault::Redirect { location } => HeaderValue::from_str(location).ok(),
+        Fault::Redirect { location } | Fault::ToSlash { location } => HeaderValue::from_str(location).ok(),
         Fault::Client(_)
         | Fault::NotAllowed
         | Fault::ParkTimedOut { .. }

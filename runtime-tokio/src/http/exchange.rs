@@ -159,6 +159,16 @@ impl Exchange {
         self.upstream = Some(upstream);
     }
 
+    /// A try came to nothing: it stands in the access line and the answer, unless another one does better.
+    pub(crate) fn set_tried(&mut self, addr: SocketAddr, took: Duration) {
+        self.answered_by = Some((addr, took));
+    }
+
+    /// Who answered or was tried last, and how long that took.
+    pub(crate) fn answered_by(&self) -> Option<(SocketAddr, Duration)> {
+        self.answered_by
+    }
+
     pub(crate) fn set_body(&mut self, body: Option<Rc<SharedBody>>) {
         self.body = body;
     }

@@ -88,17 +88,42 @@ pub(crate) async fn forward<N: Net>(
     mut outbound: Outbound,
     exchange: &mut Exchange,
 ) -> Result<Forwarded, Fault> {
-    let retries_max = worker.shared.serving().retries_max;
+    let (retries_max, retry_on_500) = {
+        let settings = worker.shared.serving();
+        (settings.retries_max, settings.retry_on_500)
+    };
     outbound.pool.handle_request();
     let mut tried = Vec::new();
     let mut tries = 0;
     let mut parked_since = None;
+    let mut next = None;
+    let mut unable: Option<Unable> = None;
     loop {
-        let hold = pick(worker, &mut outbound, &mut tried, &mut parked_since, exchange).await?;
+        let hold = match next.take() {
+            Some(hold) => hold,
+            None => pick(worker, &mut outbound, &mut tried, &mut parked_since, exchange).await?,
+        };
         let (pool, token) = (Rc::clone(&hold.pool), hold.token);
         let serving = pool.serving();
+        let addr = pool.endpoint(token).map(|endpoint| endpoint.addr);
+        let begun = worker.shared.clock.now();
         let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
             Ok(response) => {
+                if retry::is_worth_another(response.status().as_u16(), retry_on_500) && tries < retries_max {
+                    tried.push(token);
+                    next = other(&outbound, &tried);
+                    if next.is_some() && pool.withdraw_retry(Failure::Unable) {
+                        debug!(status = %response.status(), "trying another endpoint");
+                        tries += 1;
+                        exchange.count_retry();
+                        unable = exchange.take_upstream().map(|upstream| Unable {
+                            response,
+                            upstream,
+                            serving,
+                        });
+                        continue;
+                    }
+                }
                 if response.status() == StatusCode::SWITCHING_PROTOCOLS && outbound.upgrade.is_none() {
                     // RFC 9110 §15.2.2: nobody asked it to; what follows is no HTTP, and HTTP/2 has no such status.
                     exchange.take_upstream();
@@ -114,12 +139,34 @@ pub(crate) async fn forward<N: Net>(
             }
             Err(failed) => failed,
         };
+        if let Some(addr) = addr {
+            exchange.set_tried(addr, worker.shared.clock.now().since(begun));
+        }
         if let Some(fault) = outbound.body.as_ref().and_then(|body| body.fault()) {
             return Err(fault.into());
+        }
+        if let Some(answer) = unable.take() {
+            // Row 37: the last answer that there was is better than none.
+            exchange.set_upstream(answer.upstream);
+            exchange.set_body(outbound.body.take());
+            return Ok(Forwarded {
+                serving: answer.serving,
+                cookie: outbound.known.cookie,
+                response: answer.response,
+                upgrade: outbound.upgrade,
+            });
         }
         tries += 1;
         let sent = RequestBody::sent(outbound.body.as_ref());
         let harmless = failed.head_kept && retry::may_retry(outbound.method.as_str(), sent, failed.failure);
+        if harmless && failed.failure == Failure::TimedOut {
+            // It may be at work still: only another one is asked, and nobody waits for one.
+            tried.push(token);
+            next = other(&outbound, &tried);
+            if next.is_none() {
+                return Err(failed.fault);
+            }
+        }
         if !harmless || tries > retries_max || !pool.withdraw_retry(failed.failure) {
             return Err(failed.fault);
         }
@@ -128,6 +175,36 @@ pub(crate) async fn forward<N: Net>(
         if failed.elsewhere {
             tried.push(token);
         }
+    }
+}
+
+/// An answer that says that the app could not, kept while another endpoint is asked.
+struct Unable {
+    response: Response<Incoming>,
+    upstream: Upstream,
+    serving: Rc<Serving>,
+}
+
+/// An endpoint that was not asked yet, for a request that may be sent again. Nobody waits for one.
+fn other(outbound: &Outbound, tried: &[Token]) -> Option<Hold> {
+    let sent = RequestBody::sent(outbound.body.as_ref());
+    let pool = &outbound.pool;
+    if pool.is_retired() || !retry::may_retry(outbound.method.as_str(), sent, Failure::Unable) {
+        return None;
+    }
+    match pool.pick(outbound.known.key, tried) {
+        Pick::Endpoint(picked) => {
+            let hold = Hold {
+                pool: Rc::clone(pool),
+                token: picked.token,
+            };
+            (!tried.contains(&picked.token)).then_some(hold)
+        }
+        Pick::Park => {
+            pool.unpark();
+            None
+        }
+        Pick::Unavailable(_) => None,
     }
 }
 
@@ -460,9 +537,12 @@ fn failed(
             };
             let fault = match failure {
                 Failure::BadResponse => UpstreamFault::BadResponse,
-                Failure::Connect | Failure::Died | Failure::NotSent | Failure::Refused | Failure::TimedOut => {
-                    UpstreamFault::Died
-                }
+                Failure::Connect
+                | Failure::Died
+                | Failure::NotSent
+                | Failure::Refused
+                | Failure::TimedOut
+                | Failure::Unable => UpstreamFault::Died,
             };
             // The body's own errors are the client's fault, not the endpoint's.
             let by_client = error.is_user() || outbound.body.as_ref().is_some_and(|body| body.fault().is_some());

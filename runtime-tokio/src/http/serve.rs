@@ -22,8 +22,8 @@ use super::forward::{self, Outbound};
 use super::headers::{self, values};
 use super::{error_page, upgrade};
 use crate::net::Net;
-use crate::worker::Worker;
 use crate::worker::serving::Known;
+use crate::worker::{Worker, pools};
 
 /// Answers one request; never fails.
 pub(crate) async fn serve<N: Net>(
@@ -190,13 +190,14 @@ pub(crate) fn add_info(headers: &mut HeaderMap, exchange: &Exchange) {
     }
     headers.insert(headers::X_PROXY_ID, worker.proxy_id.clone());
     headers.insert(headers::X_SERVER_INFO, worker.server_info.clone());
-    if let Some(upstream) = exchange.upstream() {
-        headers.insert(
-            headers::X_UPSTREAM_ADDR,
-            upstream.hold.pool.addr_value(upstream.hold.token, upstream.addr),
-        );
+    // Row 39: also where the proxy answers itself, because nobody it asked did.
+    if let Some((addr, took)) = exchange.answered_by() {
+        let value = match exchange.upstream() {
+            Some(upstream) => upstream.hold.pool.addr_value(upstream.hold.token, addr),
+            None => pools::addr_value(addr),
+        };
+        headers.insert(headers::X_UPSTREAM_ADDR, value);
         // Row 38: real seconds.
-        let took = upstream.responded.since(upstream.sent);
         headers.insert(headers::X_UPSTREAM_RESPONSE_TIME, seconds(took));
     }
 }

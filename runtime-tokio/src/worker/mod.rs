@@ -91,16 +91,27 @@ impl WorkerConfig {
             listen,
             tls: None,
             proxy_id: proxy_id.to_owned(),
-            server_info: format!(
-                "tidegate/{} {}/{}",
-                env!("CARGO_PKG_VERSION"),
-                std::env::consts::OS,
-                std::env::consts::ARCH
-            ),
+            server_info: server_info(),
             secrets: Secrets::default(),
             connections_max: 16_384,
         }
     }
+}
+
+/// `tidegate/v1.2.3 (27b903b2) linux/amd64`, in the words of Docker; the revision where the build was told it.
+fn server_info() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let revision = option_env!("TIDEGATE_REVISION").filter(|revision| !revision.is_empty());
+    let revision = revision.map_or(String::new(), |revision| format!(" ({revision})"));
+    format!(
+        "tidegate/v{}{revision} {}/{arch}",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS
+    )
 }
 
 /// Questions that a worker answers. Before each it takes the present table, if it has not yet.

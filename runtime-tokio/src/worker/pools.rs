@@ -305,7 +305,7 @@ impl PoolHandle {
     }
 }
 
-fn addr_value(addr: SocketAddr) -> HeaderValue {
+pub(crate) fn addr_value(addr: SocketAddr) -> HeaderValue {
     HeaderValue::from_str(&addr.to_string()).expect("addresses are visible ASCII")
 }
 

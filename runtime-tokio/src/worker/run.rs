@@ -14,7 +14,7 @@ use rustls::ServerConfig;
 use tidegate_core::pool::{Outcome, Picked};
 use tidegate_core::request::fault::{ClientFault, Fault};
 use tidegate_core::request::origin::Origin;
-use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, strip};
+use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, slash_redirect, strip};
 use tidegate_core::time::Duration;
 use tidegate_core::tls::redirect::to_https;
 use tokio::sync::watch;
@@ -240,6 +240,11 @@ impl<N: Net> Worker<N> {
                 let pool = pools.get(&rule.pool).expect("each rule leads to a pool of its table");
                 if !pool.allows(exchange.origin()) {
                     return Err(Fault::NotAllowed);
+                }
+                if table.settings().redirect_to_slash
+                    && let Some(location) = slash_redirect(rule, target)
+                {
+                    return Err(Fault::ToSlash { location });
                 }
                 let forwarded = strip(rule, target);
                 let rewritten = match &forwarded {

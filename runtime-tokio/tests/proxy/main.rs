@@ -10,6 +10,7 @@ mod headers;
 mod labels;
 mod limits;
 mod protocols;
+mod retries;
 mod smuggling;
 mod streaming;
 mod tls;

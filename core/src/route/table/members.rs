@@ -88,3 +88,21 @@ pub(super) fn build_pool(
         endpoints: endpoints.into_values().collect(),
     }
 }
+
+/// Whether two specs of one service make the same rules.
+pub(super) fn claims_the_same(old: Option<&Arc<RouteSpec>>, new: Option<&Arc<RouteSpec>>) -> bool {
+    match (old, new) {
+        (Some(old), Some(new)) => {
+            old.hosts == new.hosts
+                && old.default_backend == new.default_backend
+                && old.path == new.path
+                && old.strip_path == new.strip_path
+                && old.redirects == new.redirects
+                && old.tls == new.tls
+                && old.name == new.name
+                && old.created_at == new.created_at
+        }
+        (None, Some(_)) | (Some(_), None) => false,
+        (None, None) => true,
+    }
+}
