@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tidegate_core::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
 use tidegate_core::reconcile::desired::ManagedService;
 use tidegate_core::swarm::model::{
@@ -34,15 +35,34 @@ pub fn services(json: &[u8]) -> Result<Vec<Service>, ApiError> {
 /// `GET /services`, as shapes.
 pub fn managed(json: &[u8]) -> Result<Vec<ManagedService>, ApiError> {
     let items = list("services", json, |item: &wire::Service| &item.id)?;
+    let whole: Vec<Value> = serde_json::from_slice(json).unwrap_or_default();
     Ok(items
         .into_iter()
         .map(|item| ManagedService {
+            template: whole
+                .iter()
+                .find(|whole| whole["ID"] == *item.id)
+                .map(template)
+                .unwrap_or_default(),
             id: ServiceId::from(item.id),
             version: Version(item.version.index),
             update_state: Some(item.update_status.state).filter(|state| !state.is_empty()),
             shape: shape::read(item.spec),
         })
         .collect())
+}
+
+/// What the tasks of a service are made of. A change of it replaces them (facts §6); one of placement does not, and one of secrets
+/// is made by the controllers themselves.
+fn template(service: &Value) -> String {
+    let mut template = service["Spec"]["TaskTemplate"].clone();
+    if let Some(fields) = template.as_object_mut() {
+        fields.remove("Placement");
+        if let Some(container) = fields.get_mut("ContainerSpec").and_then(Value::as_object_mut) {
+            container.remove("Secrets");
+        }
+    }
+    template.to_string()
 }
 
 /// `GET /tasks`. Tasks without a service are left out: plain containers on attachable networks.
@@ -340,6 +360,24 @@ mod tests {
         assert_eq!(with("10.1.0.2", "10.1.0.1:2377"), Some([10, 1, 0, 2].into()));
         assert_eq!(with("", "[fd00::1]:2377"), "fd00::1".parse().ok());
         assert_eq!((with("0.0.0.0", "0.0.0.0:2377"), with("", "x")), (None, None));
+    }
+
+    #[test]
+    fn what_tasks_are_made_of_is_all_of_the_template_but_placement_and_secrets() {
+        let with = |template: &str| {
+            let json = format!(r#"[{{"ID":"s","Version":{{"Index":7}},"Spec":{{"TaskTemplate":{template}}}}}]"#);
+            managed(json.as_bytes()).expect("a list")[0].template.clone()
+        };
+        let here = with(r#"{"ContainerSpec":{"Image":"a","Configs":[1]},"Placement":{"Constraints":["a"]}}"#);
+        assert_eq!(
+            here,
+            with(r#"{"Placement":null,"ContainerSpec":{"Configs":[1],"Image":"a","Secrets":[{"SecretName":"s"}]}}"#)
+        );
+        assert_ne!(here, with(r#"{"ContainerSpec":{"Image":"a","Configs":[2]}}"#));
+        assert_ne!(
+            here,
+            with(r#"{"ContainerSpec":{"Image":"a","Configs":[1]},"ForceUpdate":1}"#)
+        );
     }
 
     #[test]

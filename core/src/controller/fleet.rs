@@ -50,6 +50,8 @@ pub struct Fleet {
     installation: Option<String>,
     /// The own service, once it was seen.
     own: Option<ServiceId>,
+    /// What the tasks of the own service were made of when it was first seen: its settings are those of this process.
+    template: Option<String>,
     reconciler: Option<Reconciler>,
     /// Chores under way, and how often each failed in a row.
     under_way: BTreeSet<Chore>,
@@ -71,6 +73,7 @@ impl Fleet {
             me,
             installation: None,
             own: None,
+            template: None,
             reconciler: None,
             under_way: BTreeSet::new(),
             failures: BTreeMap::new(),
@@ -136,6 +139,22 @@ impl Fleet {
             })
         });
         self.installation = Some(installation.clone());
+        // Controllers of old and new settings run side by side while Docker replaces them: only the new ones write, or each would
+        // undo what the others wrote.
+        let template = self.template.get_or_insert_with(|| own.template.clone());
+        let is_relieved = *template != own.template;
+        reconciler.handle(ReconcileFact::Relieved(is_relieved), now);
+        let topic = "successors".to_string();
+        if is_relieved {
+            let text = format!(
+                "the service {} has changed, so the tasks that Docker starts for it keep the proxies, and this one only serves tables",
+                self.service
+            );
+            self.say(topic, text);
+            self.drain_reconciler(now);
+            return;
+        }
+        self.said.remove(&topic);
         reconciler.handle(ReconcileFact::Managed(world.managed().values().cloned().collect()), now);
         let wall = self.me.wall_at_start + now.since_start();
         let secrets = world.secrets().values();
@@ -347,6 +366,7 @@ impl Fleet {
         let Some(reconciler) = self.reconciler.as_mut().filter(|_| is_removed) else {
             return;
         };
+        reconciler.handle(ReconcileFact::Relieved(false), now);
         let is_leg = |shape: &ServiceShape| shape.labels.get(ROLE_LABEL).is_some_and(|role| role == LEG_ROLE);
         self.wanted.retain(|shape| !is_leg(shape));
         reconciler.handle(ReconcileFact::Managed(world.managed().values().cloned().collect()), now);

@@ -10,6 +10,7 @@ use crate::swarm::model::STACK_LABEL;
 use crate::swarm::world::Answer;
 
 mod legs;
+mod successors;
 mod tls;
 
 /// What travels to a controller, and when it arrives.

@@ -27,6 +27,9 @@ pub struct ManagedService {
     pub version: Version,
     /// Its present shape.
     pub shape: ServiceShape,
+    /// What its tasks are made of, as text, but for placement and secrets: who runs by another one has other settings.
+    #[serde(default)]
+    pub template: String,
     /// `UpdateStatus.State`, where Docker gives one.
     pub update_state: Option<String>,
 }

@@ -107,6 +107,8 @@ pub enum ReconcileFact {
     Managed(Vec<ManagedService>),
     /// All shapes that are wanted. An own service of proxies or legs that is not among them is removed.
     Wanted(Vec<ServiceShape>),
+    /// Whether somebody else looks after the services now: nothing is written while that holds.
+    Relieved(bool),
     /// The answer to a write.
     Written {
         /// The write.

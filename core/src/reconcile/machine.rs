@@ -33,6 +33,8 @@ pub use super::facts::{Notice, ReconcileAction, ReconcileFact, ReconcileSettings
 #[derive(Debug)]
 pub struct Reconciler {
     settings: ReconcileSettings,
+    /// Whether somebody else writes.
+    relieved: bool,
     wanted: Option<BTreeMap<String, ServiceShape>>,
     /// Our own services of proxies and legs, by name.
     actual: Option<BTreeMap<String, ManagedService>>,
@@ -91,6 +93,7 @@ impl Reconciler {
     pub fn new(settings: ReconcileSettings) -> Self {
         Reconciler {
             settings,
+            relieved: false,
             wanted: None,
             actual: None,
             progress: BTreeMap::new(),
@@ -301,6 +304,9 @@ impl Reconciler {
 
     /// The step that is due first; removals before everything else, then by name.
     fn next_step(&self) -> Option<Step> {
+        if self.relieved {
+            return None;
+        }
         let (wanted, actual) = (self.wanted.as_ref()?, self.actual.as_ref()?);
         let gone = actual
             .values()
@@ -465,6 +471,7 @@ impl Machine for Reconciler {
     fn handle(&mut self, fact: ReconcileFact, now: Instant) {
         match fact {
             ReconcileFact::Managed(services) => self.handle_managed(services, now),
+            ReconcileFact::Relieved(relieved) => self.relieved = relieved,
             ReconcileFact::Wanted(shapes) => self.handle_wanted(shapes, now),
             ReconcileFact::Written { id, result } => self.handle_written(id, result, now),
         }

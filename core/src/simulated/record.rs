@@ -114,13 +114,17 @@ pub(super) struct SecretRecord {
 /// Whether a change from `a` to `b` replaces tasks (facts §6): everything but labels, replicas, update policy and
 /// placement.
 pub(super) fn replaces_tasks(a: &ServiceShape, b: &ServiceShape) -> bool {
-    let template = |shape: &ServiceShape| ServiceShape {
+    template(a) != template(b)
+}
+
+/// What tasks are made of.
+pub(super) fn template(shape: &ServiceShape) -> ServiceShape {
+    ServiceShape {
         labels: BTreeMap::new(),
         replicas: None,
         constraints: BTreeSet::new(),
         spread: Vec::new(),
         update: crate::reconcile::desired::UpdatePolicy::default(),
         ..shape.clone()
-    };
-    template(a) != template(b)
+    }
 }

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Swarm;
-use super::record::{ServiceRecord, TaskRecord};
+use super::record::{ServiceRecord, TaskRecord, template};
 use crate::id::{NetworkId, SecretId, ServiceId, TaskId, Version};
 use crate::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use crate::swarm::model::{ApiError, EndpointMode, Network, NetworkAddress, Node, Secret, Service, ServiceMode, Task};
@@ -55,6 +55,7 @@ impl Swarm {
             .map(|service| ManagedService {
                 id: service.id.clone(),
                 version: service.version,
+                template: settings_of(&service.shape),
                 shape: ServiceShape::clone(&service.shape),
                 update_state: service.update_state.map(String::from),
             })
@@ -154,4 +155,11 @@ fn service(record: &ServiceRecord) -> Service {
         networks: shape.networks.iter().cloned().collect(),
         has_health_check: !shape.health_command.is_empty(),
     }
+}
+
+/// What the tasks of a service are made of, but for secrets.
+fn settings_of(shape: &ServiceShape) -> String {
+    let mut template = template(shape);
+    template.secrets.clear();
+    serde_json::to_string(&template).expect("a shape is plain data with text keys")
 }

@@ -38,6 +38,7 @@ impl Store {
                     id: ServiceId::from(format!("id-{}", version.0)),
                     version,
                     shape: *shape.clone(),
+                    template: String::new(),
                     update_state: None,
                 };
                 self.services.insert(name.clone(), service);

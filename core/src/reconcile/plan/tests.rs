@@ -29,6 +29,7 @@ fn managed(shape: ServiceShape) -> ManagedService {
         id: ServiceId::from("id"),
         version: Version(1),
         shape,
+        template: String::new(),
         update_state: None,
     }
 }
