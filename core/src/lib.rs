@@ -8,6 +8,7 @@
 //! - [`route`]: specs to an immutable table, and the decision for one request
 //! - [`request`]: what a request must be, what its copy upstream looks like, whether it may be tried again
 //! - [`pool`], [`balance`]: which endpoint takes it, and which are out of rotation
+//! - [`leg`]: how a proxy reaches tasks on networks that it is not on
 //! - [`reconcile`]: the services that Tidegate owns, as the settings want them
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
@@ -31,6 +32,7 @@ pub mod id;
 pub mod identity;
 pub mod interlock;
 pub mod labels;
+pub mod leg;
 pub mod machine;
 pub mod pool;
 pub mod reconcile;

@@ -59,6 +59,8 @@ pub enum Role {
     Explain(ExplainArgs),
     /// Exit 0 if the process beside this one is ready.
     Healthcheck(AskArgs),
+    /// Opens connections inside one network for proxies that are not on it. Started by controllers.
+    Leg(LegArgs),
     /// Takes users' requests to tasks, by the tables of a controller.
     Proxy(ProxyArgs),
     /// Prints the table and what is wrong with labels.
@@ -182,6 +184,9 @@ pub struct ProxyArgs {
         value_name = "FILE"
     )]
     pub identity: PathBuf,
+    /// Folder where legs are met, if there are any.
+    #[arg(long, env = "TIDEGATE_LEGS_DIR", value_name = "DIR")]
+    pub legs_dir: Option<PathBuf>,
     /// Folder where the last good table is kept.
     #[arg(
         long,
@@ -190,6 +195,26 @@ pub struct ProxyArgs {
         value_name = "DIR"
     )]
     pub state_dir: PathBuf,
+}
+
+/// Options of `leg`.
+#[derive(Args, Clone, Debug)]
+pub struct LegArgs {
+    /// Id of the network.
+    #[arg(long, env = "TIDEGATE_NETWORK", value_name = "ID")]
+    pub network: String,
+    /// Folder where proxies are met.
+    #[arg(
+        long,
+        env = "TIDEGATE_LEGS_DIR",
+        default_value = "/var/lib/tidegate-legs",
+        value_name = "DIR"
+    )]
+    pub legs_dir: PathBuf,
+    /// Address ranges that may be dialled, with commas; without them those of this process's own networks, but for the
+    /// one that leads to the world outside.
+    #[arg(long, env = "TIDEGATE_INSIDE", value_delimiter = ',', value_name = "RANGES")]
+    pub inside: Vec<String>,
 }
 
 /// Options of `run`.

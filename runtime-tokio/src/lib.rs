@@ -12,6 +12,7 @@ pub mod control;
 pub mod docker;
 pub(crate) mod http;
 pub mod identity;
+pub mod leg;
 pub(crate) mod listen;
 pub mod net;
 pub(crate) mod proxy_protocol;

@@ -3,8 +3,10 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use tidegate_core::id::NetworkId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -24,11 +26,33 @@ pub trait Net: Clone + Debug + 'static {
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
     /// Opens a connection, with `TCP_NODELAY`.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
+    /// The same to an address on `network`, where this process may not be: then somebody there does it, within `limit`.
+    /// Unless said otherwise, the process is on every network.
+    fn connect_on(
+        &self,
+        _network: &NetworkId,
+        addr: SocketAddr,
+        _limit: Duration,
+    ) -> impl Future<Output = io::Result<Self::Stream>> {
+        self.connect(addr)
+    }
     /// All addresses of `name`, with `port`, sorted.
     fn resolve(&self, name: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
+    /// All addresses of `name` inside `network`, or inside the networks of this process, sorted. Within `limit`.
+    fn resolve_on(
+        &self,
+        _network: Option<&NetworkId>,
+        name: &str,
+        limit: Duration,
+    ) -> impl Future<Output = io::Result<Vec<IpAddr>>> {
+        async move {
+            let found = tokio::time::timeout(limit, self.resolve(name, 0)).await??;
+            Ok(found.iter().map(SocketAddr::ip).collect())
+        }
+    }
 }
 
-/// Real sockets.
+/// Real sockets, of this process alone: [`LegNet`](crate::leg::net::LegNet) has those of legs too.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioNet;
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::state::State;
 use crate::balance::rendezvous;
-use crate::id::{EndpointId, NodeId};
+use crate::id::{EndpointId, NetworkId, NodeId};
 use crate::route::spec::EndpointSpec;
 use crate::time::{Duration, Instant};
 
@@ -52,11 +52,16 @@ pub struct EndpointView {
     pub in_flight: u32,
 }
 
+/// What makes an endpoint the same one in the next table.
+pub(super) type EndpointKey = (EndpointId, SocketAddr, Option<NetworkId>);
+
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
     pub(super) token: Token,
     pub(super) id: EndpointId,
     pub(super) addr: SocketAddr,
+    /// The network whose leg connects.
+    pub(super) via: Option<NetworkId>,
     pub(super) node: Option<NodeId>,
     /// Position of its service in the policy.
     pub(super) service: usize,
@@ -81,12 +86,15 @@ const PROBE_PAUSE_MAX: Duration = Duration::from_millis(1000);
 
 impl Endpoint {
     pub(super) fn new(token: Token, member: &Member) -> Self {
-        let EndpointSpec { id, addr, node, .. } = &member.spec;
+        let EndpointSpec {
+            id, addr, via, node, ..
+        } = &member.spec;
         Endpoint {
             token,
             hash: rendezvous::hash(id.as_str().as_bytes()),
             id: id.clone(),
             addr: *addr,
+            via: via.clone(),
             node: node.clone(),
             service: member.service,
             state: State::Ready,
@@ -98,6 +106,10 @@ impl Endpoint {
             fails: 0,
             fails_since: Instant::START,
         }
+    }
+
+    pub(super) fn key(&self) -> EndpointKey {
+        (self.id.clone(), self.addr, self.via.clone())
     }
 
     /// Counts a failure; the failures within `window`, this one included.

@@ -6,15 +6,15 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::budget::RetryBudget;
-use super::endpoint::{Endpoint, EndpointView, Member, Token};
+use super::endpoint::{Endpoint, EndpointKey, EndpointView, Member, Token};
 use super::policy::{PoolPolicy, weights};
 use super::state::{self, Event, State};
 use crate::balance::{least_requests, rendezvous, round_robin, shares};
-use crate::id::EndpointId;
+use crate::id::NetworkId;
 use crate::machine::Machine;
 use crate::request::retry::Failure;
 use crate::rng::Rng;
-use crate::route::spec::Balance;
+use crate::route::spec::{Balance, EndpointSpec};
 use crate::time::{Deadline, Duration, Instant, Timers};
 
 /// The answer to "where does this request go?".
@@ -54,6 +54,8 @@ pub enum Outcome {
     Connected,
     /// A connection was refused, timed out or had no way to go.
     ConnectFailed,
+    /// No connection was tried: nothing leads to the endpoint's network at the moment, nor to others on it.
+    NoWay,
     /// A response began, whatever its status.
     Responded,
     /// The request was sent on a new connection, and no valid response came, or none in time.
@@ -142,17 +144,16 @@ impl Pool {
         }
     }
 
-    /// Takes the endpoints that are wanted now. One that is known already (same id, same address) keeps its state.
+    /// Takes the endpoints that are wanted now. One that is known already (same id, address and network) keeps its state.
     pub fn apply<'a>(&mut self, wanted: impl Iterator<Item = &'a Member>, policy: PoolPolicy, now: Instant) {
         self.policy = policy;
         self.cursors.resize(self.policy.services.len(), 0);
-        let mut new: BTreeMap<(EndpointId, SocketAddr), &Member> = wanted
-            .map(|member| ((member.spec.id.clone(), member.spec.addr), member))
-            .collect();
+        let key = |spec: &EndpointSpec| (spec.id.clone(), spec.addr, spec.via.clone());
+        let mut new: BTreeMap<EndpointKey, &Member> = wanted.map(|member| (key(&member.spec), member)).collect();
         let mut told = Vec::new();
         let (timers, actions) = (&mut self.timers, &mut self.actions);
         self.endpoints.retain_mut(|endpoint| {
-            let member = new.remove(&(endpoint.id.clone(), endpoint.addr));
+            let member = new.remove(&endpoint.key());
             match member {
                 Some(member) => {
                     endpoint.service = member.service;
@@ -192,15 +193,15 @@ impl Pool {
     /// For a pool that takes the place of one whose set of services changed. Returns the tokens of each such endpoint, the
     /// old one first; what is under way stays with `old`.
     pub fn adopt(&mut self, old: &Pool, now: Instant) -> Vec<(Token, Token)> {
-        let known: BTreeMap<(EndpointId, SocketAddr), &Endpoint> = old
+        let known: BTreeMap<EndpointKey, &Endpoint> = old
             .endpoints
             .iter()
-            .map(|endpoint| ((endpoint.id.clone(), endpoint.addr), endpoint))
+            .map(|endpoint| (endpoint.key(), endpoint))
             .collect();
         let is_told = |state| matches!(state, State::LastResort | State::Leaving);
         let mut adopted = Vec::new();
         for endpoint in &mut self.endpoints {
-            let Some(before) = known.get(&(endpoint.id.clone(), endpoint.addr)) else {
+            let Some(before) = known.get(&endpoint.key()) else {
                 continue;
             };
             adopted.push((before.token, endpoint.token));
@@ -286,6 +287,7 @@ impl Pool {
             }
             Outcome::Responded => self.endpoints[at].proven = true,
             Outcome::ConnectFailed => self.handle_connect_failure(at, now),
+            Outcome::NoWay => self.handle_no_way(at, now),
             Outcome::Failed => {
                 let (max_fails, fail_timeout) = self.checks(at);
                 let fails = self.endpoints[at].count_failure(fail_timeout, now);
@@ -337,11 +339,11 @@ impl Pool {
         self.counters
     }
 
-    /// All endpoints with their tokens, by ascending token.
-    pub fn addresses(&self) -> impl Iterator<Item = Picked> + '_ {
-        self.endpoints.iter().map(|endpoint| Picked {
-            token: endpoint.token,
-            addr: endpoint.addr,
+    /// All endpoints with their tokens and the networks whose legs connect, by ascending token.
+    pub fn addresses(&self) -> impl Iterator<Item = (Picked, Option<&NetworkId>)> + '_ {
+        self.endpoints.iter().map(|endpoint| {
+            let (token, addr) = (endpoint.token, endpoint.addr);
+            (Picked { token, addr }, endpoint.via.as_ref())
         })
     }
 
@@ -373,6 +375,20 @@ impl Pool {
             }
             State::Ejected | State::LastResort => self.transition(at, Event::Distrust, now),
             State::Leaving => {}
+        }
+    }
+
+    /// All endpoints on that network go on probation at once, so that requests wait rather than try one after the other.
+    fn handle_no_way(&mut self, at: usize, now: Instant) {
+        if self.endpoints[at].state == State::Probation {
+            self.handle_connect_failure(at, now); // the answer to a probe
+        }
+        let via = self.endpoints[at].via.clone();
+        for other in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[other];
+            if endpoint.state == State::Ready && (other == at || (via.is_some() && endpoint.via == via)) {
+                self.transition(other, Event::Distrust, now);
+            }
         }
     }
 

@@ -105,7 +105,7 @@ pub(crate) async fn forward<N: Net>(
         };
         let (pool, token) = (Rc::clone(&hold.pool), hold.token);
         let serving = pool.serving();
-        let addr = pool.endpoint(token).map(|endpoint| endpoint.addr);
+        let addr = pool.endpoint(token).map(|endpoint| endpoint.target.addr);
         let begun = worker.shared.clock.now();
         let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
             Ok(response) => {
@@ -275,6 +275,19 @@ impl Drop for Place {
     }
 }
 
+/// What a connection that was not made says to the pool.
+pub(crate) fn failed_to_connect(fault: UpstreamFault) -> Outcome {
+    match fault {
+        UpstreamFault::NoLeg => Outcome::NoWay,
+        UpstreamFault::BadResponse
+        | UpstreamFault::ConnectFailed
+        | UpstreamFault::ConnectTimedOut
+        | UpstreamFault::Died
+        | UpstreamFault::FirstByteTimedOut
+        | UpstreamFault::NoSocket => Outcome::ConnectFailed,
+    }
+}
+
 /// One try.
 async fn send<N: Net>(
     worker: &Rc<Worker<N>>,
@@ -297,8 +310,9 @@ async fn send<N: Net>(
     let refused = |fault: UpstreamFault| {
         let by_endpoint = fault != UpstreamFault::NoSocket;
         if by_endpoint {
-            pool.handle_outcome(hold.token, Outcome::ConnectFailed);
+            pool.handle_outcome(hold.token, failed_to_connect(fault));
         }
+        worker.shared.metrics.count_no_leg(fault);
         metrics.connect_failures.set(metrics.connect_failures.get() + 1);
         Failed {
             failure: Failure::Connect,
@@ -318,7 +332,7 @@ async fn send<N: Net>(
         let (mut sender, reused) = match endpoint.connections.shared() {
             Some(sender) => (sender, true),
             None => {
-                let sender = connect::http2(&worker.net, endpoint.addr, limit)
+                let sender = connect::http2(&worker.net, &endpoint.target, limit)
                     .await
                     .map_err(refused)?;
                 pool.handle_outcome(hold.token, Outcome::Connected);
@@ -337,7 +351,7 @@ async fn send<N: Net>(
         .await;
         match answer {
             Ok(response) => {
-                responded(worker, exchange, hold, endpoint.addr, sent, None);
+                responded(worker, exchange, hold, endpoint.target.addr, sent, None);
                 Ok(response)
             }
             Err(error) => {
@@ -351,7 +365,7 @@ async fn send<N: Net>(
         let (mut sender, reused) = match endpoint.connections.take(waited_max, clock.now()) {
             Some(sender) => (sender, true),
             None => {
-                let sender = connect::http1(&worker.net, endpoint.addr, limit)
+                let sender = connect::http1(&worker.net, &endpoint.target, limit)
                     .await
                     .map_err(refused)?;
                 pool.handle_outcome(hold.token, Outcome::Connected);
@@ -370,7 +384,7 @@ async fn send<N: Net>(
         .await;
         match answer {
             Ok(response) => {
-                responded(worker, exchange, hold, endpoint.addr, sent, Some(sender));
+                responded(worker, exchange, hold, endpoint.target.addr, sent, Some(sender));
                 Ok(response)
             }
             Err(error) => {

@@ -3,6 +3,7 @@
 mod ask;
 mod controller;
 mod demo;
+mod leg;
 mod proxy;
 mod run;
 
@@ -55,7 +56,10 @@ impl Failure {
 
 /// Runs what the flags say; the exit code of the process.
 pub fn run(cli: Cli) -> ExitCode {
-    let serves = matches!(cli.role, Role::Controller(_) | Role::Proxy(_) | Role::Run(_));
+    let serves = matches!(
+        cli.role,
+        Role::Controller(_) | Role::Leg(_) | Role::Proxy(_) | Role::Run(_)
+    );
     // Commands for people print their answer alone, unless something is wrong.
     let filter = if serves || cli.log != "info" {
         cli.log.as_str()
@@ -86,6 +90,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Role::Demo(args) => demo::run(args).await,
             Role::Explain(args) => ask::explain(args).await,
             Role::Healthcheck(args) => ask::healthcheck(args).await,
+            Role::Leg(args) => leg::run(args).await,
             Role::Proxy(args) => proxy::run(args).await,
             Role::Routes(args) => ask::routes(args).await,
             Role::Run(args) => run::run(args).await,

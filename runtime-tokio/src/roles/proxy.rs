@@ -23,6 +23,8 @@ use crate::clock::Clock;
 use crate::control::store::FileStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
 use crate::identity::{IdentityPem, client_config};
+use crate::leg::net::LegNet;
+use crate::leg::own_networks;
 use crate::net::TokioNet;
 use crate::secrets::Secrets;
 use crate::telemetry::log::{AccessFormat, AccessLog, Redaction};
@@ -53,7 +55,8 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::usage(format!("error: --identity: {error}")))?;
     let cluster = ClusterName::from(args.cluster.as_str());
     let rng = entropy();
-    let workers = Workers::new(&args.listen, &args.task, clock, rng.fork("workers"))?;
+    let net = LegNet::new(args.legs_dir.as_deref(), own_networks());
+    let workers = Workers::new(&args.listen, &args.task, net, clock, rng.fork("workers"))?;
     let (status, subscription) = watch::channel(SubscriptionStatus::default());
     let admin = ProxyAdmin {
         cluster: cluster.clone(),
@@ -108,6 +111,7 @@ pub(super) struct Workers {
 
 #[derive(Clone, Debug)]
 struct Start {
+    net: LegNet,
     http: SocketAddr,
     https: Option<SocketAddr>,
     secrets: Secrets,
@@ -121,7 +125,13 @@ struct Start {
 
 impl Workers {
     /// Nothing runs yet, but the port is known to be free.
-    pub(super) fn new(args: &ListenArgs, proxy_id: &str, clock: Clock, rng: Rng) -> Result<Workers, Failure> {
+    pub(super) fn new(
+        args: &ListenArgs,
+        proxy_id: &str,
+        net: LegNet,
+        clock: Clock,
+        rng: Rng,
+    ) -> Result<Workers, Failure> {
         free(args.http, "the HTTP listener", "--http")?;
         if let Some(https) = args.https {
             free(https, "the HTTPS listener", "--https")?;
@@ -163,6 +173,7 @@ impl Workers {
             }
         };
         let start = Start {
+            net,
             http: args.http,
             https: args.https,
             secrets,
@@ -285,7 +296,7 @@ impl Start {
         for index in 0..self.count {
             let rng = self.rng.fork(&format!("worker {index}"));
             let (deps, link) = WorkerDeps::new(
-                TokioNet,
+                self.net.clone(),
                 self.clock,
                 rng,
                 tables.subscribe(),

@@ -20,6 +20,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::control::store::NoStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
+use crate::leg::net::LegNet;
 use crate::net::TokioNet;
 
 /// Facts that wait for the controller.
@@ -37,7 +38,7 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
             let file = file::load(&path).map_err(|error| Failure::usage(format!("error: {error}")))?;
             let clock = Clock::system();
             let stop = stop_signal()?;
-            let workers = Workers::new(&args.listen, "run", clock, entropy().fork("workers"))?;
+            let workers = Workers::new(&args.listen, "run", LegNet::alone(), clock, entropy().fork("workers"))?;
             let (report, status) = watch::channel(FileStatus::default());
             let admin = FileAdmin {
                 front: workers.front.subscribe(),
@@ -71,7 +72,7 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
     let api = docker(&settings.controller)?;
     let stop = stop_signal()?;
     let rng = entropy();
-    let workers = Workers::new(&args.listen, "run", clock, rng.fork("workers"))?;
+    let workers = Workers::new(&args.listen, "run", LegNet::alone(), clock, rng.fork("workers"))?;
     let (links, facts) = mpsc::channel(LINKS_WAITING_MAX);
     let (queries, asked) = mpsc::channel(16);
     let admin = RunAdmin {

@@ -9,9 +9,11 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::pool::State;
+use tidegate_core::request::fault::UpstreamFault;
 use tidegate_core::time::Duration;
 
 use super::exposition::Text;
+use super::pool_sum::PoolSum;
 use crate::worker::PoolView;
 
 /// Upper bounds of the duration histogram, in milliseconds.
@@ -58,6 +60,7 @@ impl Histogram {
 pub(crate) struct Metrics {
     pub(crate) accept_errors: Cell<u64>,
     pub(crate) connect_failures: Cell<u64>,
+    no_leg: Cell<u64>,
     pub(crate) connections: Cell<u64>,
     pub(crate) connections_open: Cell<u64>,
     pub(crate) durations: Histogram,
@@ -93,6 +96,13 @@ impl Metrics {
         *self.faults.borrow_mut().entry(fault).or_default() += 1;
     }
 
+    /// A connection to an endpoint was not made.
+    pub(crate) fn count_no_leg(&self, fault: UpstreamFault) {
+        if fault == UpstreamFault::NoLeg {
+            bump(&self.no_leg);
+        }
+    }
+
     /// A TLS connection came to nothing.
     pub(crate) fn count_tls_failure(&self, reason: &'static str) {
         *self.tls_failures.borrow_mut().entry(reason).or_default() += 1;
@@ -108,6 +118,7 @@ impl Metrics {
             accept_errors: self.accept_errors.get(),
             access_lines_dropped: 0,
             connect_failures: self.connect_failures.get(),
+            no_leg: self.no_leg.get(),
             connections: self.connections.get(),
             connections_open: self.connections_open.get(),
             duration_buckets: self.durations.buckets.iter().map(Cell::get).collect(),
@@ -154,6 +165,8 @@ pub struct WorkerMetrics {
     pub access_lines_dropped: u64,
     /// Connections to endpoints that failed.
     pub connect_failures: u64,
+    /// Those of them that found no leg of the endpoint's network.
+    pub no_leg: u64,
     /// Client connections accepted.
     pub connections: u64,
     /// Client connections open now.
@@ -200,6 +213,7 @@ impl WorkerMetrics {
         self.accept_errors += other.accept_errors;
         self.access_lines_dropped += other.access_lines_dropped;
         self.connect_failures += other.connect_failures;
+        self.no_leg += other.no_leg;
         self.connections += other.connections;
         self.connections_open += other.connections_open;
         let buckets = self.duration_buckets.len().max(other.duration_buckets.len());
@@ -344,6 +358,11 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
             sum.connect_failures,
         ),
         (
+            "tidegate_no_leg_total",
+            "Connections to endpoints that were not tried because no leg of their network answered",
+            sum.no_leg,
+        ),
+        (
             "tidegate_probes_total",
             "Connection attempts to endpoints on probation",
             sum.probes,
@@ -453,39 +472,6 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
         }
     }
     out.0
-}
-
-#[derive(Debug, Default)]
-struct PoolSum {
-    statuses: [u64; 6],
-    retries: u64,
-    retries_refused: u64,
-    parked_total: u64,
-    parked: u64,
-    ejections: u64,
-    probations: u64,
-    idle: u64,
-    /// States order from worst to best.
-    states: BTreeMap<String, State>,
-}
-
-impl PoolSum {
-    fn add(&mut self, view: &PoolView) {
-        for (mine, theirs) in self.statuses.iter_mut().zip(view.statuses) {
-            *mine += theirs;
-        }
-        self.retries += view.counters.retries;
-        self.retries_refused += view.counters.retries_refused;
-        self.parked_total += view.counters.parked;
-        self.parked += u64::from(view.parked);
-        self.ejections += view.counters.ejections;
-        self.probations += view.counters.probations;
-        self.idle += view.idle_connections as u64;
-        for endpoint in &view.endpoints {
-            let worst = self.states.entry(endpoint.id.to_string()).or_insert(endpoint.state);
-            *worst = (*worst).min(endpoint.state);
-        }
-    }
 }
 
 impl Text {

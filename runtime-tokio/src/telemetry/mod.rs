@@ -4,3 +4,4 @@ pub mod control;
 pub(crate) mod exposition;
 pub mod log;
 pub mod metrics;
+mod pool_sum;

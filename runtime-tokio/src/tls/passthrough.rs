@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_si
 use tracing::debug;
 
 use crate::http::exchange::Hold;
-use crate::http::forward::Place;
+use crate::http::forward::{Place, failed_to_connect};
 use crate::http::upgrade::{COPY_BYTES, Noted, silence};
 use crate::net::Net;
 use crate::upstream::connect;
@@ -111,13 +111,15 @@ async fn connect<N: Net>(
             pool: Rc::clone(&pool),
             token: picked.token,
         };
-        match connect::tcp(&worker.net, picked.addr, serving.connect_timeout).await {
+        let endpoint = pool.endpoint(picked.token)?; // as the pool was asked just now
+        match connect::tcp(&worker.net, &endpoint.target, serving.connect_timeout).await {
             Ok(upstream) => {
                 pool.handle_outcome(picked.token, Outcome::Connected);
                 return Some((hold, upstream));
             }
             Err(fault) => {
-                pool.handle_outcome(picked.token, Outcome::ConnectFailed);
+                pool.handle_outcome(picked.token, failed_to_connect(fault));
+                shared.metrics.count_no_leg(fault);
                 let failures = &shared.metrics.connect_failures;
                 failures.set(failures.get() + 1);
                 tries += 1;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustix::io::Errno;
+use tidegate_core::id::NetworkId;
 use tidegate_core::request::fault::UpstreamFault;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -14,6 +15,7 @@ use tracing::debug;
 
 use super::LocalExec;
 use crate::http::body::RequestBody;
+use crate::leg::NoLeg;
 use crate::net::Net;
 
 /// A connection that speaks HTTP/1.1.
@@ -27,9 +29,20 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// Bytes of a response head; beyond it the response is no valid one.
 const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
 const RESPONSE_HEADERS_MAX: usize = 256;
+/// Beyond the limit of a connection, where a leg opens it.
+const LEG_EXTRA: Duration = Duration::from_millis(300);
 
-/// Whose fault it is. What this process or machine has too little of says nothing about the endpoint.
-fn fault(error: &io::Error) -> UpstreamFault {
+/// Where an endpoint is.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// Its address.
+    pub(crate) addr: SocketAddr,
+    /// The network whose leg connects, unless this process is on it.
+    pub(crate) via: Option<NetworkId>,
+}
+
+/// Whether this process or machine has too little of something, which says nothing about the endpoint.
+pub(crate) fn is_ours(error: &io::Error) -> bool {
     const OURS: [Errno; 5] = [
         Errno::ADDRNOTAVAIL,
         Errno::MFILE,
@@ -38,8 +51,15 @@ fn fault(error: &io::Error) -> UpstreamFault {
         Errno::NOMEM,
     ];
     let code = error.raw_os_error();
-    if OURS.iter().any(|ours| Some(ours.raw_os_error()) == code) {
+    OURS.iter().any(|ours| Some(ours.raw_os_error()) == code)
+}
+
+/// Whose fault it is.
+fn fault(error: &io::Error) -> UpstreamFault {
+    if is_ours(error) {
         UpstreamFault::NoSocket
+    } else if error.get_ref().is_some_and(|inner| inner.is::<NoLeg>()) {
+        UpstreamFault::NoLeg
     } else if error.kind() == io::ErrorKind::TimedOut {
         UpstreamFault::ConnectTimedOut
     } else {
@@ -47,9 +67,15 @@ fn fault(error: &io::Error) -> UpstreamFault {
     }
 }
 
-/// Opens a TCP connection.
-pub(crate) async fn tcp<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<N::Stream, UpstreamFault> {
-    match timeout(limit, net.connect(addr)).await {
+/// Opens a TCP connection, through a leg where there is one between. Everything that is spoken to endpoints begins here.
+pub(crate) async fn tcp<N: Net>(net: &N, target: &Target, limit: Duration) -> Result<N::Stream, UpstreamFault> {
+    let Target { addr, via } = target;
+    let connected = match via {
+        None => timeout(limit, net.connect(*addr)).await,
+        // The leg keeps the limit, and says what it met; asking it may take a moment more.
+        Some(network) => timeout(limit + LEG_EXTRA, net.connect_on(network, *addr, limit)).await,
+    };
+    match connected {
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => {
             debug!(%addr, %error, "connecting to an endpoint failed");
@@ -63,8 +89,9 @@ pub(crate) async fn tcp<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> R
 }
 
 /// Opens a connection that speaks HTTP/1.1.
-pub(crate) async fn http1<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<Http1, UpstreamFault> {
-    let stream = tcp(net, addr, limit).await?;
+pub(crate) async fn http1<N: Net>(net: &N, target: &Target, limit: Duration) -> Result<Http1, UpstreamFault> {
+    let stream = tcp(net, target, limit).await?;
+    let addr = target.addr;
     let (sender, connection) = http1::Builder::new()
         .max_headers(RESPONSE_HEADERS_MAX)
         .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
@@ -80,8 +107,9 @@ pub(crate) async fn http1<N: Net>(net: &N, addr: SocketAddr, limit: Duration) ->
 }
 
 /// Opens a connection that speaks HTTP/2 without TLS, with prior knowledge (RFC 9113 §3.3).
-pub(crate) async fn http2<N: Net>(net: &N, addr: SocketAddr, limit: Duration) -> Result<Http2, UpstreamFault> {
-    let stream = tcp(net, addr, limit).await?;
+pub(crate) async fn http2<N: Net>(net: &N, target: &Target, limit: Duration) -> Result<Http2, UpstreamFault> {
+    let stream = tcp(net, target, limit).await?;
+    let addr = target.addr;
     let (sender, connection) = http2::Builder::new(LocalExec)
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)

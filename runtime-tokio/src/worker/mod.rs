@@ -27,7 +27,7 @@ pub(crate) use run::{TlsRoute, Worker};
 pub(crate) use shared::{Open, Phase, Shared};
 
 use crate::clock::Clock;
-use crate::net::{Net, TokioNet};
+use crate::net::Net;
 use crate::secrets::Secrets;
 use crate::telemetry::log::AccessLog;
 use crate::telemetry::metrics::WorkerMetrics;
@@ -185,8 +185,8 @@ impl WorkerLink {
 /// Runs each worker on a thread of its own, named `worker-0`, `worker-1`, …; the threads end when their workers do.
 ///
 /// Give all the same port: the kernel deals connections out among listeners that share one (`SO_REUSEPORT`).
-pub fn spawn_workers(
-    workers: Vec<(WorkerDeps<TokioNet>, WorkerConfig)>,
+pub fn spawn_workers<N: Net + Send>(
+    workers: Vec<(WorkerDeps<N>, WorkerConfig)>,
 ) -> io::Result<Vec<JoinHandle<io::Result<()>>>> {
     workers
         .into_iter()

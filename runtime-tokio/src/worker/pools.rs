@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::serving::Serving;
 use crate::telemetry::metrics::StatusCounts;
-use crate::upstream::connect::Http1;
+use crate::upstream::connect::{Http1, Target};
 use crate::upstream::reuse::Connections;
 
 /// One pool of one worker.
@@ -46,7 +46,7 @@ pub(crate) struct PoolHandle {
 /// What is kept for one endpoint.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
-    pub(crate) addr: SocketAddr,
+    pub(crate) target: Target,
     addr_value: HeaderValue,
     pub(crate) connections: Connections,
 }
@@ -292,10 +292,13 @@ impl PoolHandle {
 
     fn learn_endpoints(&self, machine: &Pool) {
         let mut endpoints = self.endpoints.borrow_mut();
-        for Picked { token, addr } in machine.addresses() {
+        for (Picked { token, addr }, via) in machine.addresses() {
             if let Err(at) = endpoints.binary_search_by_key(&token, |(token, _)| *token) {
                 let endpoint = Endpoint {
-                    addr,
+                    target: Target {
+                        addr,
+                        via: via.cloned(),
+                    },
                     addr_value: addr_value(addr),
                     connections: Connections::default(),
                 };

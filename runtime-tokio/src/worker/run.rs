@@ -358,10 +358,13 @@ impl<N: Net> Worker<N> {
 
     fn probe(self: &Rc<Self>, pool: Rc<PoolHandle>, picked: Picked) {
         let (worker, limit) = (Rc::clone(self), pool.serving().connect_timeout);
+        let Some(endpoint) = pool.endpoint(picked.token) else {
+            return; // gone meanwhile
+        };
         spawn_local(async move {
             let metrics = &worker.shared.metrics;
             metrics.probes.set(metrics.probes.get() + 1);
-            let outcome = match connect::tcp(&worker.net, picked.addr, limit).await {
+            let outcome = match connect::tcp(&worker.net, &endpoint.target, limit).await {
                 Ok(_) => Outcome::Connected,
                 Err(_) => Outcome::ConnectFailed,
             };

@@ -8,6 +8,7 @@ mod endpoints;
 mod harness;
 mod headers;
 mod labels;
+mod legs;
 mod limits;
 mod protocols;
 mod retries;

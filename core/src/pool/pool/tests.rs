@@ -378,7 +378,7 @@ fn a_stale_connection_says_nothing_about_its_endpoint() {
 #[test]
 fn a_pool_that_takes_anothers_place_knows_what_that_one_knew() {
     let mut old = World::new(&specs(4));
-    let all: Vec<Picked> = old.pool.addresses().collect();
+    let all: Vec<Picked> = old.pool.addresses().map(|(picked, _)| picked).collect();
     old.outcome(all[0], Outcome::Failed, 0);
     old.outcome(all[1], Outcome::ConnectFailed, 0);
     old.apply(&[spec(1), spec(2), leaving(3, 800), spec(4)], 100);
@@ -547,4 +547,21 @@ proptest! {
         }
         prop_assert_eq!(world.states(), "ready ready ready ready");
     }
+}
+
+#[test]
+fn without_a_way_to_a_network_all_its_endpoints_wait_at_once_and_come_back_one_by_one() {
+    let on = |n: u16, network: &str| EndpointSpec {
+        via: Some(crate::id::NetworkId::from(network)),
+        ..spec(n)
+    };
+    let mut world = World::new(&[on(1, "far"), on(2, "far"), on(3, "near")]);
+    let all: Vec<Picked> = world.pool.addresses().map(|(picked, _)| picked).collect();
+    world.outcome(all[0], Outcome::NoWay, 0);
+    assert_eq!(world.states(), "probation probation ready");
+    world.timeout(50);
+    world.outcome(all[0], Outcome::NoWay, 51);
+    world.outcome(all[1], Outcome::Connected, 51);
+    assert_eq!(world.states(), "probation ready ready");
+    assert!(world.pool.poll_timeout().is_some(), "the other one is probed on");
 }

@@ -33,6 +33,7 @@ use crate::cli::{AccessLogFormat, AdminArgs, DemoArgs, EXIT_FINDING, ListenArgs}
 use crate::clock::Clock;
 use crate::control::store::NoStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
+use crate::leg::net::LegNet;
 use crate::net::TokioNet;
 use engine::Engine;
 use load::{Load, Wish};
@@ -210,7 +211,7 @@ async fn product(
         access_log: AccessLogFormat::Off,
         access_log_redact: Vec::new(),
     };
-    let workers = Workers::new(&listen, "demo", clock, rng.fork("workers"))?;
+    let workers = Workers::new(&listen, "demo", LegNet::alone(), clock, rng.fork("workers"))?;
     let (links, facts) = mpsc::channel(64);
     let (queries, asked) = mpsc::channel(16);
     let own = RunAdmin {

@@ -151,7 +151,7 @@ fn row_36_an_endpoint_keeps_the_checks_of_its_own_service() {
         .collect();
     let mut world = World::with(policy.clone(), &[]);
     world.step(Input::Fact(Fact::Spec(members, policy)), 0);
-    let tokens: Vec<Picked> = world.pool.addresses().collect();
+    let tokens: Vec<Picked> = world.pool.addresses().map(|(picked, _)| picked).collect();
     for fails in 1..=3_u64 {
         for picked in &tokens {
             world.outcome(*picked, Outcome::Failed, fails);
