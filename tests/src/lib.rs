@@ -14,3 +14,4 @@ pub mod scene;
 pub mod swarm;
 pub mod tidy;
 pub mod web;
+pub mod zero_loss;

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use e2e::bench::{Options, bench};
+use e2e::bench::{self, bench};
 use e2e::image;
 use e2e::swarm::{self, Swarm};
+use e2e::zero_loss::scenario::SCENARIOS;
+use e2e::zero_loss::{Options, zero_loss};
 
 #[derive(Parser)]
 #[command(name = "cargo e2e", about = "Tidegate on a real Swarm, and beside its peers")]
@@ -45,6 +47,17 @@ enum What {
         #[arg(long, default_value_t = 512)]
         bytes: usize,
     },
+    /// Update, scale, drain and roll back an application under traffic, and exit 1 if a request failed
+    ZeroLoss {
+        /// Scenarios by name; all without any
+        names: Vec<String>,
+        /// Requests in all; each scenario has one round at least
+        #[arg(long, default_value_t = 10_000)]
+        requests: u64,
+        /// Name the scenarios and what each promises
+        #[arg(long)]
+        list: bool,
+    },
     /// Remove a Swarm when standard input ends (the harness starts this itself)
     #[command(hide = true)]
     Guard { name: String, dir: PathBuf },
@@ -63,13 +76,28 @@ fn main() -> Result<()> {
             connections,
             bytes,
         } => {
-            let options = Options {
+            let options = bench::Options {
                 rounds: rounds.max(1),
                 duration: Duration::from_secs(seconds.max(1)),
                 connections,
                 bytes,
             };
             print!("{}", bench(&image::product_program("release")?, &options)?);
+            Ok(())
+        }
+        What::ZeroLoss { list: true, .. } => {
+            for scenario in &SCENARIOS {
+                println!("{:12} {}", scenario.name, scenario.promise);
+            }
+            Ok(())
+        }
+        What::ZeroLoss { names, requests, .. } => {
+            if let Some(obstacle) = swarm::obstacle() {
+                bail!("{obstacle}");
+            }
+            if !zero_loss(&Options { names, requests })? {
+                bail!("a promise broke: requests failed");
+            }
             Ok(())
         }
         What::Guard { name, dir } => swarm::guard::guard(&name, &dir),

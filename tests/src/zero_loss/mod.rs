@@ -1,0 +1,99 @@
+//! Zero loss on a real Swarm: an application that exits at once on SIGTERM is updated, scaled, drained and rolled back under
+//! traffic of every kind, and every request counts.
+
+pub mod scenario;
+pub mod traffic;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+
+use self::scenario::{SCENARIOS, Scenario, Stage};
+use self::traffic::{Tally, Traffic};
+use crate::clock::now;
+use crate::report::say;
+use crate::scene::{SHARED, Scene};
+
+/// Between two lines of progress.
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Scenarios by name; none = all.
+    pub names: Vec<String>,
+    /// Requests in all, shared out evenly. Each scenario has one round at least, whatever that takes.
+    pub requests: u64,
+}
+
+/// Runs the scenarios on a Swarm of their own, prints a line for each, and says whether every promise held.
+///
+/// # Errors
+/// If there is no such scenario, or Docker refuses something.
+pub fn zero_loss(options: &Options) -> Result<bool> {
+    let chosen = choose(&options.names)?;
+    let scene = Scene::set_up(SHARED)?;
+    let requests = options.requests.div_ceil(chosen.len() as u64);
+    let mut kept = true;
+    say(Tally::HEAD);
+    for scenario in chosen {
+        let result = run(&scene, scenario, requests).with_context(|| scenario.name.to_string());
+        let (tally, rounds) = scene.explained(result)?;
+        say(format_args!("{tally}  {} ({rounds} rounds)", scenario.name));
+        kept &= tally.failed() == 0;
+    }
+    Ok(kept)
+}
+
+fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| !SCENARIOS.iter().any(|scenario| scenario.name == **name))
+    {
+        let all: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+        bail!("there is no scenario {unknown:?}; write one of {}", all.join(", "));
+    }
+    let is_chosen = |scenario: &&Scenario| names.is_empty() || names.iter().any(|name| name == scenario.name);
+    Ok(SCENARIOS.iter().filter(is_chosen).collect())
+}
+
+fn run(scene: &Scene, scenario: &Scenario, requests: u64) -> Result<(Tally, u64)> {
+    let stage = Stage::set(scene, scenario)?;
+    let traffic = Traffic::start(&scene.entrances(), stage.host())?;
+    let (mut rounds, mut said) = (0, now());
+    while rounds == 0 || traffic.requests() < requests {
+        (scenario.round)(&stage)?;
+        rounds += 1;
+        if said.elapsed() >= PROGRESS_EVERY {
+            said = now();
+            let (sent, failed) = (traffic.requests(), traffic.failed());
+            say(format_args!(
+                "{sent:8} {failed:8}  so far, of {requests} at least: {}",
+                scenario.name
+            ));
+        }
+    }
+    // What was told to stop ends seconds later, and until then its end may hurt somebody.
+    stage.until_at_rest()?;
+    let tally = traffic.finish();
+    stage.clear()?;
+    Ok((tally, rounds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scenarios_are_chosen_by_name_and_an_unknown_one_is_answered_with_all() {
+        assert_eq!(choose(&[]).unwrap().len(), SCENARIOS.len());
+        let names: Vec<&str> = choose(&["drain".into(), "force".into()])
+            .unwrap()
+            .iter()
+            .map(|s| s.name)
+            .collect();
+        assert_eq!(names, ["drain", "force"]);
+        let error = choose(&["reboot".into()]).unwrap_err().to_string();
+        assert!(error.contains("\"reboot\"") && error.contains("one-replica"), "{error}");
+    }
+}
