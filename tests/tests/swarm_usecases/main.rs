@@ -70,5 +70,6 @@ fn every_use_case_is_answered_as_its_example_says() {
     told(bad_input::concerns_itself_alone(&scene));
     told(routing::a_default_backend_has_what_nobody_claims(&mut stacks));
     told(routing::websockets_outlived_all_of_that(sockets));
+    told(production::a_shorter_grace_replaces_proxies_one_by_one(&scene));
     told(stacks.remove());
 }

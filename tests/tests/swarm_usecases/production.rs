@@ -113,3 +113,48 @@ pub(crate) fn live_proxies_follow_the_settings(scene: &Scene) -> Result<()> {
     assert_eq!(account.failed(), 0, "{account}");
     Ok(())
 }
+
+/// Every task that the proxies' service has had, those that are over included.
+fn history(scene: &Scene) -> Result<usize> {
+    let list = scene.docker(&["service", "ps", "--quiet", PROXY])?;
+    Ok(list.lines().count())
+}
+
+/// What tasks are made of cannot change in one that runs.
+pub(crate) fn a_shorter_grace_replaces_proxies_one_by_one(scene: &Scene) -> Result<()> {
+    let (old, before) = (scene.tasks_of(PROXY)?, history(scene)?);
+    let load = Load::balanced(&scene.entrances(), "new.example.org");
+    let start = now();
+    scene.deploy_for_use_cases(&[("PROXY_STOP_GRACE_MS", "20000"), ("PROXY_DRAIN_MS", "10000")])?;
+    let wanted = expected(
+        r#"["node.labels.nodetype==loadbalancer"]"#,
+        "node.labels.zone",
+        20,
+        1,
+        1,
+    );
+    wait_for("both proxies are new", LIMIT, || {
+        let seen = (spec(scene).map(|spec| settings(&spec)), scene.tasks_of(PROXY));
+        match &seen {
+            (Ok(settings), Ok(tasks))
+                if *settings == wanted && tasks.len() == 2 && !tasks.iter().any(|task| old.contains(task)) =>
+            {
+                Look::Holds(())
+            }
+            _ => Look::NotYet(format!("{seen:?}")),
+        }
+    })?;
+    scene.until(
+        "a shorter grace period, to answers of two new proxies",
+        start,
+        "new.example.org",
+        |answer| answer.status == 200,
+    )?;
+    let account = load.finish();
+    say(format_args!(
+        "load    proxies replaced, as behind a balancer: {account}"
+    ));
+    assert_eq!(account.failed(), 0, "{account}");
+    assert_eq!(history(scene)?, before + 2, "a proxy was replaced more than once");
+    Ok(())
+}
