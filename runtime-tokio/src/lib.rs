@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod app;
 pub mod ask;
+pub(crate) mod auth;
 pub mod cli;
 pub mod clock;
 pub mod config;

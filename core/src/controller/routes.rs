@@ -292,6 +292,21 @@ fn about_tls(route: &LabelledRoute, service: &Service, cluster: &ClusterSettings
     if !world.has_listed(Lane::Secrets) {
         return found;
     }
+    if let Some(auth) = &route.basic_auth {
+        let name = &auth.secret;
+        let why = match world.secrets().values().find(|secret| secret.name == *name) {
+            Some(secret) if may_be_mounted(secret) => None,
+            Some(_) => Some(format!("the secret {name} is Tidegate's own and is never used here")),
+            None => Some(format!("there is no secret {name}")),
+        };
+        if let Some(why) = why {
+            say(
+                "basic_auth",
+                format!("{why}: clients are answered 503, unless proxies have its last good users"),
+                "create the secret, or name another; in a stack its name is <stack>_<secret>",
+            );
+        }
+    }
     for certificate in &route.tls.certificates {
         let labels = ["ssl_cert", "ssl_key"];
         for (label, name) in labels.into_iter().zip(certificate.secrets()) {

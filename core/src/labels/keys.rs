@@ -21,7 +21,7 @@ const OWN: &[&str] = &["applied", "cluster", "role"];
 const OWN_FAMILIES: &[&str] = &["identity"];
 
 /// Labels that keep clients out: misspelled, they refuse the route rather than do nothing.
-const GUARDS: &[&str] = &["allow_ips"];
+const GUARDS: &[&str] = &["allow_ips", "basic_auth"];
 
 /// How far this version goes with a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,37 @@ pub const LABELS: &[Label] = &[
         when_wrong: "warning; `least_requests` holds",
         test: "label_balance_spreads_requests_by_either_policy",
         ..honoured("balance", "`least_requests` or `round_robin`", "`least_requests`")
+    },
+    Label {
+        interlock: false,
+        meaning: "Asks clients for a user and a password. The Docker secret (in a stack `<stack>_<secret>`) holds what `htpasswd -B` \
+                  writes, a user and a hash per line: bcrypt (`$2y$`, at most cost 14), SHA-256 and SHA-512 crypt, Apache's MD5 \
+                  and `{SHA}`; passwords in plain text are left out. Who is none of them is answered 401. Without the secret, or \
+                  a usable line in it, the answer is 503; one that goes or breaks later leaves the last good users. \
+                  `Authorization` does not reach the app, see `basic_auth_forward`. Of several services in one pool, clients \
+                  must be users of all; `allow_ips` holds beside it. Redirects of the host come before it. Passwords travel as \
+                  clients send them: add `ssl_only`. A label that is misspelled so that this one seems to be meant refuses the \
+                  route.",
+        example: "shop-users",
+        when_wrong: "the route is refused; so it is beside `ssl_passthrough`",
+        test: "label_basic_auth_lets_users_of_the_secret_in_alone",
+        ..honoured("basic_auth", "a Docker secret", "anybody")
+    },
+    Label {
+        interlock: false,
+        meaning: "Passes `Authorization` on to the app, which `basic_auth` keeps to itself otherwise.",
+        example: "true",
+        when_wrong: "warning; `false` holds",
+        test: "label_basic_auth_forward_shows_the_app_what_the_client_said",
+        ..honoured("basic_auth_forward", "a boolean", "`false`")
+    },
+    Label {
+        interlock: false,
+        meaning: "What clients are told that they log in to.",
+        example: "Shop of Example",
+        when_wrong: "warning; the host is shown",
+        test: "label_basic_auth_realm_is_what_clients_are_shown",
+        ..honoured("basic_auth_realm", "plain words", "the host")
     },
     Label {
         interlock: false,
@@ -519,65 +550,4 @@ fn write_label(out: &mut String, label: &Label) -> core::fmt::Result {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_are_sorted_and_documented() {
-        assert!(LABELS.is_sorted_by_key(|label| label.name));
-        for label in LABELS {
-            assert!(
-                !label.meaning.is_empty() && !label.when_wrong.is_empty(),
-                "{}",
-                label.name
-            );
-            assert!(
-                label.support != Support::Honoured || !label.example.is_empty(),
-                "{}",
-                label.name
-            );
-            assert!(split(&format!("{PREFIX}{}", label.name)).is_some(), "{}", label.name);
-            assert!(
-                label.test.starts_with(&format!("label_{}_", label.name)),
-                "{}: name the test that shows it, label_{0}_…",
-                label.name
-            );
-        }
-    }
-
-    #[test]
-    fn labels_of_our_own_services_are_no_route_labels() {
-        for key in [
-            "tidegate.role",
-            "tidegate.cluster",
-            "tidegate.applied",
-            "tidegate.identity",
-            "tidegate.identity.ca",
-        ] {
-            assert_eq!(split(key), None, "{key}");
-        }
-        assert_eq!(split("com.example.hosts"), None);
-        assert_eq!(split("tidegate.hosts"), Some((PREFIX, "hosts")));
-    }
-
-    #[test]
-    fn the_documentation_lists_every_label_as_the_code_has_it() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/labels.md");
-        let written = std::fs::read_to_string(path).expect("docs/labels.md exists");
-        let (begin, end) = ("<!-- labels: begin -->\n\n", "<!-- labels: end -->\n");
-        let (before, rest) = written
-            .split_once(begin)
-            .expect("docs/labels.md has the mark of the begin");
-        let (table, after) = rest.split_once(end).expect("docs/labels.md has the mark of the end");
-        let expected = reference_markdown();
-        if table != expected && std::env::var_os("INSTA_UPDATE").is_some() {
-            std::fs::write(path, format!("{before}{begin}{expected}{end}{after}"))
-                .expect("docs/labels.md can be written");
-            return;
-        }
-        assert!(
-            table == expected,
-            "docs/labels.md differs from LABELS; run INSTA_UPDATE=always cargo test -p tidegate-core"
-        );
-    }
-}
+mod tests;

@@ -19,8 +19,8 @@ use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
 use crate::route::spec::{
-    Affinity, Balance, ClientTls, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_LEGS, HostPattern, PassiveChecks,
-    PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
+    Affinity, Balance, BasicAuth, ClientTls, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, FEATURE_LEGS,
+    HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
 };
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
 
@@ -90,6 +90,9 @@ pub struct LabelledRoute {
     /// Client addresses that are served.
     #[serde(default)]
     pub allow_ips: Option<Vec<IpRange>>,
+    /// Who clients must be.
+    #[serde(default)]
+    pub basic_auth: Option<BasicAuth>,
     /// TLS between clients and the hosts.
     #[serde(default)]
     pub tls: ClientTls,
@@ -115,6 +118,9 @@ impl LabelledRoute {
         if self.allow_ips.is_some() {
             requires.insert(FEATURE_ALLOW_IPS.to_string());
         }
+        if self.basic_auth.is_some() {
+            requires.insert(FEATURE_BASIC_AUTH.to_string());
+        }
         if endpoints.iter().any(|endpoint| endpoint.via.is_some()) {
             requires.insert(FEATURE_LEGS.to_string());
         }
@@ -132,6 +138,7 @@ impl LabelledRoute {
             checks: self.checks,
             edits: self.edits.clone(),
             allow_ips: self.allow_ips.clone(),
+            basic_auth: self.basic_auth.clone(),
             endpoints,
             requires,
             tls: self.tls.clone(),
@@ -367,6 +374,7 @@ impl<'a> Reader<'a> {
             checks: self.checks(),
             edits: self.edits(),
             allow_ips: self.allow_ips(),
+            basic_auth: self.basic_auth(tls.passthrough),
             tls,
         }
     }

@@ -143,19 +143,21 @@ fn certificates(reader: &mut Reader<'_>) -> Vec<CertificateRef> {
     unique
 }
 
+/// Whether a Docker secret may have this name, and may be used here.
+pub(super) fn may_be_secret(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
+        // In a proxy's folder of secrets, this is its own identity.
+        && name != PROXY_FILE
+}
+
 /// Names of secrets between commas; `None` where one of them cannot be.
 fn secrets(reader: &mut Reader<'_>, found: &Found<'_>) -> Option<Vec<String>> {
     let names: Vec<String> = value::list(found.value).map(ToString::to_string).collect();
-    let may_be = |name: &String| {
-        (1..=64).contains(&name.len())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-            && name.bytes().any(|byte| byte.is_ascii_alphanumeric())
-            // In a proxy's folder of secrets, this is its own identity.
-            && name != PROXY_FILE
-    };
-    if let Some(wrong) = names.iter().find(|name| !may_be(name)) {
+    if let Some(wrong) = names.iter().find(|name| !may_be_secret(name)) {
         let problem = format!(
             "{} is no name of a Docker secret, so this is not used",
             value::quote(wrong)

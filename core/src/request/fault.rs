@@ -93,6 +93,13 @@ pub enum Fault {
         /// The answer's `Location`.
         location: String,
     },
+    /// The client must say who it is.
+    Unauthorized {
+        /// What it is told that it logs in to.
+        realm: String,
+    },
+    /// The route wants users, and it is not known yet who they are, or too many ask.
+    UsersUnknown,
     /// The route has no endpoint and the request may not wait.
     Unavailable(Unavailable),
     /// The host is served over TLS alone, which is passed through.
@@ -137,6 +144,8 @@ impl Fault {
                 ClientFault::UnknownTransferCoding => 501,
             },
             Fault::NotAllowed => 403,
+            Fault::Unauthorized { .. } => 401,
+            Fault::UsersUnknown => 503,
             Fault::Redirect { .. } => 302,
             Fault::ToSlash { .. } => 301,
             Fault::TlsAlone { misdirected: true, .. } => 421,
@@ -156,12 +165,14 @@ impl Fault {
         match self {
             Fault::ParkTimedOut { .. }
             | Fault::Unavailable(_)
-            | Fault::Upstream(UpstreamFault::NoLeg | UpstreamFault::NoSocket) => Some(1),
+            | Fault::Upstream(UpstreamFault::NoLeg | UpstreamFault::NoSocket)
+            | Fault::UsersUnknown => Some(1),
             Fault::Client(_)
             | Fault::NotAllowed
             | Fault::Redirect { .. }
             | Fault::TlsAlone { .. }
             | Fault::ToSlash { .. }
+            | Fault::Unauthorized { .. }
             | Fault::UnknownHost { .. }
             | Fault::UnknownPath { .. }
             | Fault::Upstream(_) => None,
@@ -193,6 +204,8 @@ impl Fault {
             Fault::Redirect { .. } => "redirect",
             Fault::TlsAlone { .. } => "tls_alone",
             Fault::ToSlash { .. } => "to_slash",
+            Fault::Unauthorized { .. } => "unauthorized",
+            Fault::UsersUnknown => "users_unknown",
             Fault::Unavailable(Unavailable::ParkingFull) => "parking_full",
             Fault::Unavailable(Unavailable::ParkingOff) => "no_endpoint",
             Fault::UnknownHost { .. } => "unknown_host",
@@ -217,6 +230,8 @@ impl fmt::Display for Fault {
             Fault::Client(fault) => write!(f, "{fault}"),
             Fault::NotAllowed => f.write_str("this is not served to clients with your address"),
             Fault::Redirect { location } | Fault::ToSlash { location } => write!(f, "this has moved to {location}"),
+            Fault::Unauthorized { .. } => f.write_str("this is served to users with a password alone"),
+            Fault::UsersUnknown => f.write_str("who may see this cannot be told now"),
             Fault::ParkTimedOut { waited } => write!(
                 f,
                 "no endpoint of the service became ready within {} ms",
@@ -264,6 +279,9 @@ mod tests {
             ClientFault::HeadTooLarge.into(),
             ClientFault::UnknownTransferCoding.into(),
             Fault::NotAllowed,
+            Fault::Unauthorized { realm: "shop".into() },
+            Fault::UsersUnknown,
+            Fault::ToSlash { location: "/x/".into() },
             Fault::Redirect {
                 location: "https://new.example/x".into(),
             },

@@ -14,6 +14,7 @@
 
 pub mod affinity;
 pub mod authority;
+pub mod basic;
 pub mod fault;
 pub mod forwarded;
 pub mod framing;

@@ -224,6 +224,20 @@ fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<D
         let remedy = String::from("give both services the same allow_ips, or another host or context root");
         found.push(warning(spec, "allow_ips", &ranges(spec), problem, remedy));
     }
+    let users = |spec: &RouteSpec| {
+        spec.basic_auth
+            .as_ref()
+            .map(|auth| auth.secret.clone())
+            .unwrap_or_default()
+    };
+    if users(first) != users(spec) {
+        let problem = format!(
+            "service {} serves {host}{} too and asks for other users, so only those that are users of both are served",
+            first.name, spec.path
+        );
+        let remedy = String::from("give both services the same basic_auth, or another host or context root");
+        found.push(warning(spec, "basic_auth", &users(spec), problem, remedy));
+    }
     found
 }
 

@@ -12,7 +12,7 @@ use crate::request::origin::Origin;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::spec::{
-    Affinity, Balance, EndpointSpec, HostPattern, PassiveChecks, PathPrefix, RouteLimits, UpstreamProtocol,
+    Affinity, Balance, BasicAuth, EndpointSpec, HostPattern, PassiveChecks, PathPrefix, RouteLimits, UpstreamProtocol,
 };
 
 /// Where the requests of one host and path go, and why.
@@ -122,6 +122,8 @@ pub struct PoolSpec {
     /// Lists of client addresses, each of which must have the client: so that no service is served to more than its own
     /// label allows. None: everybody.
     pub allow_ips: Vec<Vec<IpRange>>,
+    /// Who clients must be, for each file of users: all must have them, as with `allow_ips`. None: anybody.
+    pub basic_auth: Vec<BasicAuth>,
     /// What each of `services` says for itself, in their order.
     pub shares: Vec<ServiceShare>,
     /// All endpoints of all services, sorted by id, each id once.
@@ -170,6 +172,11 @@ impl PoolSpec {
             let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
             lines.push(format!("clients {} only", ranges.join(", ")));
         }
+        lines.extend(
+            self.basic_auth
+                .iter()
+                .map(|auth| format!("users of the secret {} only", auth.secret)),
+        );
         lines.extend(self.edits.request.iter().map(|edit| format!("request {edit}")));
         lines.extend(self.edits.response.iter().map(|edit| format!("response {edit}")));
         for (service, share) in self.services.iter().zip(&self.shares) {

@@ -62,6 +62,9 @@ pub struct RouteSpec {
     /// Client addresses that are served, sorted; `None`: all. Requires the feature [`FEATURE_ALLOW_IPS`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub allow_ips: Option<Vec<IpRange>>,
+    /// Who must say who they are. Requires the feature [`FEATURE_BASIC_AUTH`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
     /// TLS between clients and the hosts.
     #[serde(default, skip_serializing_if = "ClientTls::is_empty")]
     pub tls: ClientTls,
@@ -78,6 +81,23 @@ pub struct RouteSpec {
 /// The feature in [`RouteSpec::requires`] of a spec with [`RouteSpec::allow_ips`]: a proxy that does not know it would serve
 /// everybody.
 pub const FEATURE_ALLOW_IPS: &str = "allow_ips";
+
+/// The feature in [`RouteSpec::requires`] of a spec with [`RouteSpec::basic_auth`]: a proxy that does not know it would serve
+/// everybody.
+pub const FEATURE_BASIC_AUTH: &str = "basic_auth";
+
+/// Clients are asked for a user and a password.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BasicAuth {
+    /// The Docker secret with users and hashes.
+    pub secret: String,
+    /// What clients are told that they log in to; `None`: the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub realm: Option<String>,
+    /// The app sees `Authorization` too.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub forward: bool,
+}
 
 impl RouteSpec {
     /// A spec that claims nothing and has no endpoints, to be filled in: `RouteSpec { hosts, ..RouteSpec::new(..) }`.
@@ -99,6 +119,7 @@ impl RouteSpec {
             checks: PassiveChecks::default(),
             edits: HeaderEdits::default(),
             allow_ips: None,
+            basic_auth: None,
             tls: ClientTls::default(),
             endpoints: Vec::new(),
             witness: None,
@@ -109,7 +130,9 @@ impl RouteSpec {
     /// Every Docker secret that the spec wants, by name. Proxies are given these and no others, so a field that names a
     /// secret belongs here.
     pub fn secrets(&self) -> BTreeSet<&str> {
-        self.tls.certificates.iter().flat_map(CertificateRef::secrets).collect()
+        let certificates = self.tls.certificates.iter().flat_map(CertificateRef::secrets);
+        let users = self.basic_auth.iter().map(|auth| auth.secret.as_str());
+        certificates.chain(users).collect()
     }
 }
 

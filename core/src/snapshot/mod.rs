@@ -18,6 +18,7 @@ pub use subscriber::Subscriber;
 /// Features that this version understands in `RouteSpec::requires`.
 pub const FEATURES: &[&str] = &[
     crate::route::spec::FEATURE_ALLOW_IPS,
+    crate::route::spec::FEATURE_BASIC_AUTH,
     crate::route::spec::FEATURE_LEGS,
     crate::route::spec::FEATURE_TLS_ONLY,
     crate::route::spec::FEATURE_TLS_PASSTHROUGH,

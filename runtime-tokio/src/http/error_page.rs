@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
+use tidegate_core::request::basic;
 use tidegate_core::request::fault::Fault;
 
 use super::body::ResponseBody;
@@ -18,10 +19,12 @@ pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Res
         | Fault::NotAllowed
         | Fault::ParkTimedOut { .. }
         | Fault::TlsAlone { .. }
+        | Fault::Unauthorized { .. }
         | Fault::Unavailable(_)
         | Fault::UnknownHost { .. }
         | Fault::UnknownPath { .. }
-        | Fault::Upstream(_) => None,
+        | Fault::Upstream(_)
+        | Fault::UsersUnknown => None,
     };
     if location.is_none() {
         exchange.set_fault(fault.name());
@@ -45,6 +48,11 @@ pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Res
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(location) = location {
         headers.insert(header::LOCATION, location);
+    }
+    if let Fault::Unauthorized { realm } = fault
+        && let Ok(value) = HeaderValue::try_from(basic::challenge(realm))
+    {
+        headers.insert(header::WWW_AUTHENTICATE, value);
     }
     if let Some(seconds) = fault.retry_after() {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));

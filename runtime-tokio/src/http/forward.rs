@@ -18,6 +18,7 @@ use tidegate_core::time::Instant;
 use tracing::debug;
 
 use super::body::{RequestBody, SharedBody};
+use super::elsewhere::{Unable, other};
 use super::exchange::{Exchange, Hold, Upstream};
 use super::upgrade;
 use crate::net::Net;
@@ -40,6 +41,8 @@ pub(crate) struct Outbound {
     /// The host as the client wrote it.
     pub(crate) host: Option<HeaderValue>,
     pub(crate) headers: HeaderMap,
+    /// `Authorization` as the client sent it, which `headers` has only where the pool lets the app see it.
+    pub(crate) authorization: Option<HeaderValue>,
     pub(crate) body: Option<Rc<SharedBody>>,
     pub(crate) trailers: bool,
     pub(crate) upgrade: Option<upgrade::Wanted>,
@@ -52,6 +55,12 @@ impl Outbound {
             self.headers = headers;
         }
         let serving = pool.serving();
+        if let Some(authorization) = &self.authorization {
+            match serving.keeps_authorization() {
+                true => self.headers.remove(header::AUTHORIZATION),
+                false => self.headers.insert(header::AUTHORIZATION, authorization.clone()),
+            };
+        }
         self.known = serving.know(&self.headers, client, &shared.rng);
         if !serving.request_edits.is_empty() {
             self.unedited = Some(self.headers.clone());
@@ -178,36 +187,6 @@ pub(crate) async fn forward<N: Net>(
     }
 }
 
-/// An answer that says that the app could not, kept while another endpoint is asked.
-struct Unable {
-    response: Response<Incoming>,
-    upstream: Upstream,
-    serving: Rc<Serving>,
-}
-
-/// An endpoint that was not asked yet, for a request that may be sent again. Nobody waits for one.
-fn other(outbound: &Outbound, tried: &[Token]) -> Option<Hold> {
-    let sent = RequestBody::sent(outbound.body.as_ref());
-    let pool = &outbound.pool;
-    if pool.is_retired() || !retry::may_retry(outbound.method.as_str(), sent, Failure::Unable) {
-        return None;
-    }
-    match pool.pick(outbound.known.key, tried) {
-        Pick::Endpoint(picked) => {
-            let hold = Hold {
-                pool: Rc::clone(pool),
-                token: picked.token,
-            };
-            (!tried.contains(&picked.token)).then_some(hold)
-        }
-        Pick::Park => {
-            pool.unpark();
-            None
-        }
-        Pick::Unavailable(_) => None,
-    }
-}
-
 /// An endpoint, at once or after a wait.
 async fn pick<N: Net>(
     worker: &Rc<Worker<N>>,
@@ -227,6 +206,9 @@ async fn pick<N: Net>(
                 outbound.target = target;
             }
             exchange.set_pool(&pool);
+            let wanted = &pool.serving().basic_auth;
+            let said = outbound.authorization.as_ref();
+            worker.shared.auth.admit(wanted, said, outbound.host.as_ref()).await?;
             outbound.enter(&worker.shared, pool, exchange.origin().ip);
             outbound.pool.handle_request();
             tried.clear();

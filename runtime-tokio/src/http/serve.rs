@@ -38,13 +38,27 @@ pub(crate) async fn serve<N: Net>(
         false => check(&worker, &client, request, &mut exchange),
     };
     let result = match checked {
-        Ok(outbound) => forward::forward(&worker, outbound, &mut exchange).await,
+        Ok(outbound) => match admit(&worker, &outbound).await {
+            Ok(()) => forward::forward(&worker, outbound, &mut exchange).await,
+            Err(fault) => Err(fault),
+        },
         Err(fault) => Err(fault),
     };
     Ok(match result {
         Ok(forwarded) => answer(&worker, forwarded, exchange),
         Err(fault) => error_page::answer(&fault, exchange),
     })
+}
+
+/// Whether the client is one of those that the pool is for.
+async fn admit<N: Net>(worker: &Worker<N>, outbound: &Outbound) -> Result<(), Fault> {
+    let serving = outbound.pool.serving();
+    if serving.basic_auth.is_empty() {
+        return Ok(());
+    }
+    let said = outbound.authorization.as_ref();
+    let auth = &worker.shared.auth;
+    auth.admit(&serving.basic_auth, said, outbound.host.as_ref()).await
 }
 
 /// Makes sure that the request means one thing, and brings its head to the form in which it is forwarded.
@@ -126,6 +140,10 @@ fn check<N: Net>(
         original: head.uri,
         target,
         host,
+        authorization: head.headers.get(header::AUTHORIZATION).cloned().map(|mut value| {
+            value.set_sensitive(true);
+            value
+        }),
         headers: head.headers,
         body,
         trailers: asked.trailers,

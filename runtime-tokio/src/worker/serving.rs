@@ -9,7 +9,7 @@ use tidegate_core::request::affinity;
 use tidegate_core::rng::Rng;
 use tidegate_core::route::PoolSpec;
 use tidegate_core::route::edits::HeaderEdit;
-use tidegate_core::route::spec::Affinity;
+use tidegate_core::route::spec::{Affinity, BasicAuth};
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::Duration;
 
@@ -25,6 +25,7 @@ pub(crate) struct Serving {
     pub(crate) idle_timeout: Duration,
     pub(crate) request_edits: Edits,
     pub(crate) response_edits: Edits,
+    pub(crate) basic_auth: Vec<BasicAuth>,
     affinity: Affinity,
 }
 
@@ -48,8 +49,14 @@ impl Serving {
             idle_timeout: time(limits.idle_timeout_ms, settings.idle_timeout_ms),
             request_edits: Edits::new(&spec.edits.request),
             response_edits: Edits::new(&spec.edits.response),
+            basic_auth: spec.basic_auth.clone(),
             affinity: spec.affinity.clone(),
         }
+    }
+
+    /// Whether `Authorization` was for the proxy, and is not for the app.
+    pub(crate) fn keeps_authorization(&self) -> bool {
+        !self.basic_auth.is_empty() && self.basic_auth.iter().all(|auth| !auth.forward)
     }
 
     /// What the client of a request is known by, `headers` as it sent them.

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::WorkerConfig;
 use super::pools::PoolHandle;
+use crate::auth::Auth;
 use crate::clock::Clock;
 use crate::http::serve::DateCache;
 use crate::telemetry::log::{AccessBuffer, AccessLog};
@@ -23,6 +24,7 @@ use crate::telemetry::metrics::Metrics;
 pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) rng: RefCell<Rng>,
+    pub(crate) auth: Auth,
     pub(crate) metrics: Metrics,
     pub(crate) access: AccessBuffer,
     pub(crate) proxy_id: HeaderValue,
@@ -62,6 +64,7 @@ impl Shared {
         let name = |text: &str| HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static("tidegate"));
         Shared {
             clock,
+            auth: Auth::new(config.secrets.clone(), &mut rng.fork("auth")),
             rng: RefCell::new(rng),
             metrics: Metrics::default(),
             access: AccessBuffer::new(access),

@@ -2,6 +2,7 @@
 //! they expect, with a limit.
 
 mod affinity;
+mod auth;
 mod clients;
 mod drain;
 mod endpoints;

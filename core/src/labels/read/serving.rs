@@ -9,11 +9,12 @@ use alloc::vec::Vec;
 use super::{BackendMode, LabelledRoute, Reader};
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys::{self, Found};
+use crate::labels::tls;
 use crate::labels::value::{self, Wrong};
 use crate::route::allow::{BadRange, IpRange};
 use crate::route::edits::{HeaderEdit, HeaderEdits};
 use crate::route::redirect::{Redirect, Scheme};
-use crate::route::spec::{Affinity, HostPattern, PassiveChecks, RouteLimits};
+use crate::route::spec::{Affinity, BasicAuth, HostPattern, PassiveChecks, RouteLimits};
 use crate::swarm::model::Service;
 
 /// Milliseconds that `park_timeout` may be at most: 10 minutes.
@@ -28,6 +29,8 @@ const REDIRECTS_MAX: usize = 1_000;
 const EDITS_MAX: usize = 64;
 /// Ranges of `allow_ips`.
 const RANGES_MAX: usize = 1_000;
+/// Characters of `basic_auth_realm`.
+const REALM_MAX: usize = 128;
 /// The most that `weight` may be.
 const WEIGHT_MAX: u32 = 1_000;
 /// The most that `max_fails` may be.
@@ -242,6 +245,59 @@ impl Reader<'_> {
         ranges.sort_unstable();
         ranges.dedup();
         Some(ranges)
+    }
+
+    /// Who must say who they are. What cannot be read or honoured refuses the route.
+    pub(super) fn basic_auth(&mut self, passthrough: bool) -> Option<BasicAuth> {
+        let realm = self.find("basic_auth_realm");
+        let Some(found) = keys::label("basic_auth").and_then(|label| keys::find(self.service, label)) else {
+            for name in ["basic_auth_forward", "basic_auth_realm"] {
+                if let Some(found) = self.find(name) {
+                    let problem = "there is no basic_auth that this belongs to, so it is ignored";
+                    self.say(
+                        &found,
+                        Severity::Warning,
+                        problem,
+                        "add basic_auth, or take this label away",
+                    );
+                }
+            }
+            return None;
+        };
+        if passthrough {
+            self.say(
+                &found,
+                Severity::Error,
+                "with ssl_passthrough nothing of HTTP can be seen, so nobody could be asked for a password",
+                "end TLS here with ssl_cert, or let the app ask and take this label away",
+            );
+        }
+        if !tls::may_be_secret(found.value) {
+            let problem = format!("{} is no name of a Docker secret", value::quote(found.value));
+            self.say(
+                &found,
+                Severity::Error,
+                &problem,
+                "write the name of a secret that holds what htpasswd writes; never users or passwords themselves",
+            );
+        }
+        let realm = realm.and_then(|found| {
+            let fits = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+            if found.value.len() <= REALM_MAX && found.value.bytes().all(fits) {
+                return Some(String::from(found.value));
+            }
+            let wrong = Wrong {
+                problem: format!("this is longer than {REALM_MAX} characters, or has others than visible ASCII"),
+                remedy: String::from("write a few plain words, without quotation marks and backslashes"),
+            };
+            self.report_ignored_value(&found, wrong, "clients are shown the host");
+            None
+        });
+        Some(BasicAuth {
+            secret: String::from(found.value),
+            realm,
+            forward: self.boolean("basic_auth_forward"),
+        })
     }
 
     fn number(&mut self, name: &str, max: u32, otherwise: &str) -> Option<u32> {

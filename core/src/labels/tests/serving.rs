@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::{labelled, route, said, the_one};
 use crate::labels::{Severity, hidden_clients, read};
 use crate::route::redirect::Scheme;
-use crate::route::spec::{Affinity, FEATURE_ALLOW_IPS, PassiveChecks, RouteLimits};
+use crate::route::spec::{Affinity, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, PassiveChecks, RouteLimits};
 use crate::snapshot::FEATURES;
 use crate::snapshot::entry::Entry;
 use crate::testing::sample::service;
@@ -298,5 +298,57 @@ fn a_spec_of_an_older_controller_is_read_as_before() {
     assert_eq!(
         serde_json::from_str::<crate::route::spec::RouteSpec>(&text).unwrap(),
         spec
+    );
+}
+
+#[test]
+fn what_cannot_be_guarded_is_not_served() {
+    for (labels, label) in [
+        (&[("tidegate.basic_auth", "")][..], "tidegate.basic_auth"),
+        (&[("tidegate.basic_auth", "bob:$2y$05$x")], "tidegate.basic_auth"),
+        (&[("tidegate.basic_auth", "a/b")], "tidegate.basic_auth"),
+        (&[("tidegate.basic_auth", "tidegate-identity")], "tidegate.basic_auth"),
+        (&[("tidegate.basic_auht", "users")], "tidegate.basic_auht"),
+        (&[("com.docker.lb.basic_auth", "users")], "com.docker.lb.basic_auth"),
+        (
+            &[("tidegate.basic_auth", "users"), ("tidegate.ssl_passthrough", "true")],
+            "tidegate.basic_auth",
+        ),
+    ] {
+        let reading = read(&labelled(labels));
+        let errors = reading
+            .diagnostics
+            .iter()
+            .filter(|found| found.severity == Severity::Error);
+        let named: Vec<&str> = errors.map(|found| found.label.as_str()).collect();
+        assert!(
+            reading.route.is_none() && named.contains(&label),
+            "{labels:?}: {:?}",
+            reading.diagnostics
+        );
+    }
+}
+
+#[test]
+fn users_are_a_secret_that_older_proxies_must_know_what_to_do_with() {
+    let service = labelled(&[
+        ("tidegate.basic_auth", "users"),
+        ("tidegate.basic_auth_realm", "Shop of Example"),
+        ("tidegate.basic_auth_forward", "true"),
+    ]);
+    let spec = route(&service).to_spec(&service, Vec::new());
+    assert_eq!(spec.secrets().into_iter().collect::<Vec<_>>(), ["users"]);
+    assert!(spec.requires.contains(FEATURE_BASIC_AUTH) && FEATURES.contains(&FEATURE_BASIC_AUTH));
+    let auth = spec.basic_auth.unwrap();
+    assert_eq!((auth.realm.as_deref(), auth.forward), (Some("Shop of Example"), true));
+    let reading = read(&labelled(&[
+        ("tidegate.basic_auth", "users"),
+        ("tidegate.basic_auth_realm", "a\"b"),
+    ]));
+    the_one(&reading, Severity::Warning);
+    assert_eq!(reading.route.unwrap().basic_auth.unwrap().realm, None);
+    the_one(
+        &read(&labelled(&[("tidegate.basic_auth_realm", "x")])),
+        Severity::Warning,
     );
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use crate::id::{EndpointId, ServiceId};
 use crate::route::rule::{PoolEndpoint, PoolKey, PoolSpec, ServiceRef, ServiceShare};
-use crate::route::spec::RouteSpec;
+use crate::route::spec::{BasicAuth, RouteSpec};
 
 /// The sets of services that rules were made for, so that 10,000 hosts of one service share them.
 #[derive(Default)]
@@ -55,6 +55,7 @@ pub(super) fn build_pool(
     let mut endpoints: BTreeMap<EndpointId, PoolEndpoint> = BTreeMap::new();
     let mut shares = Vec::with_capacity(services.len());
     let mut allow_ips = Vec::new();
+    let mut basic_auth: Vec<BasicAuth> = Vec::new();
     for (owner, service) in services.iter().enumerate() {
         let spec = specs.get(&service.id);
         for endpoint in spec.iter().flat_map(|spec| &spec.endpoints) {
@@ -73,6 +74,11 @@ pub(super) fn build_pool(
         {
             allow_ips.push(ranges.clone());
         }
+        if let Some(auth) = spec.and_then(|spec| spec.basic_auth.as_ref())
+            && !basic_auth.iter().any(|other| other.secret == auth.secret)
+        {
+            basic_auth.push(auth.clone());
+        }
     }
     let oldest = services.first().and_then(|service| specs.get(&service.id));
     PoolSpec {
@@ -83,6 +89,7 @@ pub(super) fn build_pool(
         affinity: oldest.map(|spec| spec.affinity.clone()).unwrap_or_default(),
         edits: oldest.map(|spec| spec.edits.clone()).unwrap_or_default(),
         allow_ips,
+        basic_auth,
         shares,
         services,
         endpoints: endpoints.into_values().collect(),
