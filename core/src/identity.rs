@@ -21,7 +21,7 @@ pub const AUTHORITY_LIFE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long a role's certificate is valid.
 pub const CERTIFICATE_LIFE: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Secret label: `authority` or `proxy`.
+/// Secret label: `authority`, `courier` or `proxy`.
 pub const IDENTITY_LABEL: &str = "tidegate.identity";
 /// Secret label: the installation (the controllers' stack) that made it.
 pub const INSTALLATION_LABEL: &str = "tidegate.installation";
@@ -29,12 +29,12 @@ pub const INSTALLATION_LABEL: &str = "tidegate.installation";
 pub const GENERATION_LABEL: &str = "tidegate.generation";
 /// Secret label: the end of its life, in seconds since 1970.
 pub const NOT_AFTER_LABEL: &str = "tidegate.not-after";
-/// Secret label of a proxy's identity: generations of the authorities that it trusts, with commas.
+/// Secret label of an identity of proxies or couriers: generations of the authorities that it trusts, with commas.
 pub const ROOTS_LABEL: &str = "tidegate.roots";
 
 /// File name prefix of a mounted authority, followed by its generation.
 pub const AUTHORITY_FILE: &str = "tidegate-authority-";
-/// File name of a proxy's mounted identity.
+/// File name of a mounted identity, of proxies and couriers.
 pub const PROXY_FILE: &str = "tidegate-identity";
 
 /// What there should be.
@@ -48,6 +48,8 @@ pub struct IdentityPlan {
     pub controller_mounts: BTreeMap<String, String>,
     /// What each cluster's proxies should mount, where it exists.
     pub proxy_secrets: BTreeMap<ClusterName, String>,
+    /// What the courier should mount, where it exists.
+    pub courier_secret: Option<String>,
 }
 
 /// A secret to make.
@@ -66,6 +68,11 @@ pub struct NewSecret {
 pub enum Content {
     /// A new authority.
     Authority,
+    /// An identity for the courier, signed by the newest of `roots`, trusting all of them.
+    Courier {
+        /// Generations of authorities.
+        roots: BTreeSet<u64>,
+    },
     /// An identity for proxies, signed by the newest of `roots`, trusting all of them.
     Proxy {
         /// Whose table it opens.
@@ -76,34 +83,44 @@ pub enum Content {
 }
 
 /// Decides from the secrets that exist (`secrets`), the authorities whose key this controller has (`mounted`) and the
-/// wall time since 1970.
+/// wall time since 1970. `with_courier`: whether there is to be a courier.
 pub fn plan<'a>(
     installation: &str,
     secrets: impl Iterator<Item = &'a Secret>,
     mounted: &BTreeSet<u64>,
     clusters: impl Iterator<Item = &'a ClusterName>,
+    with_courier: bool,
     wall: Duration,
 ) -> IdentityPlan {
     let mut plan = IdentityPlan::default();
     let mut authorities: BTreeMap<u64, Known<'_>> = BTreeMap::new();
-    let mut proxies: BTreeMap<ClusterName, BTreeMap<u64, Known<'_>>> = BTreeMap::new();
+    // Of `None`: the courier.
+    let mut members: BTreeMap<Option<ClusterName>, BTreeMap<u64, Known<'_>>> = BTreeMap::new();
     for secret in secrets {
         let Some(known) = Known::read(secret, installation) else {
             continue;
         };
         if known.not_after <= wall {
             plan.remove.push(secret.id.clone());
-        } else if secret
-            .labels
-            .get(IDENTITY_LABEL)
-            .is_some_and(|kind| kind == "authority")
-        {
-            authorities.insert(known.generation, known);
-        } else if let Some(cluster) = secret.labels.get(CLUSTER_LABEL) {
-            proxies
-                .entry(ClusterName::from(cluster.as_str()))
-                .or_default()
-                .insert(known.generation, known);
+            continue;
+        }
+        let kind = secret.labels.get(IDENTITY_LABEL).map(String::as_str);
+        let cluster = secret.labels.get(CLUSTER_LABEL);
+        match (kind, cluster) {
+            (Some("authority"), _) => {
+                authorities.insert(known.generation, known);
+            }
+            (Some("courier"), _) => {
+                members.entry(None).or_default().insert(known.generation, known);
+            }
+            (_, Some(cluster)) => {
+                let cluster = ClusterName::from(cluster.as_str());
+                members
+                    .entry(Some(cluster))
+                    .or_default()
+                    .insert(known.generation, known);
+            }
+            (_, None) => {}
         }
     }
     let newest = authorities
@@ -123,12 +140,18 @@ pub fn plan<'a>(
             .insert(known.name.to_string(), format!("{AUTHORITY_FILE}{generation}"));
     }
     let roots: BTreeSet<u64> = authorities.keys().copied().collect();
-    for cluster in clusters {
-        let last = proxies
-            .get(cluster)
+    let wanted = clusters.cloned().map(Some).chain(with_courier.then_some(None));
+    for member in wanted {
+        let last = members
+            .get(&member)
             .and_then(|generations| generations.last_key_value());
         if let Some((_, known)) = last {
-            plan.proxy_secrets.insert(cluster.clone(), known.name.to_string());
+            match &member {
+                Some(cluster) => {
+                    plan.proxy_secrets.insert(cluster.clone(), known.name.to_string());
+                }
+                None => plan.courier_secret = Some(known.name.to_string()),
+            }
         }
         let is_good =
             last.is_some_and(|(_, known)| !is_old(known.not_after, CERTIFICATE_LIFE, wall) && known.roots == roots);
@@ -137,18 +160,23 @@ pub fn plan<'a>(
             continue;
         }
         let generation = last.map_or(1, |(generation, _)| generation + 1);
-        let mut labels = labels(installation, "proxy", generation, wall + CERTIFICATE_LIFE);
+        let kind = if member.is_some() { "proxy" } else { "courier" };
+        let mut labels = labels(installation, kind, generation, wall + CERTIFICATE_LIFE);
         let listed: Vec<String> = roots.iter().map(u64::to_string).collect();
         labels.push((ROOTS_LABEL.to_string(), listed.join(",")));
-        labels.push((CLUSTER_LABEL.to_string(), cluster.to_string()));
-        plan.create.push(NewSecret {
-            name: format!("{installation}-proxy-{cluster}-{generation}"),
-            labels,
-            content: Content::Proxy {
-                cluster: cluster.clone(),
-                roots: roots.clone(),
-            },
-        });
+        let roots = roots.clone();
+        let (name, content) = match member {
+            Some(cluster) => {
+                labels.push((CLUSTER_LABEL.to_string(), cluster.to_string()));
+                let name = format!("{installation}-proxy-{cluster}-{generation}");
+                (name, Content::Proxy { cluster, roots })
+            }
+            None => (
+                format!("{installation}-courier-{generation}"),
+                Content::Courier { roots },
+            ),
+        };
+        plan.create.push(NewSecret { name, labels, content });
     }
     plan
 }
@@ -228,6 +256,7 @@ mod tests {
             secrets.iter(),
             &mounted.iter().copied().collect(),
             clusters.iter(),
+            true,
             wall,
         )
     }
@@ -244,7 +273,7 @@ mod tests {
         assert_eq!(second.create, []);
         assert_eq!(second.controller_mounts["tidegate-authority-1"], "tidegate-authority-1");
         let third = plan_at(&secrets, &[1], NOW);
-        assert_eq!(third.create.len(), 2);
+        assert_eq!(third.create.len(), 3);
         carry_out(&mut secrets, &third);
         let settled = plan_at(&secrets, &[1], NOW);
         assert_eq!((settled.create.len(), settled.remove.len()), (0, 0));
@@ -252,6 +281,7 @@ mod tests {
             settled.proxy_secrets[&ClusterName::from("east")],
             "tidegate-proxy-east-1"
         );
+        assert_eq!(settled.courier_secret.as_deref(), Some("tidegate-courier-1"));
     }
 
     #[test]
@@ -264,7 +294,7 @@ mod tests {
         assert_eq!(plan_at(&secrets, &[1], early).create, []);
         let late = NOW + CERTIFICATE_LIFE * 3 / 4;
         let renewal = plan_at(&secrets, &[1], late);
-        assert_eq!(renewal.create.len(), 2);
+        assert_eq!(renewal.create.len(), 3);
         carry_out(&mut secrets, &renewal);
         assert_eq!(
             plan_at(&secrets, &[1], late).proxy_secrets[&ClusterName::from("default")],
@@ -273,7 +303,7 @@ mod tests {
         let over = NOW + CERTIFICATE_LIFE + Duration::from_secs(1);
         assert_eq!(
             plan_at(&secrets, &[1], over).remove.len(),
-            2,
+            3,
             "the first generation is over"
         );
     }
@@ -291,12 +321,9 @@ mod tests {
         assert_eq!(plan.create, [], "the newest key is not here yet");
         let plan = plan_at(&secrets, &[1, 2], late);
         let both: BTreeSet<u64> = [1, 2].into();
-        assert!(
-            plan.create
-                .iter()
-                .all(|new| matches!(&new.content, Content::Proxy { roots, .. } if *roots == both))
-        );
-        assert_eq!(plan.create.len(), 2);
+        let trusts_both = |new: &NewSecret| matches!(&new.content, Content::Courier { roots } | Content::Proxy { roots, .. } if *roots == both);
+        assert!(plan.create.iter().all(trusts_both));
+        assert_eq!(plan.create.len(), 3);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub enum LogFormat {
 pub enum Role {
     /// Watches the Swarm, publishes tables and keeps the proxy services. Runs on managers.
     Controller(ControllerArgs),
+    /// Hands the secrets that labels name to the controllers, which give proxies what they use. Controllers keep it.
+    Courier(CourierArgs),
     /// Shows it all on this machine: a simulated Swarm with three real HTTP services, updated all the time. No Docker needed.
     Demo(DemoArgs),
     /// Says why a URL is answered as it is: rule, service, label, endpoints and their states.
@@ -114,6 +116,23 @@ pub struct ControllerArgs {
     pub secrets: PathBuf,
 }
 
+/// Options of `courier`.
+#[derive(Args, Clone, Debug)]
+pub struct CourierArgs {
+    /// Admin listener.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+    /// Controllers as `host:port`; a name may stand for many.
+    #[arg(long, env = "TIDEGATE_CONTROLLER", value_name = "HOST:PORT")]
+    pub controller: String,
+    /// Name of this task, for people.
+    #[arg(long, env = "TIDEGATE_TASK", default_value = "courier", value_name = "NAME")]
+    pub task: String,
+    /// Folder of the mounted secrets; its own identity is among them.
+    #[arg(long, env = "TIDEGATE_SECRETS", default_value = "/run/secrets", value_name = "DIR")]
+    pub secrets: PathBuf,
+}
+
 /// How requests are taken and logged.
 #[derive(Args, Clone, Debug)]
 pub struct ListenArgs {
@@ -170,6 +189,10 @@ pub struct ProxyArgs {
     /// Controllers as `host:port`; a name may stand for many.
     #[arg(long, env = "TIDEGATE_CONTROLLER", value_name = "HOST:PORT")]
     pub controller: String,
+    /// Take the secrets that labels name from a controller, which has them of the courier; without it they are files in the
+    /// folder of `--certificates`.
+    #[arg(long, env = "TIDEGATE_COURIER", default_value_t = false, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    pub courier: bool,
     /// Service cluster.
     #[arg(long, env = "TIDEGATE_CLUSTER", default_value = "default", value_name = "NAME")]
     pub cluster: String,

@@ -9,6 +9,8 @@
 //!   make it anew only where that differs.
 //! - [`stamp`](Secrets::stamp) is one atomic load, for the path of a request: as long as it is the same, nothing changed.
 //! - [`changes`](Secrets::changes) wakes who waits for the next change.
+//! - [`report`](Secrets::report) takes what is wrong with a content. It is logged once, counted in the metrics, and shown by
+//!   controllers beside the label; that a secret is missing is reported anyway.
 //!
 //! All of it may be called on any thread. Contents are in memory alone and never shown.
 
@@ -21,7 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use tidegate_core::secrets::{SECRET_BYTES_MAX, Secret, SecretProblem, SecretText, Shelf};
+use tidegate_core::secrets::message::Delivery;
+use tidegate_core::secrets::{Finding, SECRET_BYTES_MAX, Secret, SecretProblem, SecretText, Shelf};
 use tokio::sync::watch;
 use tokio::task::spawn_local;
 use tokio_util::sync::CancellationToken;
@@ -40,6 +43,9 @@ struct Shared {
     folder: Option<Folder>,
     stamp: AtomicU64,
     changes: watch::Sender<u64>,
+    /// By who says so.
+    reports: Mutex<BTreeMap<&'static str, BTreeSet<Finding>>>,
+    findings: watch::Sender<BTreeSet<Finding>>,
 }
 
 struct Folder {
@@ -59,7 +65,7 @@ impl Secrets {
         }))
     }
 
-    /// Secrets that somebody brings: see [`Secrets::list`] and [`Secrets::put`].
+    /// Secrets that somebody brings: see [`Secrets::take`].
     pub fn brought() -> Secrets {
         Secrets::over(None)
     }
@@ -70,7 +76,14 @@ impl Secrets {
             folder,
             stamp: AtomicU64::new(0),
             changes: watch::Sender::new(0),
+            reports: Mutex::default(),
+            findings: watch::Sender::new(BTreeSet::new()),
         }))
+    }
+
+    /// Whether somebody is to bring them.
+    pub fn is_brought(&self) -> bool {
+        self.0.folder.is_none()
     }
 
     /// Takes the names that a new table wants, and reads those that are files. Call it before workers get the table.
@@ -82,15 +95,14 @@ impl Secrets {
         self.tell(changed);
     }
 
-    /// Takes the whole list of what is brought.
-    pub fn list(&self, names: BTreeSet<String>) {
-        let changed = self.shelf().list(names);
-        self.tell(changed);
-    }
-
-    /// Takes what became of one secret that is brought.
-    pub fn put(&self, name: &str, content: Option<SecretText>, problem: Option<SecretProblem>) {
-        let changed = self.shelf().put(name, content, problem);
+    /// Takes what was brought.
+    pub fn take(&self, delivery: Delivery) {
+        let mut shelf = self.shelf();
+        let mut changed = delivery.names.is_some_and(|names| shelf.list(names));
+        for parcel in delivery.secrets {
+            changed |= shelf.put(&parcel.name, parcel.content, parcel.problem);
+        }
+        drop(shelf);
         self.tell(changed);
     }
 
@@ -113,13 +125,17 @@ impl Secrets {
         self.0.changes.subscribe()
     }
 
-    /// What is wrong with secrets that the table wants, a line each.
-    pub fn problems(&self) -> BTreeMap<String, String> {
-        let shelf = self.shelf();
-        let problems = shelf.problems();
-        problems
-            .map(|(name, problem)| (name.to_owned(), problem.describe(name)))
-            .collect()
+    /// Takes all that `who` finds wrong with contents now, in place of what it found before.
+    pub fn report(&self, who: &'static str, findings: BTreeSet<Finding>) {
+        let before = lock(&self.0.reports).insert(who, findings.clone());
+        if before.unwrap_or_default() != findings {
+            self.gather();
+        }
+    }
+
+    /// All that is wrong with secrets that the table wants, now and later.
+    pub fn findings(&self) -> watch::Receiver<BTreeSet<Finding>> {
+        self.0.findings.subscribe()
     }
 
     /// Looks at the files again; what is brought comes by itself.
@@ -167,7 +183,30 @@ impl Secrets {
         if changed {
             let stamp = self.0.stamp.fetch_add(1, Ordering::AcqRel) + 1;
             self.0.changes.send_replace(stamp);
+            self.gather();
         }
+    }
+
+    /// Gathers all findings, and logs those that are new.
+    fn gather(&self) {
+        let mut all: BTreeSet<Finding> = lock(&self.0.reports).values().flatten().cloned().collect();
+        let problems = |shelf: MutexGuard<'_, Shelf>| -> Vec<Finding> {
+            let problems = shelf.problems();
+            problems.map(|(name, problem)| problem.finding(name)).collect()
+        };
+        all.extend(problems(self.shelf()));
+        self.0.findings.send_if_modified(|known| {
+            for finding in all.difference(known) {
+                if finding.passing {
+                    tracing::info!("{finding}");
+                } else {
+                    tracing::warn!("{finding}");
+                }
+            }
+            let changed = *known != all;
+            *known = all;
+            changed
+        });
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -231,6 +270,8 @@ pub fn read(folder: &Path, name: &str) -> Result<SecretText, SecretProblem> {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::secrets::message::Parcel;
+
     use super::*;
 
     fn wanting(folder: &Path, names: &[&str]) -> Secrets {
@@ -271,7 +312,16 @@ mod tests {
         fs::remove_file(folder.path().join("a")).unwrap();
         secrets.refresh();
         assert_eq!(content(&secrets, "a").as_deref(), Some("one"));
-        assert!(secrets.problems()["a"].contains("there is no secret a"));
+        let findings = secrets.findings().borrow().clone();
+        assert_eq!(findings.first().unwrap().problem, "there is no secret a");
+        let other = Finding::new("a", "it is odd", "mend it");
+        secrets.report("somebody", [other.clone()].into());
+        assert_eq!(secrets.findings().borrow().len(), 2);
+        fs::write(folder.path().join("a"), "another").unwrap();
+        secrets.refresh();
+        assert_eq!(*secrets.findings().borrow(), [other].into());
+        secrets.report("somebody", BTreeSet::new());
+        assert!(secrets.findings().borrow().is_empty());
     }
 
     #[test]
@@ -289,6 +339,26 @@ mod tests {
             ));
         }
         assert_eq!(secrets.get("bytes").last_good(), Err(SecretProblem::NotText));
+    }
+
+    #[test]
+    fn what_is_brought_is_there_whether_the_table_comes_before_or_after() {
+        let secrets = Secrets::brought();
+        let parcel = |name: &str, text: &str| Parcel {
+            name: name.to_owned(),
+            content: Some(SecretText::new(text)),
+            problem: None,
+        };
+        secrets.want(["a".to_owned()].into());
+        assert!(secrets.findings().borrow().first().unwrap().passing);
+        secrets.take(Delivery {
+            names: Some(["a".to_owned(), "b".to_owned()].into()),
+            secrets: vec![parcel("a", "one"), parcel("b", "two")],
+        });
+        assert_eq!(content(&secrets, "a").as_deref(), Some("one"));
+        assert!(secrets.findings().borrow().is_empty());
+        secrets.want(["b".to_owned()].into());
+        assert_eq!(content(&secrets, "b").as_deref(), Some("two"));
     }
 
     #[test]

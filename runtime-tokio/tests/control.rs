@@ -13,6 +13,7 @@ use tidegate::control::store::NoStore;
 use tidegate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
 use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
 use tidegate::net::{Net, TokioNet};
+use tidegate::secrets::Secrets;
 use tidegate_core::id::ClusterName;
 use tidegate_core::rng::Rng;
 use tidegate_core::settings::proxy::ProxySettings;
@@ -78,6 +79,7 @@ impl Control {
                 tls: client_config(identity, self.clock).unwrap(),
             },
             store: NoStore,
+            secrets: Secrets::folder(std::path::PathBuf::new()),
             clock: self.clock,
             rng: Rng::new(1),
         };

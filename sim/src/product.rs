@@ -19,6 +19,7 @@ use tidegate::control::store::Store;
 use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
 use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
 use tidegate::net::Net;
+use tidegate::secrets::Secrets;
 use tidegate::telemetry::log::AccessLog;
 use tidegate::worker::{WorkerConfig, WorkerDeps, run_worker};
 use tidegate_core::controller::Me;
@@ -252,6 +253,7 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
             shared: shared.clone(),
             name: format!("{} of {}", start.name, start.node),
         },
+        secrets: Secrets::brought(),
         clock,
         rng: shared.fork(&format!("subscription of {proxy}")),
     };

@@ -1,5 +1,5 @@
 //! The fleet: what Tidegate itself has in the Swarm. Identities first, then the control network, then one proxy
-//! service per service cluster and the legs that it needs, which the [`Reconciler`] keeps.
+//! service per service cluster, the legs that it needs and the courier, which the [`Reconciler`] keeps.
 //!
 //! Acts only on facts that have been listed. Every chore is tried again with growing pauses; another controller that
 //! does the same at the same time makes it a no-op.
@@ -10,11 +10,12 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use super::routes::RouteBook;
+use super::routes::{RouteBook, usable_secrets};
 use super::{Chore, ControllerAction, Me};
 use crate::id::{ClusterName, NetworkId, ServiceId};
 use crate::identity::{self, IdentityPlan, PROXY_FILE};
 use crate::machine::Machine;
+use crate::reconcile::courier::{CourierFacts, courier_shape};
 use crate::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use crate::reconcile::leg::{LEG_ROLE, LegFacts, leg_shape};
 use crate::reconcile::machine::{ReconcileAction, ReconcileFact, ReconcileSettings, Reconciler, WriteId};
@@ -163,12 +164,13 @@ impl Fleet {
             secrets,
             &self.me.authorities,
             self.settings.clusters.keys(),
+            self.has_courier(),
             wall,
         );
         self.next_identity_look = now + IDENTITY_EVERY;
         self.keep_identities(&plan, own, now);
         if let Some(control) = self.control_network(world, now) {
-            self.keep_proxies(world, book, own, &plan, &control, now);
+            self.keep_services(world, book, own, &plan, &control, now);
         }
         self.drain_reconciler(now);
     }
@@ -278,7 +280,15 @@ impl Fleet {
         found
     }
 
-    fn keep_proxies(
+    /// Whether the secrets of a service cluster come by courier.
+    fn has_courier(&self) -> bool {
+        let clusters = self.settings.clusters.values();
+        clusters
+            .map(|cluster| cluster.certificates)
+            .any(|source| source == CertificateSource::Courier)
+    }
+
+    fn keep_services(
         &mut self,
         world: &World,
         book: &RouteBook,
@@ -295,6 +305,7 @@ impl Fleet {
             .clusters
             .keys()
             .all(|cluster| plan.proxy_secrets.contains_key(cluster))
+            || self.has_courier() && plan.courier_secret.is_none()
         {
             return; // identities come first; until then no cluster is judged, so that none is removed
         }
@@ -310,7 +321,9 @@ impl Fleet {
             ),
         ]);
         let has_workers = world.nodes().values().any(|node| !node.manager);
+        let usable = usable_secrets(world);
         let mut wanted = Vec::new();
+        let mut by_courier = BTreeMap::new();
         for (cluster, settings) in &self.settings.clusters.clone() {
             let networks = match &settings.networks {
                 NetworkPolicy::Attach => book.networks_of(cluster),
@@ -335,9 +348,17 @@ impl Fleet {
                         .map(|network| leg_shape(cluster, settings, &network, world.networks().get(&network), &facts)),
                 );
             }
-            let mut secrets = match settings.certificates {
-                CertificateSource::Direct => book.secrets_of(cluster, world),
-            };
+            let named = book.secrets_of(cluster);
+            let existing = named.intersection(&usable).map(|name| (name.clone(), name.clone()));
+            let mut secrets = BTreeMap::new();
+            let mut env = env.clone();
+            match settings.certificates {
+                CertificateSource::Courier => {
+                    by_courier.extend(existing);
+                    env.insert("TIDEGATE_COURIER".to_string(), "true".to_string());
+                }
+                CertificateSource::Direct => secrets.extend(existing),
+            }
             let secret = plan.proxy_secrets.get(cluster).cloned().unwrap_or_default();
             secrets.insert(secret, PROXY_FILE.to_string());
             let facts = ProxyFacts {
@@ -350,6 +371,18 @@ impl Fleet {
                 secrets: &secrets,
             };
             wanted.push(proxy_shape(cluster, settings, &facts));
+        }
+        // Without a secret to bring there is nothing to do for it.
+        if let Some(identity) = plan.courier_secret.as_ref().filter(|_| !by_courier.is_empty()) {
+            by_courier.insert(identity.clone(), PROXY_FILE.to_string());
+            let facts = CourierFacts {
+                installation: &installation,
+                own_image: &own.shape.image,
+                control_network: control,
+                env: &env,
+                secrets: &by_courier,
+            };
+            wanted.push(courier_shape(&self.settings.controller, &facts));
         }
         if wanted != self.wanted {
             self.wanted.clone_from(&wanted);

@@ -20,7 +20,9 @@ use crate::labels::Diagnostic;
 use crate::machine::Machine;
 use crate::reconcile::desired::ServiceShape;
 use crate::reconcile::machine::{Write, WriteId};
-use crate::settings::{NetworkPolicy, Settings};
+use crate::secrets::message::{Parcel, Report};
+use crate::secrets::{Deliver, Ledger};
+use crate::settings::{CertificateSource, NetworkPolicy, Settings};
 use crate::snapshot::model::Snapshot;
 use crate::snapshot::publisher::Send;
 use crate::snapshot::{Ack, Connection, Digest, Publisher};
@@ -75,6 +77,33 @@ pub enum ControllerFact {
         /// Its connection.
         connection: Connection,
     },
+    /// A courier connected, with everything that it holds.
+    CourierConnected {
+        /// Its connection.
+        connection: Connection,
+        /// Its task, for people.
+        task: String,
+        /// The secrets.
+        parcels: Vec<Parcel>,
+    },
+    /// A proxy found something about its secrets, or nothing any more.
+    Report {
+        /// Its service cluster.
+        cluster: ClusterName,
+        /// What it said.
+        report: Report,
+    },
+    /// A proxy asks for the secrets of its service cluster.
+    SecretsWanted {
+        /// Its connection for them.
+        connection: Connection,
+        /// Its service cluster.
+        cluster: ClusterName,
+        /// Its name.
+        proxy: ProxyId,
+    },
+    /// The connection of a courier, or of a proxy for its secrets, ended.
+    SecretsEnded(Connection),
     /// The answer to [`ControllerAction::CreateNetwork`], [`ControllerAction::CreateSecret`] or
     /// [`ControllerAction::WriteOwnService`].
     Done {
@@ -115,6 +144,8 @@ pub enum ControllerAction {
         /// Milliseconds.
         took_ms: u64,
     },
+    /// Send secrets to a proxy.
+    Deliver(Deliver),
     /// Make an overlay network that only services of ours use.
     CreateNetwork(String),
     /// Make a secret. The shell makes the keys.
@@ -169,6 +200,9 @@ pub struct Controller {
     book: RouteBook,
     publishers: BTreeMap<ClusterName, Publisher>,
     fleet: Option<Fleet>,
+    ledger: Ledger,
+    /// What proxies find wrong with secrets, of the services that name them.
+    secret_diagnostics: BTreeSet<Diagnostic>,
     /// What keeps us from seeing the Swarm, as it was told to the operator.
     told_trouble: Option<String>,
     actions: VecDeque<ControllerAction>,
@@ -198,6 +232,8 @@ impl Controller {
                 .collect(),
             fleet: me.service.clone().map(|service| Fleet::new(&settings, service, me)),
             settings,
+            ledger: Ledger::default(),
+            secret_diagnostics: BTreeSet::new(),
             told_trouble: None,
             actions: VecDeque::new(),
         }
@@ -236,7 +272,39 @@ impl Controller {
 
     /// All findings about labels, sorted.
     pub fn diagnostics(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.book.diagnostics().iter()
+        let all: BTreeSet<&Diagnostic> = self.book.diagnostics().iter().chain(&self.secret_diagnostics).collect();
+        all.into_iter()
+    }
+
+    /// The secrets that come by courier, and who has them.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Tells the ledger what routes name; nothing before that is known.
+    fn look_at_secrets(&mut self) {
+        if !self.world.is_synced() || !self.world.has_listed(Lane::Secrets) {
+            return;
+        }
+        let clusters = self.settings.clusters.iter();
+        let by_courier = clusters.filter(|(_, settings)| settings.certificates == CertificateSource::Courier);
+        let wanted = by_courier.map(|(name, _)| (name.clone(), self.book.secrets_of(name)));
+        self.ledger.look(wanted.collect(), routes::usable_secrets(&self.world));
+    }
+
+    /// Puts what proxies found beside the labels that it is about.
+    fn judge_reports(&mut self) {
+        let mut all = BTreeSet::new();
+        for (cluster, publisher) in &self.publishers {
+            for finding in publisher.findings() {
+                let users = self.book.users_of(cluster, &finding.secret);
+                let services = users.filter_map(|id| self.world.services().get(id));
+                all.extend(services.map(|service| routes::about_secret(service, finding)));
+            }
+        }
+        let new = all.difference(&self.secret_diagnostics).cloned();
+        self.actions.extend(new.map(ControllerAction::Diagnosed));
+        self.secret_diagnostics = all;
     }
 
     /// Takes what the world wants, and passes on what changed.
@@ -281,7 +349,9 @@ impl Controller {
         }
         self.tell_trouble();
         if publish && self.world.is_synced() {
+            self.look_at_secrets();
             self.publish(now);
+            self.judge_reports();
         }
         self.drain(now);
     }
@@ -314,6 +384,9 @@ impl Controller {
             while let Some(send) = publisher.poll_action() {
                 self.actions.push_back(ControllerAction::Send(send));
             }
+        }
+        while let Some(deliver) = self.ledger.poll_action() {
+            self.actions.push_back(ControllerAction::Deliver(deliver));
         }
         let Some(fleet) = &mut self.fleet else { return };
         let mut looks: Vec<Lane> = Vec::new();
@@ -393,6 +466,7 @@ impl Machine for Controller {
             ControllerFact::Disconnected { cluster, connection } => {
                 if let Some(publisher) = self.publishers.get_mut(&cluster) {
                     publisher.handle_disconnected(connection);
+                    self.judge_reports();
                 }
             }
             ControllerFact::Ack { cluster, ack } => {
@@ -412,6 +486,26 @@ impl Machine for Controller {
                     self.actions.push_back(ControllerAction::Acked { cluster, took_ms });
                 }
             }
+            ControllerFact::CourierConnected {
+                connection,
+                task,
+                parcels,
+            } => {
+                self.ledger.handle_courier(connection, &task);
+                self.ledger.handle_parcels(connection, parcels);
+            }
+            ControllerFact::Report { cluster, report } => {
+                if let Some(publisher) = self.publishers.get_mut(&cluster) {
+                    publisher.handle_report(report);
+                    self.judge_reports();
+                }
+            }
+            ControllerFact::SecretsWanted {
+                connection,
+                cluster,
+                proxy,
+            } => self.ledger.handle_listener(connection, cluster, proxy),
+            ControllerFact::SecretsEnded(connection) => self.ledger.handle_disconnected(connection),
             ControllerFact::Done { what, result } => {
                 if let Some(fleet) = &mut self.fleet {
                     fleet.handle_done(&what, result, now);
@@ -449,6 +543,7 @@ impl Machine for Controller {
 
     fn check_invariants(&self) {
         self.world.check_invariants();
+        self.ledger.check_invariants();
         for (name, publisher) in &self.publishers {
             assert!(
                 self.world.is_synced() || publisher.revision().0 == 0,

@@ -8,11 +8,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::id::{ClusterName, NetworkId, ServiceId, Version};
+use crate::identity::PROXY_FILE;
 use crate::labels::resolve::{Reach, resolve};
 use crate::labels::{Diagnostic, LabelledRoute, Reading, Severity, hidden_clients, keys, read, unknown_cluster};
 use crate::route::conflict::conflicts;
 use crate::route::explain::Claim;
 use crate::route::spec::{HostPattern, RouteSpec};
+use crate::secrets::Finding;
 use crate::settings::{ClusterSettings, Settings};
 use crate::snapshot::Publisher;
 use crate::swarm::model::{PublishMode, Secret, Service};
@@ -94,22 +96,24 @@ impl RouteBook {
         pages.flat_map(of_page).collect()
     }
 
-    /// The secrets that the services of `cluster` want, as far as they exist: name -> file.
-    pub fn secrets_of(&self, cluster: &ClusterName, world: &World) -> BTreeMap<String, String> {
-        let pages = self
-            .pages
-            .values()
-            .filter(|page| page.cluster.as_ref() == Some(cluster));
-        let named: BTreeSet<&str> = pages
-            .filter_map(|page| page.spec.as_ref())
-            .flat_map(|spec| spec.secrets())
-            .collect();
-        let existing = world.secrets().values().filter(|secret| may_be_mounted(secret));
-        existing
-            .map(|secret| secret.name.as_str())
-            .filter(|name| named.contains(name))
-            .map(|name| (name.to_string(), name.to_string()))
-            .collect()
+    /// The secrets that the services of `cluster` want, by name, whether or not they exist.
+    pub fn secrets_of(&self, cluster: &ClusterName) -> BTreeSet<String> {
+        let specs = self.pages_of(cluster).filter_map(|(_, page)| page.spec.as_ref());
+        specs.flat_map(|spec| spec.secrets()).map(String::from).collect()
+    }
+
+    /// The services of `cluster` that want the secret `name`.
+    pub fn users_of<'a>(&'a self, cluster: &'a ClusterName, name: &'a str) -> impl Iterator<Item = &'a ServiceId> {
+        let uses = move |page: &Page| page.spec.as_ref().is_some_and(|spec| spec.secrets().contains(name));
+        self.pages_of(cluster)
+            .filter(move |(_, page)| uses(page))
+            .map(|(id, _)| id)
+    }
+
+    fn pages_of<'a>(&'a self, cluster: &'a ClusterName) -> impl Iterator<Item = (&'a ServiceId, &'a Page)> {
+        self.pages
+            .iter()
+            .filter(move |(_, page)| page.cluster.as_ref() == Some(cluster))
     }
 
     /// What each service with labels of ours claims.
@@ -257,9 +261,27 @@ impl RouteBook {
     }
 }
 
-/// Secrets of Tidegate itself hold the keys of the control network: no label may have them mounted where users come in.
-fn may_be_mounted(secret: &Secret) -> bool {
-    !secret.labels.keys().any(|key| key.starts_with(keys::PREFIX))
+/// The secrets that Docker has and that a label may name.
+pub fn usable_secrets(world: &World) -> BTreeSet<String> {
+    let secrets = world.secrets().values().filter(|secret| may_be_used(secret));
+    secrets.map(|secret| secret.name.clone()).collect()
+}
+
+/// Secrets of Tidegate itself hold the keys of the control network: no label may have them brought where users come in.
+fn may_be_used(secret: &Secret) -> bool {
+    secret.name != PROXY_FILE && !secret.labels.keys().any(|key| key.starts_with(keys::PREFIX))
+}
+
+/// What a proxy found wrong with a secret that `service` names.
+pub fn about_secret(service: &Service, finding: &Finding) -> Diagnostic {
+    let labels = service.labels.iter();
+    let named = labels.filter(|(_, value)| value.split(',').any(|part| part.trim() == finding.secret));
+    // A label that names it in a way of its own is told without it.
+    let (key, value) = named
+        .min()
+        .map_or(("", ""), |(key, value)| (key.as_str(), value.as_str()));
+    let (problem, remedy) = (finding.problem.as_str(), finding.remedy.as_str());
+    Diagnostic::new(service, key, value, Severity::Warning, problem, remedy)
 }
 
 /// What the Swarm and the cluster's settings say about a route's TLS.
@@ -311,7 +333,7 @@ fn about_tls(route: &LabelledRoute, service: &Service, cluster: &ClusterSettings
         let labels = ["ssl_cert", "ssl_key"];
         for (label, name) in labels.into_iter().zip(certificate.secrets()) {
             let problem = match world.secrets().values().find(|secret| secret.name == name) {
-                Some(secret) if may_be_mounted(secret) => continue,
+                Some(secret) if may_be_used(secret) => continue,
                 Some(_) => format!("the secret {name} is Tidegate's own and is never used here"),
                 None => format!(
                     "there is no secret {name}: the hosts keep their last good certificate, if they have one, and plain HTTP"

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Controller;
 use crate::id::ClusterName;
 use crate::labels::Diagnostic;
+use crate::secrets::CourierStatus;
 use crate::snapshot::ProxyStatus;
 use crate::time::Instant;
 
@@ -20,6 +21,9 @@ pub struct ControllerStatus {
     pub staleness_ms: Option<u64>,
     /// By service cluster.
     pub clusters: BTreeMap<ClusterName, ClusterStatus>,
+    /// The courier and the secrets that it brings, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub courier: Option<CourierStatus>,
     /// Findings about labels.
     pub diagnostics: Vec<Diagnostic>,
     /// What an operator should know about Docker and the proxy services.
@@ -58,6 +62,7 @@ impl Controller {
             synced: self.world.is_synced(),
             staleness_ms: self.world.staleness(now).map(|age| age.as_millis() as u64),
             clusters: clusters.collect(),
+            courier: self.ledger.status(),
             diagnostics: self.diagnostics().cloned().collect(),
             notices: self
                 .trouble()

@@ -9,6 +9,7 @@ use crate::simulated::{self, Delays, Swarm};
 use crate::swarm::model::STACK_LABEL;
 use crate::swarm::world::Answer;
 
+mod courier;
 mod legs;
 mod successors;
 mod tls;
@@ -27,6 +28,7 @@ struct Harness {
     mail: Vec<Mail>,
     notices: Vec<String>,
     diagnosed: Vec<String>,
+    delivered: Vec<Deliver>,
     writes: usize,
     /// Milliseconds until the list of secrets arrives.
     secrets_take_ms: u64,
@@ -84,6 +86,7 @@ impl Harness {
             mail: Vec::new(),
             notices: Vec::new(),
             diagnosed: Vec::new(),
+            delivered: Vec::new(),
             writes: 0,
             secrets_take_ms: 4,
             now,
@@ -185,6 +188,10 @@ impl Harness {
             }
             ControllerAction::Diagnosed(diagnostic) => {
                 self.diagnosed.push(diagnostic.to_string());
+                None
+            }
+            ControllerAction::Deliver(deliver) => {
+                self.delivered.push(deliver);
                 None
             }
             ControllerAction::Notice(text) => {

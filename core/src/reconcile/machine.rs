@@ -17,6 +17,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
+use super::courier::COURIER_ROLE;
 use super::desired::{INSTALLATION_LABEL, ManagedService, ROLE_LABEL, ServiceShape};
 use super::leg::LEG_ROLE;
 use super::plan::{Plan, differences, plan, stamped};
@@ -129,7 +130,7 @@ impl Reconciler {
     fn handle_managed(&mut self, services: Vec<ManagedService>, now: Instant) {
         let ours = |service: &ManagedService| {
             let label = |key| service.shape.labels.get(key).map(String::as_str);
-            matches!(label(ROLE_LABEL), Some(PROXY_ROLE | LEG_ROLE))
+            matches!(label(ROLE_LABEL), Some(COURIER_ROLE | PROXY_ROLE | LEG_ROLE))
                 && label(INSTALLATION_LABEL) == Some(self.settings.installation.as_str())
         };
         let actual: BTreeMap<_, _> = services

@@ -2,13 +2,23 @@
 //!
 //! A route says by name what it wants ([`RouteSpec::secrets`](crate::route::spec::RouteSpec::secrets)); the content comes by
 //! another way, a folder or the courier, and at another time. Contents are kept in memory alone: a [`SecretText`] has no
-//! serialisation and shows nothing but its length, so that no log, table, page or recording can hold one by accident.
+//! serialisation but that of [`message`] and shows nothing but its length, so that no log, table, page or recording can hold
+//! one by accident.
+//!
+//! - [`courier`]: reads the mounted secrets, and hands them to every controller
+//! - [`Ledger`]: the controller's side: what was brought, and which proxy gets what of it
+//! - [`Shelf`]: the proxy's side: what it has of what its table names
 
+pub mod courier;
+mod finding;
+mod ledger;
+pub mod message;
 mod shelf;
 
+pub use finding::Finding;
+pub use ledger::{CourierStatus, Deliver, Ledger, Wanted};
 pub use shelf::Shelf;
 
-use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::fmt;
@@ -53,20 +63,6 @@ pub enum SecretProblem {
     Waiting,
 }
 
-impl SecretProblem {
-    /// What is wrong with the secret `name`, and what to do.
-    pub fn describe(&self, name: &str) -> String {
-        match self {
-            SecretProblem::Missing => format!("there is no secret {name}; create it, or mend the label"),
-            SecretProblem::NotText => format!("the secret {name} is not text; put PEM or other plain text in"),
-            SecretProblem::Unreadable(why) => format!("the secret {name} cannot be read: {why}"),
-            SecretProblem::Waiting => {
-                format!("the secret {name} has not been brought yet; it comes from the courier by way of a controller")
-            }
-        }
-    }
-}
-
 /// What a process has of one secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
@@ -93,6 +89,7 @@ impl Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::format;
     use alloc::string::ToString;
 
     #[test]
@@ -115,7 +112,8 @@ mod tests {
             SecretProblem::Waiting,
         ];
         for problem in problems {
-            assert!(problem.describe("shop.key").contains("shop.key"), "{problem:?}");
+            let finding = problem.finding("shop.key").to_string();
+            assert!(finding.contains("shop.key"), "{finding}");
         }
     }
 }

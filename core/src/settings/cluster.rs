@@ -34,7 +34,7 @@ pub struct ClusterSettings {
     pub http_port: u16,
     /// Port that users reach for HTTPS and TLS passthrough; 0 = none. Default 443.
     pub https_port: u16,
-    /// How proxies get certificates: `direct`, the secrets that labels name are mounted into them.
+    /// How proxies get the secrets that labels name: by `courier`, or `direct`, mounted into them. Default `courier`.
     pub certificates: CertificateSource,
     /// How proxies reach tasks: `"attach"`, `"legs"`, or the names of networks that routed services share.
     pub networks: NetworkPolicy,
@@ -76,7 +76,7 @@ impl Default for ClusterSettings {
             publish_mode: PublishMode::Ingress,
             http_port: 80,
             https_port: HTTPS_PORT,
-            certificates: CertificateSource::Direct,
+            certificates: CertificateSource::Courier,
             networks: NetworkPolicy::Attach,
             labels: BTreeMap::new(),
             container_labels: BTreeMap::new(),
@@ -106,13 +106,16 @@ impl ClusterSettings {
     }
 }
 
-/// How certificates reach the proxies.
+/// How certificates, and whatever else labels name secrets for, reach the proxies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateSource {
+    /// The courier reads the secrets and hands them to the controllers, which give each proxy what its service cluster uses: no
+    /// proxy is ever replaced for one.
+    #[default]
+    Courier,
     /// The secrets that labels name are mounted into the proxies: keys travel by Swarm alone, and a secret that is new or goes
     /// replaces the proxies one by one.
-    #[default]
     Direct,
 }
 

@@ -14,6 +14,7 @@ pub use file::{Finding, Layer, load};
 
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ClusterName;
@@ -50,6 +51,10 @@ pub struct ControllerSettings {
     pub control_network: String,
     /// Address that proxies connect to, on the control network. Default `0.0.0.0:7171`.
     pub listen: String,
+    /// Placement constraints of the courier, which holds the secrets that labels name; none = `node.role==manager`: managers
+    /// hold them anyway.
+    #[serde(deserialize_with = "cluster::list")]
+    pub courier_constraints: Vec<String>,
     /// Change nothing in Docker: log what would have been changed. Default false.
     pub read_only: bool,
     /// Milliseconds between full looks at all tasks, the safety net under events. Default 5000.
@@ -65,6 +70,7 @@ impl Default for ControllerSettings {
             docker_timeout_ms: 2_000,
             control_network: String::from("tidegate-control"),
             listen: String::from("0.0.0.0:7171"),
+            courier_constraints: Vec::new(),
             read_only: false,
             poll_tasks_ms: 5_000,
             poll_changing_ms: 50,

@@ -15,6 +15,8 @@ use super::entry::{Digest, Entries, Entry, raw_of};
 use super::message::{Ack, Delta, Full, Hello, Message, Ping, Refusal};
 use crate::id::{ProxyId, Revision, ServiceId};
 use crate::route::spec::RouteSpec;
+use crate::secrets::Finding;
+use crate::secrets::message::Report;
 use crate::settings::proxy::ProxySettings;
 use crate::time::{Deadline, Duration, Instant};
 
@@ -47,6 +49,9 @@ pub struct ProxyStatus {
     pub refused: Vec<Refusal>,
     /// Milliseconds that its last acknowledgement took from publication.
     pub last_ack_ms: Option<u64>,
+    /// What it finds wrong with certificates and other secrets.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub findings: BTreeSet<Finding>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +60,7 @@ struct Peer {
     acked: Option<(Revision, Digest)>,
     refused: Vec<Refusal>,
     last_ack_ms: Option<u64>,
+    findings: BTreeSet<Finding>,
 }
 
 /// Publishes one service cluster's tables.
@@ -154,6 +160,7 @@ impl Publisher {
                 acked: None,
                 refused: Vec::new(),
                 last_ack_ms: None,
+                findings: BTreeSet::new(),
             },
         );
         self.actions.push_back(Send {
@@ -195,6 +202,18 @@ impl Publisher {
             peer.refused.clone_from(&ack.refused);
         }
         first.then_some(took)
+    }
+
+    /// A proxy says what is wrong with its secrets. Reports of proxies that are not connected are ignored.
+    pub fn handle_report(&mut self, report: Report) {
+        for peer in self.peers.values_mut().filter(|peer| peer.proxy == report.proxy) {
+            peer.findings.clone_from(&report.findings);
+        }
+    }
+
+    /// What connected proxies find wrong with their secrets.
+    pub fn findings(&self) -> BTreeSet<&Finding> {
+        self.peers.values().flat_map(|peer| &peer.findings).collect()
     }
 
     /// The next line to send.
@@ -255,6 +274,7 @@ impl Publisher {
                 current: peer.acked.is_some_and(|(_, digest)| digest == present.1),
                 refused: peer.refused.clone(),
                 last_ack_ms: peer.last_ack_ms,
+                findings: peer.findings.clone(),
             })
             .collect()
     }

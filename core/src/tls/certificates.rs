@@ -10,11 +10,10 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use thiserror::Error;
 
 use crate::route::RuleHost;
 use crate::route::spec::CertificateRef;
-use crate::secrets::SecretProblem;
+use crate::secrets::{Finding, SecretProblem};
 use crate::time::Duration;
 
 /// Days before the end at which a warning is due, each once.
@@ -38,23 +37,47 @@ pub struct Material {
 }
 
 /// Why a pair of secrets is of no use.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// Neither the key's secret nor that of the certificate holds a key that can be read.
-    #[error("the secret {0} holds no private key as PEM without passphrase; put one in, or name its secret in ssl_key")]
     NoKey(String),
     /// No certificate in it.
-    #[error("the secret {0} holds no certificate as PEM; write the chain with the host's own certificate first")]
     NotPem(String),
     /// There is no content of the secret of this name.
-    #[error("{}", .1.describe(.0))]
     Secret(String, SecretProblem),
     /// The TLS library refuses it.
-    #[error("the certificate {0} cannot be used: {1}")]
     Unusable(String, String),
     /// The key belongs to another certificate.
-    #[error("the key in {1} does not belong to the certificate in {0}; name the key that it was made with")]
     WrongKey(String, String),
+}
+
+impl Problem {
+    /// What is wrong, and what to do.
+    pub fn finding(&self) -> Finding {
+        match self {
+            Problem::NoKey(name) => Finding::new(
+                name,
+                format!("the secret {name} holds no private key as PEM without passphrase"),
+                "put one in, or name its secret in ssl_key",
+            ),
+            Problem::NotPem(name) => Finding::new(
+                name,
+                format!("the secret {name} holds no certificate as PEM"),
+                "write the chain with the host's own certificate first",
+            ),
+            Problem::Secret(name, problem) => problem.finding(name),
+            Problem::Unusable(name, why) => Finding::new(
+                name,
+                format!("the certificate {name} cannot be used: {why}"),
+                "make a new secret and name it in the label",
+            ),
+            Problem::WrongKey(name, key) => Finding::new(
+                name,
+                format!("the key in {key} does not belong to the certificate in {name}"),
+                "name the key that it was made with",
+            ),
+        }
+    }
 }
 
 /// What was decided.
@@ -62,8 +85,8 @@ pub enum Problem {
 pub struct Judgement {
     /// The material that each host is served with.
     pub served: BTreeMap<RuleHost, Vec<u64>>,
-    /// What is wrong, one line each. A line stays the same as long as its reason does.
-    pub findings: BTreeSet<String>,
+    /// What is wrong. A finding stays the same as long as its reason does.
+    pub findings: BTreeSet<Finding>,
     /// The end of each pair that could be read, since 1970, by the name of the certificate's secret.
     pub ends: BTreeMap<String, Duration>,
 }
@@ -128,11 +151,11 @@ impl CertificateBook {
                     judgement.findings.extend(of_dates(pair, material, wall));
                 }
                 Some(Err(problem)) => {
-                    judgement.findings.insert(problem.to_string());
+                    judgement.findings.insert(problem.finding());
                 }
                 None => {
                     let missing = Problem::Secret(pair.certificate.clone(), SecretProblem::Waiting);
-                    judgement.findings.insert(missing.to_string());
+                    judgement.findings.insert(missing.finding());
                 }
             }
         }
@@ -142,33 +165,34 @@ impl CertificateBook {
                 0 => String::new(),
                 more => format!(" and {more} more"),
             };
-            judgement.findings.insert(format!(
-                "the certificate {} was not made for {}{more}; make one with these names",
-                pair.certificate,
-                shown.join(", ")
+            let name = &pair.certificate;
+            judgement.findings.insert(Finding::new(
+                name,
+                format!("the certificate {name} was not made for {}{more}", shown.join(", ")),
+                "make one with these names",
             ));
         }
         judgement
     }
 }
 
-fn of_dates(pair: &CertificateRef, material: &Material, wall: Duration) -> Option<String> {
+fn of_dates(pair: &CertificateRef, material: &Material, wall: Duration) -> Option<Finding> {
+    const RENEW: &str = "make a new secret and name it in the label";
     let name = &pair.certificate;
     if wall < material.not_before {
-        return Some(format!(
-            "the certificate {name} is not valid yet; check its dates and the clocks"
-        ));
+        let problem = format!("the certificate {name} is not valid yet");
+        return Some(Finding::new(name, problem, "check its dates and the clocks"));
     }
     let left = material.not_after.saturating_sub(wall).as_secs();
     if left == 0 {
-        return Some(format!(
-            "the certificate {name} has expired; make a new secret and name it in the label"
-        ));
+        return Some(Finding::new(name, format!("the certificate {name} has expired"), RENEW));
     }
     let days = WARN_DAYS.into_iter().find(|days| left <= days * DAY)?;
-    Some(format!(
-        "the certificate {name} expires within {days} days; make a new secret and name it in the label"
-    ))
+    let problem = match days {
+        1 => format!("the certificate {name} expires within a day"),
+        days => format!("the certificate {name} expires within {days} days"),
+    };
+    Some(Finding::new(name, problem, RENEW))
 }
 
 /// RFC 6125 §6.4: a `*` stands for one whole label at the left. A wildcard host is covered by the same wildcard alone; the
@@ -243,7 +267,7 @@ mod tests {
             let judged = book.judge(&wanted("a.example", &["new"]), &loaded([("new", problem.clone())]), NOW);
             assert_eq!(judged.served[&host("a.example")], [1], "{problem:?}");
             assert_eq!(judged.findings.len(), 1, "{judged:?}");
-            assert!(judged.findings.first().unwrap().contains("new"), "{judged:?}");
+            assert!(judged.findings.first().unwrap().problem.contains("new"), "{judged:?}");
             // Mended.
             let judged = book.judge(
                 &wanted("a.example", &["new"]),
@@ -264,7 +288,7 @@ mod tests {
         );
         assert_eq!(judged.served[&host("a.example")], [1]);
         assert_eq!(
-            judged.findings.first().unwrap(),
+            judged.findings.first().unwrap().to_string(),
             "the certificate a was not made for a.example; make one with these names"
         );
         let judged = book.judge(&wanted("a.example", &["b"]), &Loaded::new(), NOW);
@@ -309,10 +333,10 @@ mod tests {
             book.judge(&wanted("a.example", &["a"]), &read, NOW).findings
         };
         assert_eq!(said(90), BTreeSet::new());
-        assert!(said(20).first().unwrap().contains("within 21 days"));
+        assert!(said(20).first().unwrap().problem.contains("within 21 days"));
         assert_eq!(said(20), said(10));
-        assert!(said(7).first().unwrap().contains("within 7 days"));
-        assert!(said(1).first().unwrap().contains("within 1 days"));
+        assert!(said(7).first().unwrap().problem.contains("within 7 days"));
+        assert!(said(1).first().unwrap().problem.contains("within a day"));
     }
 
     #[test]

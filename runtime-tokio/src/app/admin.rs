@@ -13,6 +13,7 @@ use super::file::FileStatus;
 use super::proxy::Front;
 use crate::admin::{Admin, Routes};
 use crate::control::subscribe::SubscriptionStatus;
+use crate::secrets::Secrets;
 use crate::telemetry::{control, metrics};
 
 const STARTING: &str = "the controller does not answer: it is starting or stopping";
@@ -111,6 +112,8 @@ pub struct ProxyAdmin {
     pub front: watch::Receiver<Option<Front>>,
     /// Its subscription.
     pub subscription: watch::Receiver<SubscriptionStatus>,
+    /// The secrets that its table names.
+    pub secrets: Secrets,
     /// Cancelled when it drains.
     pub drain: CancellationToken,
 }
@@ -136,6 +139,7 @@ impl Admin for ProxyAdmin {
             "cluster": self.cluster,
             "draining": self.drain.is_cancelled(),
             "subscription": *self.subscription.borrow(),
+            "findings": self.secrets.findings().borrow().iter().map(ToString::to_string).collect::<Vec<_>>(),
         })
     }
 

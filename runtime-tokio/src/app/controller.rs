@@ -160,6 +160,47 @@ impl<A: SwarmApi> Shell<A> {
                 self.lines.remove(&connection);
                 ControllerFact::Disconnected { cluster, connection }
             }
+            LinkFact::CourierConnected {
+                connection,
+                task,
+                parcels,
+                lines,
+            } => {
+                let names: Vec<&str> = parcels.iter().map(|parcel| parcel.name.as_str()).collect();
+                tracing::info!(task, secrets = names.join(", "), "a courier handed over");
+                self.lines.insert(connection, lines);
+                ControllerFact::CourierConnected {
+                    connection,
+                    task,
+                    parcels,
+                }
+            }
+            LinkFact::Report { cluster, report } => ControllerFact::Report { cluster, report },
+            LinkFact::SecretsEnded(connection) => {
+                self.lines.remove(&connection);
+                ControllerFact::SecretsEnded(connection)
+            }
+            LinkFact::SecretsWanted {
+                connection,
+                cluster,
+                proxy,
+                lines,
+            } => {
+                self.lines.insert(connection, lines);
+                ControllerFact::SecretsWanted {
+                    connection,
+                    cluster,
+                    proxy,
+                }
+            }
+        }
+    }
+
+    fn send(&mut self, to: Connection, line: Arc<str>) {
+        let Some(lines) = self.lines.get(&to) else { return };
+        if lines.try_send(line).is_err() {
+            // Too slow or gone: without its sender the connection ends, and the proxy starts anew.
+            self.lines.remove(&to);
         }
     }
 
@@ -191,13 +232,11 @@ impl<A: SwarmApi> Shell<A> {
             },
             ControllerAction::Notice(text) => tracing::warn!("{text}"),
             ControllerAction::Published { cluster, cause } => tracing::info!(%cluster, %cause, "table published"),
-            ControllerAction::Send(send) => {
-                let Some(lines) = self.lines.get(&send.to) else { return };
-                if lines.try_send(send.line).is_err() {
-                    // Too slow or gone: without its sender the connection ends, and the proxy starts anew.
-                    self.lines.remove(&send.to);
-                }
-            }
+            ControllerAction::Deliver(deliver) => match serde_json::to_string(&deliver.delivery) {
+                Ok(line) => self.send(deliver.to, Arc::from(line + "\n")),
+                Err(error) => tracing::error!(%error, "secrets cannot be sent"),
+            },
+            ControllerAction::Send(send) => self.send(send.to, send.line),
             ControllerAction::Fetch { id, fetch } => {
                 self.spawn(move |api, limit| async move {
                     let result = limited(limit, fetch_from(&*api, fetch)).await;
@@ -327,21 +366,18 @@ async fn perform<A: SwarmApi>(api: &A, write: Write) -> Result<(), ApiError> {
 }
 
 fn content(new: &NewSecret, authorities: &BTreeMap<u64, Authority>, clock: Clock) -> Result<String, IdentityError> {
-    match &new.content {
-        Content::Authority => Ok(Authority::generate(clock.wall())?.to_pem()),
-        Content::Proxy { cluster, roots } => {
-            let trusted: Vec<&str> = roots
-                .iter()
-                .filter_map(|root| authorities.get(root))
-                .map(Authority::certificate_pem)
-                .collect();
-            let signer = roots.last().and_then(|newest| authorities.get(newest));
-            let signer = signer.ok_or_else(|| {
-                IdentityError::Unreadable(new.name.clone(), "the authority's key is not here".to_owned())
-            })?;
-            Ok(signer
-                .issue(&Role::Proxy(cluster.clone()), &trusted, clock.wall())?
-                .to_pem())
-        }
-    }
+    let (role, roots) = match &new.content {
+        Content::Authority => return Ok(Authority::generate(clock.wall())?.to_pem()),
+        Content::Courier { roots } => (Role::Courier, roots),
+        Content::Proxy { cluster, roots } => (Role::Proxy(cluster.clone()), roots),
+    };
+    let trusted: Vec<&str> = roots
+        .iter()
+        .filter_map(|root| authorities.get(root))
+        .map(Authority::certificate_pem)
+        .collect();
+    let signer = roots.last().and_then(|newest| authorities.get(newest));
+    let signer = signer
+        .ok_or_else(|| IdentityError::Unreadable(new.name.clone(), "the authority's key is not here".to_owned()))?;
+    Ok(signer.issue(&role, &trusted, clock.wall())?.to_pem())
 }

@@ -16,7 +16,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
+use serde::de::DeserializeOwned;
 use tidegate_core::id::{ClusterName, ProxyId};
+use tidegate_core::secrets::message::{Delivery, Report};
 use tidegate_core::snapshot::{Ack, Connection};
 use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
@@ -29,6 +31,8 @@ use crate::net::Net;
 
 /// Bytes of an acknowledgement.
 const ACK_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of all that a courier holds.
+const DELIVERY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Time for a proxy to finish its TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections at a time; beyond it new ones wait in the kernel.
@@ -76,11 +80,14 @@ pub async fn publish<N: Net>(
                     return;
                 }
             };
-            let Some(Role::Proxy(cluster)) = peer_role(stream.get_ref().1.peer_certificates()) else {
-                tracing::warn!(%peer, "a certificate on the control port is not that of a proxy");
-                return;
+            let role = match peer_role(stream.get_ref().1.peer_certificates()) {
+                Some(role @ (Role::Courier | Role::Proxy(_))) => role,
+                Some(Role::Controller) | None => {
+                    tracing::warn!(%peer, "a certificate on the control port is not that of a proxy or courier");
+                    return;
+                }
             };
-            let service = service_fn(|request| answer(request, cluster.clone(), facts.clone(), numbers.clone()));
+            let service = service_fn(|request| answer(request, role.clone(), facts.clone(), numbers.clone()));
             let connection = hyper::server::conn::http2::Builder::new(LocalExecutor)
                 .timer(TokioTimer::new())
                 .keep_alive_interval(Duration::from_secs(5))
@@ -101,78 +108,142 @@ type Answer = Response<Either<Lines, Full<Bytes>>>;
 
 async fn answer(
     request: Request<Incoming>,
-    mine: ClusterName,
+    role: Role,
     facts: mpsc::Sender<LinkFact>,
     numbers: Rc<Cell<u64>>,
 ) -> Result<Answer, Infallible> {
     let path = request.uri().path().to_owned();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
-    let ["v1", "clusters", cluster, leaf] = parts[..] else {
-        return Ok(plain(
-            StatusCode::NOT_FOUND,
-            "there are /v1/clusters/NAME/table and /v1/clusters/NAME/acks\n",
-        ));
-    };
-    if cluster != mine.as_str() {
-        return Ok(plain(
+    let desk = Desk { facts, numbers };
+    Ok(match (&parts[..], role) {
+        (["v1", "clusters", cluster, leaf], Role::Proxy(mine)) if *cluster == mine.as_str() => {
+            desk.of_proxy(request, leaf, mine).await
+        }
+        (["v1", "secrets"], Role::Courier) if request.method() == Method::POST => desk.of_courier(request).await,
+        (["v1", "clusters", _, _] | ["v1", "secrets"], _) => plain(
             StatusCode::FORBIDDEN,
-            "this certificate is for another service cluster\n",
-        ));
-    }
-    match (request.method(), leaf) {
-        (&Method::GET, "table") => {
-            let query = request.uri().query().unwrap_or_default();
-            let value = |key: &str| {
-                query
-                    .split('&')
-                    .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
-            };
-            let proxy = ProxyId::from(value("proxy").unwrap_or("unnamed"));
-            let digest = value("digest").and_then(|text| text.parse().ok());
-            numbers.set(numbers.get() + 1);
-            let connection = Connection(numbers.get());
-            let (lines, receiver) = mpsc::channel(LINES_WAITING_MAX);
-            let connected = LinkFact::Connected {
-                connection,
-                cluster: mine.clone(),
-                proxy,
-                digest,
-                lines,
-            };
-            if facts.send(connected).await.is_err() {
-                return Ok(plain(StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping\n"));
-            }
-            let end = End {
-                fact: Some(LinkFact::Disconnected {
+            "this certificate is for another service cluster, or for something else\n",
+        ),
+        _ => plain(
+            StatusCode::NOT_FOUND,
+            "there are /v1/clusters/NAME/table, acks, secrets and reports, and /v1/secrets for couriers\n",
+        ),
+    })
+}
+
+/// Where requests become facts.
+struct Desk {
+    facts: mpsc::Sender<LinkFact>,
+    numbers: Rc<Cell<u64>>,
+}
+
+impl Desk {
+    async fn of_proxy(self, request: Request<Incoming>, leaf: &str, mine: ClusterName) -> Answer {
+        let proxy = || ProxyId::from(query(&request, "proxy").unwrap_or("unnamed"));
+        match (request.method(), leaf) {
+            (&Method::GET, "table") => {
+                let digest = query(&request, "digest").and_then(|text| text.parse().ok());
+                let (connection, lines, receiver) = self.connection();
+                let connected = LinkFact::Connected {
+                    connection,
+                    cluster: mine.clone(),
+                    proxy: proxy(),
+                    digest,
+                    lines,
+                };
+                let end = LinkFact::Disconnected {
                     cluster: mine,
                     connection,
-                }),
-                facts,
-            };
-            Ok(Response::new(Either::Left(Lines { receiver, _end: end })))
-        }
-        (&Method::POST, "acks") => {
-            let Ok(body) = Limited::new(request.into_body(), ACK_BYTES_MAX).collect().await else {
-                return Ok(plain(StatusCode::BAD_REQUEST, "the body is cut short or too long\n"));
-            };
-            match serde_json::from_slice::<Ack>(&body.to_bytes()) {
-                Ok(ack) => {
-                    let known = facts.send(LinkFact::Ack { cluster: mine, ack }).await.is_ok();
-                    let status = if known {
-                        StatusCode::NO_CONTENT
-                    } else {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    };
-                    Ok(plain(status, ""))
-                }
-                Err(error) => Ok(plain(
-                    StatusCode::BAD_REQUEST,
-                    &format!("not an acknowledgement: {error}\n"),
-                )),
+                };
+                self.stream(connected, end, receiver).await
             }
+            (&Method::GET, "secrets") => {
+                let (connection, lines, receiver) = self.connection();
+                let wanted = LinkFact::SecretsWanted {
+                    connection,
+                    cluster: mine,
+                    proxy: proxy(),
+                    lines,
+                };
+                self.stream(wanted, LinkFact::SecretsEnded(connection), receiver).await
+            }
+            (&Method::POST, "acks") => match read::<Ack>(request, ACK_BYTES_MAX).await {
+                Ok(ack) => self.tell(LinkFact::Ack { cluster: mine, ack }).await,
+                Err(answer) => answer,
+            },
+            (&Method::POST, "reports") => match read::<Report>(request, ACK_BYTES_MAX).await {
+                Ok(report) => self.tell(LinkFact::Report { cluster: mine, report }).await,
+                Err(answer) => answer,
+            },
+            _ => plain(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET table, POST acks, GET secrets, POST reports\n",
+            ),
         }
-        _ => Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "GET table, POST acks\n")),
     }
+
+    async fn of_courier(self, request: Request<Incoming>) -> Answer {
+        let task = query(&request, "task").unwrap_or("unnamed").to_owned();
+        let delivery = match read::<Delivery>(request, DELIVERY_BYTES_MAX).await {
+            Ok(delivery) => delivery,
+            Err(answer) => return answer,
+        };
+        let (connection, lines, receiver) = self.connection();
+        let connected = LinkFact::CourierConnected {
+            connection,
+            task,
+            parcels: delivery.secrets,
+            lines,
+        };
+        self.stream(connected, LinkFact::SecretsEnded(connection), receiver)
+            .await
+    }
+
+    fn connection(&self) -> (Connection, mpsc::Sender<Arc<str>>, mpsc::Receiver<Arc<str>>) {
+        self.numbers.set(self.numbers.get() + 1);
+        let (lines, receiver) = mpsc::channel(LINES_WAITING_MAX);
+        (Connection(self.numbers.get()), lines, receiver)
+    }
+
+    async fn stream(self, begin: LinkFact, end: LinkFact, receiver: mpsc::Receiver<Arc<str>>) -> Answer {
+        if self.facts.send(begin).await.is_err() {
+            return stopping();
+        }
+        let end = End {
+            fact: Some(end),
+            facts: self.facts,
+        };
+        Response::new(Either::Left(Lines { receiver, _end: end }))
+    }
+
+    async fn tell(self, fact: LinkFact) -> Answer {
+        match self.facts.send(fact).await {
+            Ok(()) => plain(StatusCode::NO_CONTENT, ""),
+            Err(_) => stopping(),
+        }
+    }
+}
+
+fn query<'a>(request: &'a Request<Incoming>, key: &str) -> Option<&'a str> {
+    let query = request.uri().query().unwrap_or_default();
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))
+}
+
+async fn read<T: DeserializeOwned>(request: Request<Incoming>, bytes_max: usize) -> Result<T, Answer> {
+    let Ok(body) = Limited::new(request.into_body(), bytes_max).collect().await else {
+        return Err(plain(StatusCode::BAD_REQUEST, "the body is cut short or too long\n"));
+    };
+    // The error itself could show a part of a secret.
+    serde_json::from_slice(&body.to_bytes()).map_err(|error| {
+        let text = format!("the body cannot be read ({:?})\n", error.classify());
+        plain(StatusCode::BAD_REQUEST, &text)
+    })
+}
+
+fn stopping() -> Answer {
+    plain(StatusCode::SERVICE_UNAVAILABLE, "the controller is stopping\n")
 }
 
 fn plain(status: StatusCode, text: &str) -> Answer {

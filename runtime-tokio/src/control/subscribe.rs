@@ -1,5 +1,6 @@
 //! The proxy's side of the control network: runs the [`Subscriber`] and hands its tables to the workers.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +29,7 @@ use super::{LINES_WAITING_MAX, LinkFact, LocalExecutor};
 use crate::clock::Clock;
 use crate::identity::CONTROLLER_NAME;
 use crate::net::Net;
+use crate::secrets::Secrets;
 
 /// Time to resolve, connect and shake hands with a controller.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -61,6 +63,8 @@ pub struct Subscription<N, S> {
     pub controllers: Controllers<N>,
     /// Where the last good one is kept.
     pub store: S,
+    /// The secrets that tables name; what a controller gives of them goes there.
+    pub secrets: Secrets,
     /// Time.
     pub clock: Clock,
     /// Chance.
@@ -95,6 +99,7 @@ pub async fn subscribe<N: Net, S: Store, F: Future<Output = ()> + 'static>(
         cluster,
         controllers,
         store,
+        secrets,
         clock,
         rng,
     } = subscription;
@@ -133,6 +138,8 @@ pub async fn subscribe<N: Net, S: Store, F: Future<Output = ()> + 'static>(
                     acks: outgoing.clone(),
                     cluster: cluster.clone(),
                     proxy: proxy.clone(),
+                    secrets: secrets.clone(),
+                    clock,
                     pick,
                     digest,
                 };
@@ -194,11 +201,25 @@ struct Session {
     acks: Rc<tokio::sync::Mutex<mpsc::Receiver<Ack>>>,
     cluster: ClusterName,
     proxy: ProxyId,
+    secrets: Secrets,
+    clock: Clock,
     pick: u64,
     digest: Option<Digest>,
 }
 
 impl Session {
+    /// Takes secrets and tells about them, as long as what is returned lives.
+    fn follow_secrets(&self, requests: &SendRequest<Full<Bytes>>, base: &str) -> Vec<AbortOnDropHandle<()>> {
+        let (proxy, secrets) = (self.proxy.clone(), self.secrets.clone());
+        let telling = super::secrets::tell(requests.clone(), base.to_owned(), proxy.clone(), secrets.clone());
+        let mut tasks = vec![AbortOnDropHandle::new(tokio::task::spawn_local(telling))];
+        if secrets.is_brought() {
+            let taking = super::secrets::take(requests.clone(), base.to_owned(), proxy, secrets, self.clock);
+            tasks.push(AbortOnDropHandle::new(tokio::task::spawn_local(taking)));
+        }
+        tasks
+    }
+
     /// Whether the subscription still listens.
     async fn tell(&self, fact: Fact) -> bool {
         self.facts.send((self.generation, fact)).await.is_ok()
@@ -220,10 +241,16 @@ async fn local(session: Session, controller: mpsc::Sender<LinkFact>) -> String {
         return "the controller is stopping".to_owned();
     }
     let mut acks = session.acks.lock().await;
+    let mut findings = session.secrets.findings();
+    findings.mark_changed();
     loop {
         tokio::select! { biased;
             Some(ack) = acks.recv() => {
                 if controller.send(LinkFact::Ack { cluster: cluster.clone(), ack }).await.is_err() { break }
+            }
+            Ok(()) = findings.changed() => {
+                let report = super::secrets::report(&session.proxy, &findings.borrow_and_update());
+                if controller.send(LinkFact::Report { cluster: cluster.clone(), report }).await.is_err() { break }
             }
             line = receiver.recv() => {
                 let Some(line) = line else { break };
@@ -255,7 +282,15 @@ async fn connect<N: Net>(
 ) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let addresses = net.resolve(host, port).await?;
     anyhow::ensure!(!addresses.is_empty(), "the name has no address");
-    let address = addresses[(session.pick % addresses.len() as u64) as usize];
+    open(net, addresses[(session.pick % addresses.len() as u64) as usize], tls).await
+}
+
+/// HTTP/2 over mutual TLS to the controller at `address`.
+pub(super) async fn open<N: Net>(
+    net: &N,
+    address: SocketAddr,
+    tls: Arc<ClientConfig>,
+) -> anyhow::Result<SendRequest<Full<Bytes>>> {
     let stream = net.connect(address).await?;
     let name = ServerName::try_from(CONTROLLER_NAME)?;
     let stream = TlsConnector::from(tls).connect(name, stream).await?;
@@ -289,11 +324,8 @@ async fn exchange(session: &Session, mut requests: SendRequest<Full<Bytes>>) -> 
     if !session.tell(Fact::Connected).await {
         return Ok(());
     }
-    let mut lines = LineReader {
-        body: response.into_body(),
-        buffer: Vec::new(),
-        searched: 0,
-    };
+    let _secrets = session.follow_secrets(&requests, &base);
+    let mut lines = LineReader::new(response.into_body());
     let mut acks = session.acks.lock().await;
     loop {
         tokio::select! { biased;
@@ -315,14 +347,22 @@ async fn exchange(session: &Session, mut requests: SendRequest<Full<Bytes>>) -> 
 }
 
 /// Cuts a body into lines. Safe to drop between lines: what was read stays in the buffer.
-struct LineReader {
+pub(super) struct LineReader {
     body: Incoming,
     buffer: Vec<u8>,
     searched: usize,
 }
 
 impl LineReader {
-    async fn next(&mut self) -> anyhow::Result<Option<String>> {
+    pub(super) fn new(body: Incoming) -> LineReader {
+        LineReader {
+            body,
+            buffer: Vec::new(),
+            searched: 0,
+        }
+    }
+
+    pub(super) async fn next(&mut self) -> anyhow::Result<Option<String>> {
         loop {
             if let Some(end) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
                 let rest = self.buffer.split_off(self.searched + end + 1);

@@ -97,7 +97,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![match role {
             Role::Controller => ExtendedKeyUsagePurpose::ServerAuth,
-            Role::Proxy(_) => ExtendedKeyUsagePurpose::ClientAuth,
+            Role::Courier | Role::Proxy(_) => ExtendedKeyUsagePurpose::ClientAuth,
         }];
         params.use_authority_key_identifier_extension = true;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();

@@ -1,7 +1,7 @@
 //! Who is who on the control network: an authority of our own, a certificate per role, mutual TLS.
 //!
 //! The authority's key stays with controllers. A proxy's certificate names its service cluster, and lets it read that
-//! cluster's table and nothing else. Several generations of authorities may be valid at once: everyone trusts all of
+//! cluster's table and secrets and nothing else; a courier's lets it hand secrets over, and read nothing. Several generations of authorities may be valid at once: everyone trusts all of
 //! them; servers present a certificate of the oldest (which every client knows), clients one of the newest.
 
 mod authority;
@@ -19,12 +19,15 @@ use tidegate_core::id::ClusterName;
 pub enum Role {
     /// Publishes tables.
     Controller,
+    /// Brings secrets to controllers.
+    Courier,
     /// Reads the table of one service cluster.
     Proxy(ClusterName),
 }
 
 /// Name that every controller's certificate carries.
 pub const CONTROLLER_NAME: &str = "controller.tidegate.internal";
+const COURIER_NAME: &str = "courier.tidegate.internal";
 const PROXY_SUFFIX: &str = ".proxy.tidegate.internal";
 
 impl Role {
@@ -32,16 +35,19 @@ impl Role {
     pub fn dns_name(&self) -> String {
         match self {
             Role::Controller => CONTROLLER_NAME.to_owned(),
+            Role::Courier => COURIER_NAME.to_owned(),
             Role::Proxy(cluster) => format!("{cluster}{PROXY_SUFFIX}"),
         }
     }
 
     fn from_dns_name(name: &str) -> Option<Role> {
-        if name == CONTROLLER_NAME {
-            return Some(Role::Controller);
+        match name {
+            CONTROLLER_NAME => Some(Role::Controller),
+            COURIER_NAME => Some(Role::Courier),
+            _ => name
+                .strip_suffix(PROXY_SUFFIX)
+                .map(|cluster| Role::Proxy(ClusterName::from(cluster))),
         }
-        name.strip_suffix(PROXY_SUFFIX)
-            .map(|cluster| Role::Proxy(ClusterName::from(cluster)))
     }
 }
 
@@ -49,6 +55,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Role::Controller => f.write_str("controller"),
+            Role::Courier => f.write_str("courier"),
             Role::Proxy(cluster) => write!(f, "proxy of service cluster {cluster}"),
         }
     }

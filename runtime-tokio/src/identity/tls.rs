@@ -45,7 +45,7 @@ pub fn server_config(identity: &IdentityPem, clock: Clock) -> Result<Arc<ServerC
     Ok(Arc::new(config))
 }
 
-/// The proxy's side: shows its certificate.
+/// The side of proxies and couriers: shows its certificate.
 ///
 /// # Errors
 /// If the identity does not fit together.

@@ -2,15 +2,19 @@
 
 mod ask;
 mod controller;
+mod courier;
 mod demo;
 mod leg;
 mod proxy;
 mod run;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tidegate_core::rng::Rng;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Admin};
 use crate::cli::{AdminArgs, Cli, EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
 use crate::clock::Clock;
+use crate::identity::{IdentityPem, client_config};
 use crate::net::{Net, TokioNet};
 use crate::telemetry::log;
 
@@ -58,7 +63,7 @@ impl Failure {
 pub fn run(cli: Cli) -> ExitCode {
     let serves = matches!(
         cli.role,
-        Role::Controller(_) | Role::Leg(_) | Role::Proxy(_) | Role::Run(_)
+        Role::Controller(_) | Role::Courier(_) | Role::Leg(_) | Role::Proxy(_) | Role::Run(_)
     );
     // Commands for people print their answer alone, unless something is wrong.
     let filter = if serves || cli.log != "info" {
@@ -87,6 +92,7 @@ pub fn run(cli: Cli) -> ExitCode {
         }
         match cli.role {
             Role::Controller(args) => controller::run(args).await,
+            Role::Courier(args) => courier::run(args).await,
             Role::Demo(args) => demo::run(args).await,
             Role::Explain(args) => ask::explain(args).await,
             Role::Healthcheck(args) => ask::healthcheck(args).await,
@@ -104,6 +110,24 @@ pub fn run(cli: Cli) -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// `--controller HOST:PORT`
+fn host_and_port(controller: &str) -> Result<(String, u16), Failure> {
+    controller
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse::<u16>().ok()?)))
+        .ok_or_else(|| Failure::usage(format!("error: --controller {controller}: write HOST:PORT")))
+}
+
+/// The identity in a file, for connections to controllers.
+fn identity(path: &Path, clock: Clock) -> Result<Arc<ClientConfig>, Failure> {
+    let place = path.display().to_string();
+    let pem = std::fs::read_to_string(path)
+        .map_err(|error| Failure::usage(format!("error: --identity {place}: cannot be read: {error}")))?;
+    IdentityPem::from_pem(&place, &pem)
+        .and_then(|identity| client_config(&identity, clock))
+        .map_err(|error| Failure::usage(format!("error: --identity: {error}")))
 }
 
 /// Cancelled at SIGTERM or SIGINT; a second signal ends the process at once.

@@ -15,14 +15,13 @@ use tidegate_core::snapshot::subscriber::Install;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, entropy, free, serve_admin, stop_signal};
+use super::{Failure, entropy, free, host_and_port, identity, serve_admin, stop_signal};
 use crate::app::admin::ProxyAdmin;
 use crate::app::proxy::Front;
 use crate::cli::{AccessLogFormat, ListenArgs, ProxyArgs};
 use crate::clock::Clock;
 use crate::control::store::FileStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
-use crate::identity::{IdentityPem, client_config};
 use crate::leg::net::LegNet;
 use crate::leg::own_networks;
 use crate::net::TokioNet;
@@ -42,26 +41,30 @@ const LOOK_FOR_FAILURE_EVERY: Duration = Duration::from_millis(500);
 pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
     let stop = stop_signal()?;
-    let (host, port) = args
-        .controller
-        .rsplit_once(':')
-        .and_then(|(host, port)| Some((host.to_owned(), port.parse::<u16>().ok()?)))
-        .ok_or_else(|| Failure::usage(format!("error: --controller {}: write HOST:PORT", args.controller)))?;
-    let place = args.identity.display().to_string();
-    let pem = std::fs::read_to_string(&args.identity)
-        .map_err(|error| Failure::usage(format!("error: --identity {place}: cannot be read: {error}")))?;
-    let tls = IdentityPem::from_pem(&place, &pem)
-        .and_then(|identity| client_config(&identity, clock))
-        .map_err(|error| Failure::usage(format!("error: --identity: {error}")))?;
+    let (host, port) = host_and_port(&args.controller)?;
+    let tls = identity(&args.identity, clock)?;
     let cluster = ClusterName::from(args.cluster.as_str());
     let rng = entropy();
     let net = LegNet::new(args.legs_dir.as_deref(), own_networks());
-    let workers = Workers::new(&args.listen, &args.task, net, clock, rng.fork("workers"))?;
+    let secrets = if args.courier {
+        Secrets::brought()
+    } else {
+        Secrets::folder(args.listen.certificates.clone())
+    };
+    let workers = Workers::new(
+        &args.listen,
+        &args.task,
+        net,
+        secrets.clone(),
+        clock,
+        rng.fork("workers"),
+    )?;
     let (status, subscription) = watch::channel(SubscriptionStatus::default());
     let admin = ProxyAdmin {
         cluster: cluster.clone(),
         front: workers.front.subscribe(),
         subscription,
+        secrets: secrets.clone(),
         drain: workers.drain.clone(),
     };
     serve_admin(&args.admin, clock, Some(&host), admin).await?;
@@ -76,6 +79,7 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
             tls,
         },
         store: FileStore::new(args.state_dir.join(TABLE_FILE)),
+        secrets,
         clock,
         rng: rng.fork("subscriber"),
     };
@@ -129,6 +133,7 @@ impl Workers {
         args: &ListenArgs,
         proxy_id: &str,
         net: LegNet,
+        secrets: Secrets,
         clock: Clock,
         rng: Rng,
     ) -> Result<Workers, Failure> {
@@ -136,7 +141,6 @@ impl Workers {
         if let Some(https) = args.https {
             free(https, "the HTTPS listener", "--https")?;
         }
-        let secrets = Secrets::folder(args.certificates.clone());
         let keeper = Keeper::new(secrets.clone(), clock)
             .map_err(|error| Failure::usage(format!("error: TLS cannot be set up: {error}")))?;
         let count = match args.workers {

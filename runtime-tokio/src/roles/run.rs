@@ -22,6 +22,7 @@ use crate::control::store::NoStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
 use crate::leg::net::LegNet;
 use crate::net::TokioNet;
+use crate::secrets::Secrets;
 
 /// Facts that wait for the controller.
 const LINKS_WAITING_MAX: usize = 64;
@@ -38,7 +39,15 @@ pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
             let file = file::load(&path).map_err(|error| Failure::usage(format!("error: {error}")))?;
             let clock = Clock::system();
             let stop = stop_signal()?;
-            let workers = Workers::new(&args.listen, "run", LegNet::alone(), clock, entropy().fork("workers"))?;
+            let secrets = Secrets::folder(args.listen.certificates.clone());
+            let workers = Workers::new(
+                &args.listen,
+                "run",
+                LegNet::alone(),
+                secrets,
+                clock,
+                entropy().fork("workers"),
+            )?;
             let (report, status) = watch::channel(FileStatus::default());
             let admin = FileAdmin {
                 front: workers.front.subscribe(),
@@ -72,7 +81,15 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
     let api = docker(&settings.controller)?;
     let stop = stop_signal()?;
     let rng = entropy();
-    let workers = Workers::new(&args.listen, "run", LegNet::alone(), clock, rng.fork("workers"))?;
+    let secrets = Secrets::folder(args.listen.certificates.clone());
+    let workers = Workers::new(
+        &args.listen,
+        "run",
+        LegNet::alone(),
+        secrets.clone(),
+        clock,
+        rng.fork("workers"),
+    )?;
     let (links, facts) = mpsc::channel(LINKS_WAITING_MAX);
     let (queries, asked) = mpsc::channel(16);
     let admin = RunAdmin {
@@ -103,6 +120,7 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
         cluster: ClusterName::default_cluster(),
         controllers: Controllers::<TokioNet>::Local(links),
         store: NoStore,
+        secrets,
         clock,
         rng: rng.fork("subscriber"),
     };

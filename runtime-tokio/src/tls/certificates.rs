@@ -19,7 +19,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_core::route::spec::CertificateRef;
 use tidegate_core::route::{RouteTable, RuleHost};
-use tidegate_core::secrets::{SecretProblem, SecretText};
+use tidegate_core::secrets::SecretText;
 use tidegate_core::time::Duration;
 use tidegate_core::tls::certificates::{CertificateBook, Loaded, Material, Problem};
 use tokio::sync::watch;
@@ -65,7 +65,6 @@ pub struct Keeper {
     /// By [`Material::id`].
     keys: BTreeMap<u64, Arc<CertifiedKey>>,
     configs: BTreeMap<Vec<u64>, Arc<ServerConfig>>,
-    findings: BTreeSet<String>,
     ends: BTreeMap<String, Duration>,
     assigned: BTreeMap<RuleHost, Vec<u64>>,
     served: watch::Sender<Arc<Served>>,
@@ -89,7 +88,6 @@ impl Keeper {
             read: BTreeMap::new(),
             keys: BTreeMap::new(),
             configs: BTreeMap::new(),
-            findings: BTreeSet::new(),
             ends: BTreeMap::new(),
             assigned: BTreeMap::new(),
             served: watch::Sender::new(Arc::default()),
@@ -124,13 +122,8 @@ impl Keeper {
             .iter()
             .map(|(pair, read)| (pair.clone(), read.result.clone()))
             .collect();
-        let mut judgement = self.book.judge(&self.wanted, &loaded, self.clock.wall());
-        // Also where the last content is used on.
-        judgement.findings.extend(self.secrets.problems().into_values());
-        for finding in judgement.findings.difference(&self.findings) {
-            tracing::warn!("{finding}");
-        }
-        self.findings = judgement.findings;
+        let judgement = self.book.judge(&self.wanted, &loaded, self.clock.wall());
+        self.secrets.report("certificates", judgement.findings);
         self.ends = judgement.ends;
         if self.assigned != judgement.served {
             self.assigned = judgement.served;
@@ -138,9 +131,9 @@ impl Keeper {
         }
     }
 
-    /// What is wrong now, a line each.
-    pub fn findings(&self) -> &BTreeSet<String> {
-        &self.findings
+    /// How many findings there are about secrets.
+    pub fn findings(&self) -> usize {
+        self.secrets.findings().borrow().len()
     }
 
     /// Seconds to the end of each certificate that could be read, by the name of its secret; negative where it is over.
@@ -225,12 +218,7 @@ impl Keeper {
     fn text(&self, name: &str) -> Result<SecretText, Problem> {
         let secret = self.secrets.get(name);
         let last_good = secret.last_good().cloned();
-        last_good.map_err(|problem| match problem {
-            SecretProblem::NotText => Problem::NotPem(name.to_owned()),
-            SecretProblem::Missing | SecretProblem::Unreadable(_) | SecretProblem::Waiting => {
-                Problem::Secret(name.to_owned(), problem)
-            }
-        })
+        last_good.map_err(|problem| Problem::Secret(name.to_owned(), problem))
     }
 }
 
@@ -292,9 +280,9 @@ impl Certificates {
         out.family(
             "tidegate_certificate_findings",
             "gauge",
-            "What is wrong with certificates now; the log has a line for each",
+            "What is wrong with certificates and other secrets now; the log has a line for each",
         );
-        out.sample("tidegate_certificate_findings", &[], keeper.findings().len());
+        out.sample("tidegate_certificate_findings", &[], keeper.findings());
         out.0
     }
 }
@@ -303,7 +291,6 @@ impl fmt::Debug for Keeper {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keeper")
             .field("secrets", &self.secrets)
-            .field("findings", &self.findings)
             .finish_non_exhaustive()
     }
 }

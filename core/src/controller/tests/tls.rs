@@ -10,10 +10,18 @@ fn mounted(harness: &Harness) -> Vec<String> {
     secrets.filter(|name| !name.starts_with("tidegate")).cloned().collect()
 }
 
+fn direct() -> Settings {
+    let mut settings = Settings::default();
+    for cluster in settings.clusters.values_mut() {
+        cluster.certificates = CertificateSource::Direct;
+    }
+    settings
+}
+
 #[test]
 fn the_secrets_that_labels_name_are_mounted_into_the_proxies_as_far_as_they_exist() {
     let mut harness = Harness::new();
-    harness.start(Settings::default(), me("one", &[1]));
+    harness.start(direct(), me("one", &[1]));
     harness.run(30, |harness| harness.swarm.managed().len() == 2);
     let labels = [
         ("tidegate.hosts", "shop.example.org"),
@@ -43,7 +51,7 @@ fn the_secrets_that_labels_name_are_mounted_into_the_proxies_as_far_as_they_exis
 #[test]
 fn a_secret_of_our_own_is_never_mounted_for_a_label() {
     let mut harness = Harness::new();
-    harness.start(Settings::default(), me("one", &[1]));
+    harness.start(direct(), me("one", &[1]));
     harness.run(30, |harness| harness.swarm.managed().len() == 2);
     let secrets = harness.swarm.secrets();
     let own = secrets

@@ -35,6 +35,7 @@ use crate::control::store::NoStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
 use crate::leg::net::LegNet;
 use crate::net::TokioNet;
+use crate::secrets::Secrets;
 use engine::Engine;
 use load::{Load, Wish};
 use service::Behaviour;
@@ -211,7 +212,14 @@ async fn product(
         access_log: AccessLogFormat::Off,
         access_log_redact: Vec::new(),
     };
-    let workers = Workers::new(&listen, "demo", LegNet::alone(), clock, rng.fork("workers"))?;
+    let workers = Workers::new(
+        &listen,
+        "demo",
+        LegNet::alone(),
+        Secrets::default(),
+        clock,
+        rng.fork("workers"),
+    )?;
     let (links, facts) = mpsc::channel(64);
     let (queries, asked) = mpsc::channel(16);
     let own = RunAdmin {
@@ -245,6 +253,7 @@ async fn product(
         cluster: ClusterName::default_cluster(),
         controllers: Controllers::<TokioNet>::Local(links),
         store: NoStore,
+        secrets: Secrets::default(),
         clock,
         rng: rng.fork("subscriber"),
     };

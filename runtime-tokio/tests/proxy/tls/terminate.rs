@@ -1,13 +1,14 @@
 //! `ssl_cert`: TLS ends here, with certificates from a folder of secrets.
 
+use super::*;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use rcgen::PKCS_RSA_SHA256;
+use tidegate_core::secrets::SecretText;
+use tidegate_core::secrets::message::{Delivery, Parcel};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
-
-use super::*;
 
 /// A proxy with one app for `a.example.org`, and the secret `cert` for it.
 struct Scene {
@@ -296,6 +297,51 @@ fn a_host_whose_certificate_never_was_there_gets_an_alert_and_serves_http() {
         let error = refused.expect_err("no certificate").to_string();
         assert!(error.contains("UnrecognisedName"), "{error}");
         assert!(proxy.get("a.example.org", "/").await.ends_with("hello"));
+    });
+}
+
+#[test]
+fn a_certificate_that_is_brought_is_served_and_closes_nothing() {
+    run(async {
+        let (authority, app) = (Authority::new(), App::named("hello").await);
+        let spec = |secret| with_certificate(route("a", "a.example.org", &[app.addr]), &[secret]);
+        let keep = Keep::over(Secrets::brought());
+        let proxy = start(snapshot([spec("one")]), &keep).await;
+        keep.certificates.clone().follow(proxy.drain.clone());
+        let client = authority.client(&[]);
+        let refused = connect(&proxy, &client, "a.example.org").await;
+        assert!(refused.is_err(), "nothing was brought yet");
+        assert!(proxy.get("a.example.org", "/").await.ends_with("hello"));
+        let bring = |name: &str, pair: &Pair| {
+            let parcel = Parcel {
+                name: name.to_owned(),
+                content: Some(SecretText::new(pair.combined())),
+                problem: None,
+            };
+            keep.secrets.take(Delivery {
+                names: Some([name.to_owned()].into()),
+                secrets: vec![parcel],
+            });
+        };
+        let served = async || -> Option<CertificateDer<'static>> {
+            let stream = connect(&proxy, &client, "a.example.org").await.ok()?;
+            let certificates = stream.get_ref().1.peer_certificates()?;
+            Some(certificates[0].clone().into_owned())
+        };
+        let (one, two) = (authority.issue(&["a.example.org"]), authority.issue(&["a.example.org"]));
+        bring("one", &one);
+        until("the first", async || served().await == Some(one.der())).await;
+        let mut open = connect(&proxy, &client, "a.example.org").await.expect("a handshake");
+        // The label names another: the last good one is served until that is brought.
+        keep.install(&snapshot([spec("two")]));
+        proxy.publish(&snapshot([spec("two")]));
+        assert_eq!(served().await, Some(one.der()));
+        bring("two", &two);
+        until("the second", async || served().await == Some(two.der())).await;
+        assert!(
+            get(&mut open, "a.example.org").await.ends_with("hello"),
+            "an open connection lives on"
+        );
     });
 }
 
