@@ -11,6 +11,7 @@
 //! - [`leg`]: how a proxy reaches tasks on networks that it is not on
 //! - [`reconcile`]: the services that Tidegate owns, as the settings want them
 //! - [`snapshot`]: tables on their way from controller to proxies
+//! - [`witness`]: what Docker's DNS says while no controller is heard
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
 //! - [`source_file`]: routes from a file instead of a Swarm
 //! - [`interlock`]: what Interlock has beside what we have
@@ -50,3 +51,4 @@ pub mod testing;
 pub mod text;
 pub mod time;
 pub mod tls;
+pub mod witness;

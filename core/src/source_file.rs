@@ -126,6 +126,7 @@ impl FileService {
                     via: None,
                     node: None,
                     leaving: None,
+                    unsure: false,
                 });
             }
         }

@@ -137,7 +137,7 @@ impl Auth {
             "the route is closed"
         };
         if let Some(problem) = &secret.problem {
-            warn!("basic_auth: {}; {kept}", problem.describe(name));
+            warn!("basic_auth: {}; {kept}", problem.finding(name));
         }
         let Some(text) = &secret.content else { return };
         let (users, wrong) = Users::read(text.expose());

@@ -17,6 +17,7 @@ use tidegate::clock::Clock;
 use tidegate::control::publish::publish;
 use tidegate::control::store::Store;
 use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
+use tidegate::control::witness::SecondWitness;
 use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
 use tidegate::net::Net;
 use tidegate::secrets::Secrets;
@@ -290,12 +291,21 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         Box::pin(std::future::ready(()))
     };
     // It follows changes while it drains, so it stops with the worker and not before.
-    let subscribing = tokio::task::spawn_local(subscribe(subscription, install, |_| {}, CancellationToken::new()));
+    let witness = SecondWitness::new(SimNet::new(shared.clone()), clock, install);
+    let told = witness.clone();
+    let subscribing = tokio::task::spawn_local(subscribe(
+        subscription,
+        witness.installer(),
+        move |status| told.heard(status.current),
+        CancellationToken::new(),
+    ));
+    let asking = tokio::task::spawn_local(witness.run());
     tokio::select! { biased;
         _ = end => {}
         () = told_before_it_serves(&stop, &serves) => {}
     }
     subscribing.abort();
+    asking.abort();
 }
 
 /// A proxy that is told to stop before it has a table just goes; one that serves ends with its worker.
@@ -343,6 +353,14 @@ impl fmt::Debug for Volume {
 impl Store for Volume {
     fn load(&self) -> io::Result<Option<String>> {
         Ok(self.shared.volume(&self.name))
+    }
+
+    fn confirmed(&self) -> Option<Duration> {
+        None // as if it were just now
+    }
+
+    fn confirm(&self, _wall: Duration) -> io::Result<()> {
+        Ok(())
     }
 
     fn save(&self, text: &str) -> io::Result<()> {

@@ -7,6 +7,7 @@ pub mod command;
 pub mod example;
 pub mod gate;
 pub mod image;
+pub mod legs;
 pub mod load;
 pub mod product;
 pub mod report;

@@ -47,6 +47,15 @@ enum What {
         #[arg(long, default_value_t = 512)]
         bytes: usize,
     },
+    /// Networks that come and go through legs, under load and with open connections
+    Legs {
+        /// Applications with a network each
+        #[arg(long, default_value_t = 20)]
+        networks: usize,
+        /// Upgraded connections that stay open
+        #[arg(long, default_value_t = 200)]
+        sockets: usize,
+    },
     /// Update, scale, drain and roll back an application under traffic, and exit 1 if a request failed
     ZeroLoss {
         /// Scenarios by name; all without any
@@ -85,6 +94,7 @@ fn main() -> Result<()> {
             print!("{}", bench(&image::product_program("release")?, &options)?);
             Ok(())
         }
+        What::Legs { networks, sockets } => legs(e2e::legs::Options { networks, sockets }),
         What::ZeroLoss { list: true, .. } => {
             for scenario in &SCENARIOS {
                 println!("{:12} {}", scenario.name, scenario.promise);
@@ -102,6 +112,17 @@ fn main() -> Result<()> {
         }
         What::Guard { name, dir } => swarm::guard::guard(&name, &dir),
     }
+}
+
+fn legs(options: e2e::legs::Options) -> Result<()> {
+    if let Some(obstacle) = swarm::obstacle() {
+        bail!("{obstacle}");
+    }
+    let scene = e2e::legs::set_up()?;
+    let told = |result: Result<()>| scene.explained(result);
+    told(e2e::legs::what_a_connection_costs(&scene))?;
+    told(e2e::legs::networks_come_and_go(&scene, options))?;
+    told(e2e::legs::a_network_without_a_stack(&scene))
 }
 
 fn keep(managers: usize, nodes: usize, images: bool) -> Result<()> {

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -67,12 +67,21 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// Starts the Swarm and deploys `deploy/tidegate.yml`. `networks` is `attach`, or [`SHARED`], which is made then.
+    /// Starts the Swarm and deploys `deploy/tidegate.yml`. `networks` is `attach`, `legs`, or [`SHARED`], which is made then.
     ///
     /// # Errors
     /// What Docker says.
     pub fn set_up(networks: &str) -> Result<Scene> {
         Scene::start(networks, &[])
+    }
+
+    /// [`Scene::set_up`] with proxies over legs, and the service cluster [`INTERNAL`] on the network [`SHARED`] beside them;
+    /// `more` are further files for `docker stack deploy`.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn set_up_legs(more: &[&str]) -> Result<Scene> {
+        Scene::start("legs", &[&[TWO_CLUSTERS][..], more].concat())
     }
 
     /// [`Scene::set_up`] on the network [`SHARED`], with the service cluster [`INTERNAL`] beside the default one.
@@ -142,8 +151,13 @@ impl Scene {
 
     fn start(networks: &str, more: &[&str]) -> Result<Scene> {
         let scene = Scene::without_tidegate(PORT)?;
-        if networks != "attach" {
-            scene.docker(&["network", "create", "--driver", "overlay", networks])?;
+        let shared = match networks {
+            "attach" => None,
+            "legs" => Some(SHARED),
+            network => Some(network),
+        };
+        if let Some(network) = shared {
+            scene.docker(&["network", "create", "--driver", "overlay", network])?;
         }
         let port = PORT.to_string();
         let settings = [
@@ -237,6 +251,14 @@ impl Scene {
     /// # Errors
     /// What the client says.
     pub fn deploy_app(&self, stack: &str, file: &str, host: &str) -> Result<()> {
+        self.deploy_app_file(stack, &tidy::root().join(file), host)
+    }
+
+    /// [`Scene::deploy_app`] of a file anywhere.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn deploy_app_file(&self, stack: &str, file: &Path, host: &str) -> Result<()> {
         let variables = [
             ("DEMO_IMAGE", image::APP),
             ("DEMO_PORT", "8080"),
@@ -244,7 +266,7 @@ impl Scene {
             ("DEMO_NETWORK", SHARED),
             ("DEMO_CONSTRAINT", "node.role==manager"),
         ];
-        self.deploy(stack, &[tidy::root().join(file)], &variables)
+        self.deploy(stack, &[file.to_path_buf()], &variables)
     }
 
     /// Waits until each proxy's answer for the host pleases, and prints the seconds since `change` began.

@@ -402,6 +402,7 @@ impl Fleet {
         reconciler.handle(ReconcileFact::Relieved(false), now);
         let is_leg = |shape: &ServiceShape| shape.labels.get(ROLE_LABEL).is_some_and(|role| role == LEG_ROLE);
         self.wanted.retain(|shape| !is_leg(shape));
+        reconciler.handle(ReconcileFact::Leave, now);
         reconciler.handle(ReconcileFact::Managed(world.managed().values().cloned().collect()), now);
         reconciler.handle(ReconcileFact::Wanted(self.wanted.clone()), now);
         self.drain_reconciler(now);

@@ -317,7 +317,7 @@ fn about_tls(route: &LabelledRoute, service: &Service, cluster: &ClusterSettings
     if let Some(auth) = &route.basic_auth {
         let name = &auth.secret;
         let why = match world.secrets().values().find(|secret| secret.name == *name) {
-            Some(secret) if may_be_mounted(secret) => None,
+            Some(secret) if may_be_used(secret) => None,
             Some(_) => Some(format!("the secret {name} is Tidegate's own and is never used here")),
             None => Some(format!("there is no secret {name}")),
         };

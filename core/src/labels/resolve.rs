@@ -345,6 +345,7 @@ impl Resolver<'_> {
                     via,
                     node: task.node.clone(),
                     leaving: task.is_leaving().then(|| leaving(task)),
+                    unsure: false,
                 }),
                 None if task.is_serving() => {
                     unreachable.insert((&task.id, task.node.as_ref().map_or("", NodeId::as_str)));
@@ -385,6 +386,7 @@ impl Resolver<'_> {
             via: self.via(network),
             node: None,
             leaving,
+            unsure: false,
         }]
     }
 

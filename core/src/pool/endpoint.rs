@@ -76,6 +76,8 @@ pub(super) struct Endpoint {
     /// Probes since it went on probation.
     pub(super) probes: u32,
     pub(super) probe_running: bool,
+    /// On probation it is not probed.
+    pub(super) unsure: bool,
     fails: u32,
     fails_since: Instant,
 }
@@ -87,7 +89,12 @@ const PROBE_PAUSE_MAX: Duration = Duration::from_millis(1000);
 impl Endpoint {
     pub(super) fn new(token: Token, member: &Member) -> Self {
         let EndpointSpec {
-            id, addr, via, node, ..
+            id,
+            addr,
+            via,
+            node,
+            unsure,
+            ..
         } = &member.spec;
         Endpoint {
             token,
@@ -103,6 +110,7 @@ impl Endpoint {
             last_resort_until: Instant::START,
             probes: 0,
             probe_running: false,
+            unsure: *unsure,
             fails: 0,
             fails_since: Instant::START,
         }

@@ -1,5 +1,7 @@
 //! The machine of one pool on one worker.
 
+mod failing;
+
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 use core::net::SocketAddr;
@@ -157,6 +159,10 @@ impl Pool {
             match member {
                 Some(member) => {
                     endpoint.service = member.service;
+                    let confirmed = core::mem::replace(&mut endpoint.unsure, member.spec.unsure) && !endpoint.unsure;
+                    if confirmed && endpoint.state == State::Probation && !endpoint.probe_running {
+                        timers.set_at_latest(endpoint.token, now);
+                    }
                     told.push((endpoint.token, member.spec.leaving));
                 }
                 None => {
@@ -209,8 +215,10 @@ impl Pool {
             // Where the table says something new about its leaving, the table knows better.
             if is_told(endpoint.state) == is_told(before.state) {
                 let (token, in_flight, service) = (endpoint.token, endpoint.in_flight, endpoint.service);
+                let unsure = endpoint.unsure;
                 *endpoint = (*before).clone();
                 (endpoint.token, endpoint.in_flight, endpoint.service) = (token, in_flight, service);
+                endpoint.unsure = unsure;
                 endpoint.probe_running = false;
                 self.timers.clear(&token);
                 match endpoint.state {
@@ -281,7 +289,7 @@ impl Pool {
             Outcome::Connected => {
                 self.endpoints[at].proven = true;
                 self.endpoints[at].probe_running = false;
-                if self.endpoints[at].state == State::Probation {
+                if self.endpoints[at].state == State::Probation && !self.endpoints[at].unsure {
                     self.transition(at, Event::Admit, now);
                 }
             }
@@ -350,46 +358,6 @@ impl Pool {
     /// All endpoints, for people.
     pub fn views(&self) -> impl Iterator<Item = EndpointView> + '_ {
         self.endpoints.iter().map(Endpoint::view)
-    }
-
-    fn handle_connect_failure(&mut self, at: usize, now: Instant) {
-        let others = self.others_ready(at);
-        let (max_fails, fail_timeout) = self.checks(at);
-        let endpoint = &mut self.endpoints[at];
-        match endpoint.state {
-            State::Probation => {
-                // Only the probe's own answer asks for the next; late refusals of requests change nothing.
-                if endpoint.probe_running {
-                    endpoint.probe_running = false;
-                    endpoint.probes = endpoint.probes.saturating_add(1);
-                    let pause = endpoint.probe_pause();
-                    self.timers.set(endpoint.token, now + pause);
-                }
-            }
-            State::Ready => {
-                let fails = endpoint.count_failure(fail_timeout, now);
-                let proven = endpoint.proven;
-                if !proven || !others || is_too_many(fails, max_fails) {
-                    self.transition(at, Event::Distrust, now);
-                }
-            }
-            State::Ejected | State::LastResort => self.transition(at, Event::Distrust, now),
-            State::Leaving => {}
-        }
-    }
-
-    /// All endpoints on that network go on probation at once, so that requests wait rather than try one after the other.
-    fn handle_no_way(&mut self, at: usize, now: Instant) {
-        if self.endpoints[at].state == State::Probation {
-            self.handle_connect_failure(at, now); // the answer to a probe
-        }
-        let via = self.endpoints[at].via.clone();
-        for other in 0..self.endpoints.len() {
-            let endpoint = &self.endpoints[other];
-            if endpoint.state == State::Ready && (other == at || (via.is_some() && endpoint.via == via)) {
-                self.transition(other, Event::Distrust, now);
-            }
-        }
     }
 
     /// Moves an endpoint, and does everything that belongs to the move.
@@ -550,6 +518,8 @@ impl Machine for Pool {
             match self.endpoints[at].state {
                 State::Ejected => self.transition(at, Event::Admit, now),
                 State::LastResort => self.transition(at, Event::Lapse, now),
+                // Who answers there may be somebody else by now.
+                State::Probation if self.endpoints[at].unsure => {}
                 State::Probation => {
                     self.endpoints[at].probe_running = true;
                     self.actions.push_back(Action::Probe(Picked {
@@ -585,7 +555,7 @@ impl Machine for Pool {
             match endpoint.state {
                 State::Ejected | State::LastResort => debug_assert!(timer.is_some(), "{endpoint:?} has no timer"),
                 State::Probation => debug_assert!(
-                    timer.is_some() != endpoint.probe_running,
+                    endpoint.unsure || timer.is_some() != endpoint.probe_running,
                     "{endpoint:?} is either probed or waits for it"
                 ),
                 State::Leaving | State::Ready => debug_assert!(timer.is_none(), "{endpoint:?} has a timer"),

@@ -29,6 +29,9 @@ pub struct ReconcileSettings {
     /// The same for a leg. Default 2 s: `docker stack rm` and `--prune` of an application take its leg along, and the
     /// application's services are gone before that in the first case.
     pub recreate_leg_after: Duration,
+    /// A leg in the stack of an application is removed this long after its last routed service went. Default 10 s:
+    /// `docker stack rm` lists what it removes first, and fails if it finds the leg gone.
+    pub leave_stack_after: Duration,
     /// After a write, how long to wait for Docker to show it. Default 5 s.
     pub settle: Duration,
     /// First pause before a write for the same wish is repeated; doubles. Default 1 s.
@@ -53,6 +56,7 @@ impl Default for ReconcileSettings {
             update_wait_max: Duration::from_secs(600),
             recreate_after: Duration::from_secs(6),
             recreate_leg_after: Duration::from_secs(2),
+            leave_stack_after: Duration::from_secs(10),
             settle: Duration::from_secs(5),
             retry_min: Duration::from_secs(1),
             retry_max: Duration::from_secs(300),
@@ -103,6 +107,8 @@ impl Write {
 /// What the reconciler is told.
 #[derive(Clone, Debug)]
 pub enum ReconcileFact {
+    /// The controllers' own service was removed: what is not wanted is removed without a pause.
+    Leave,
     /// Managed services as Docker has them: all of them, once they have been listed.
     Managed(Vec<ManagedService>),
     /// All shapes that are wanted. An own service of proxies or legs that is not among them is removed.

@@ -24,7 +24,7 @@ use super::plan::{Plan, differences, plan, stamped};
 use super::proxy::PROXY_ROLE;
 use crate::id::{ServiceId, Version};
 use crate::machine::Machine;
-use crate::swarm::model::ApiError;
+use crate::swarm::model::{ApiError, STACK_LABEL};
 use crate::swarm::world::backoff;
 use crate::time::{Deadline, Duration, Instant};
 
@@ -41,6 +41,7 @@ pub struct Reconciler {
     actual: Option<BTreeMap<String, ManagedService>>,
     progress: BTreeMap<String, Progress>,
     flight: Option<Flight>,
+    leaving: bool,
     next_write: u64,
     actions: VecDeque<ReconcileAction>,
 }
@@ -71,6 +72,8 @@ struct Progress {
     updating: Option<Instant>,
     /// When the wanted networks changed first and last since they were written.
     networks: Option<(Instant, Instant)>,
+    /// Since when it has been there and not wanted.
+    unwanted: Option<Instant>,
     /// It was there and is not any more, though nobody here removed it.
     vanished: Option<Instant>,
     /// Docker rolled back this wish.
@@ -99,6 +102,7 @@ impl Reconciler {
             actual: None,
             progress: BTreeMap::new(),
             flight: None,
+            leaving: false,
             next_write: 1,
             actions: VecDeque::new(),
         }
@@ -125,6 +129,7 @@ impl Reconciler {
             }
         }
         self.wanted = Some(wanted);
+        self.note_unwanted(now);
     }
 
     fn handle_managed(&mut self, services: Vec<ManagedService>, now: Instant) {
@@ -188,6 +193,21 @@ impl Reconciler {
             progress.settling.take_if(|(before, _)| *before != seen);
         }
         self.actual = Some(actual);
+        self.note_unwanted(now);
+    }
+
+    fn note_unwanted(&mut self, now: Instant) {
+        let (Some(wanted), Some(actual)) = (&self.wanted, &self.actual) else {
+            return;
+        };
+        for name in actual.keys() {
+            let progress = self.progress.entry(name.clone()).or_default();
+            if wanted.contains_key(name) {
+                progress.unwanted = None;
+            } else {
+                progress.unwanted.get_or_insert(now);
+            }
+        }
     }
 
     fn handle_written(&mut self, id: WriteId, result: Result<(), ApiError>, now: Instant) {
@@ -322,7 +342,15 @@ impl Reconciler {
     fn removal(&self, service: &ManagedService) -> Option<Step> {
         let name = service.shape.name.clone();
         let id = service.id.clone();
-        self.at(&name, None, Instant::START, Write::Remove { id, name: name.clone() })
+        let label = |key| service.shape.labels.get(key).map(String::as_str);
+        let is_of_a_stack = label(ROLE_LABEL) == Some(LEG_ROLE)
+            && label(STACK_LABEL).is_some_and(|stack| stack != self.settings.installation);
+        let since = self.progress.get(&name).and_then(|progress| progress.unwanted);
+        let not_before = match since {
+            Some(since) if is_of_a_stack && !self.leaving => since + self.settings.leave_stack_after,
+            Some(_) | None => Instant::START,
+        };
+        self.at(&name, None, not_before, Write::Remove { id, name: name.clone() })
     }
 
     fn step(&self, wanted: &ServiceShape, actual: Option<&ManagedService>) -> Option<Step> {
@@ -471,6 +499,7 @@ impl Machine for Reconciler {
 
     fn handle(&mut self, fact: ReconcileFact, now: Instant) {
         match fact {
+            ReconcileFact::Leave => self.leaving = true,
             ReconcileFact::Managed(services) => self.handle_managed(services, now),
             ReconcileFact::Relieved(relieved) => self.relieved = relieved,
             ReconcileFact::Wanted(shapes) => self.handle_wanted(shapes, now),

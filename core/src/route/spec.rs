@@ -169,6 +169,10 @@ pub struct EndpointSpec {
     /// Whether it was told to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaving: Option<Leaving>,
+    /// Nobody can say at the moment whether this is still the service's: it serves on, but once a connection fails it is not
+    /// tried again. Set by the proxy itself, see [`witness`](crate::witness); never sent.
+    #[serde(skip)]
+    pub unsure: bool,
 }
 
 /// An endpoint that was told to stop.

@@ -37,6 +37,7 @@ fn endpoint(id: &str, addr: &str) -> EndpointSpec {
         via: None,
         node: None,
         leaving: None,
+        unsure: false,
     }
 }
 

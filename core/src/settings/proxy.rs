@@ -65,6 +65,9 @@ pub struct ProxySettings {
     pub proxy_protocol: ProxyProtocol,
     /// Also tell the app about its client in `Forwarded` (RFC 7239). Default false.
     pub forwarded: bool,
+    /// Milliseconds since a controller confirmed the stored table after which a proxy that starts without controllers has
+    /// Docker's DNS confirm its endpoints before it uses them; 0 = never. Default 600 000.
+    pub confirm_table_after_ms: u32,
     /// Milliseconds for requests under way to end when a proxy stops. Default 25 000.
     pub drain_ms: u32,
     /// Port that users reach for HTTPS; 0 = none. Not set here: it is the cluster's, see
@@ -124,6 +127,7 @@ impl Default for ProxySettings {
             trusted_proxies: Vec::new(),
             proxy_protocol: ProxyProtocol::Off,
             forwarded: false,
+            confirm_table_after_ms: 600_000,
             drain_ms: 25_000,
             https_port: HTTPS_PORT,
             behind_mesh: false,

@@ -331,6 +331,7 @@ pub(super) mod tests {
                 via: None,
                 node: None,
                 leaving: None,
+                unsure: false,
             }],
             ..RouteSpec::new(ServiceId::from(name), name, "2026-01-01T00:00:00Z")
         })

@@ -30,6 +30,9 @@ pub const RETRY_MAX: Duration = Duration::from_secs(5);
 /// A changed table is stored this long after it came, so that a burst is stored once.
 pub const STORE_AFTER: Duration = Duration::from_millis(300);
 
+/// Between two notes in the file that a controller confirmed its table.
+pub const CONFIRM_EVERY: Duration = Duration::from_secs(60);
+
 /// What happens to a proxy's control connection.
 #[derive(Debug)]
 pub enum Fact {
@@ -40,7 +43,12 @@ pub enum Fact {
     /// A line arrived.
     Line(String),
     /// The file of the last good table was read at start.
-    Stored(String),
+    Stored {
+        /// Its content.
+        text: String,
+        /// Since a controller confirmed it last.
+        age: Duration,
+    },
 }
 
 /// What the shell is to do.
@@ -56,6 +64,8 @@ pub enum Action {
         /// What need not be sent again.
         digest: Option<Digest>,
     },
+    /// A controller says that the stored table is the present one.
+    Confirmed,
     /// Close the present connection; its end is not reported back.
     Disconnect,
     /// A controller introduced itself.
@@ -86,6 +96,8 @@ pub struct Install {
     pub cause: String,
     /// Its digest.
     pub digest: Digest,
+    /// For a table from the file: since a controller confirmed it last. `None`: a controller sent it.
+    pub stored: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -113,6 +125,8 @@ pub struct Subscriber {
     has_table: bool,
     /// Whether deltas continue what is here: false until this connection brought a full table or confirmed ours.
     in_step: bool,
+    /// When the file was noted to be confirmed.
+    confirmed_at: Instant,
     entries: Entries,
     refused: BTreeMap<ServiceId, Refusal>,
     snapshot: Arc<Snapshot>,
@@ -134,6 +148,7 @@ impl Subscriber {
             failures: 0,
             has_table: false,
             in_step: false,
+            confirmed_at: now,
             entries: Entries::default(),
             refused: BTreeMap::new(),
             snapshot: Arc::default(),
@@ -154,6 +169,11 @@ impl Subscriber {
         self.link == Link::Connected
     }
 
+    /// Whether a controller is heard, and the table is its present one.
+    pub fn is_current(&self) -> bool {
+        self.is_connected() && self.in_step
+    }
+
     /// The revision that is served, and its digest.
     pub fn revision(&self) -> (Revision, Digest) {
         (self.revision, self.entries.digest())
@@ -164,13 +184,13 @@ impl Subscriber {
         self.refused.values()
     }
 
-    fn handle_stored(&mut self, text: &str) {
+    fn handle_stored(&mut self, text: &str, age: Duration) {
         if self.has_table {
             return; // a controller was quicker
         }
         match serde_json::from_str::<Message>(text) {
             Ok(Message::Full(stored)) => {
-                if let Err(reason) = self.apply_full(stored) {
+                if let Err(reason) = self.apply_full(stored, Some(age)) {
                     self.notice(format!("the stored table is passed over: {reason}"));
                 }
             }
@@ -191,13 +211,17 @@ impl Subscriber {
                 });
                 return; // a greeting is no table: `failures` stay, so that a controller that ends here is no loop
             }
-            Ok(Message::Full(table)) => self.apply_full(table).map(|()| true),
+            Ok(Message::Full(table)) => self.apply_full(table, None).map(|()| true),
             Ok(Message::Delta(delta)) => self.apply_delta(delta).map(|()| true),
             Ok(Message::Ping(ping)) => {
                 if self.has_table && ping.digest == self.entries.digest() {
                     let confirmed = !self.in_step;
                     self.in_step = true;
                     self.revision = ping.revision;
+                    if confirmed || now.since(self.confirmed_at) >= CONFIRM_EVERY {
+                        self.confirmed_at = now;
+                        self.actions.push_back(Action::Confirmed);
+                    }
                     Ok(confirmed)
                         .inspect(|confirmed| {
                             if *confirmed {
@@ -234,7 +258,7 @@ impl Subscriber {
     }
 
     /// Takes a whole table. An error changes nothing.
-    fn apply_full(&mut self, table: Full) -> Result<(), String> {
+    fn apply_full(&mut self, table: Full, stored: Option<Duration>) -> Result<(), String> {
         let mut entries = Entries::default();
         let settings: ProxySettings =
             serde_json::from_str(table.settings.get()).map_err(|error| format!("settings cannot be read: {error}"))?;
@@ -272,7 +296,7 @@ impl Subscriber {
         });
         self.entries = entries;
         self.refused = refused;
-        self.took(table.revision, table.cause, changed);
+        self.took(table.revision, table.cause, changed, stored);
         Ok(())
     }
 
@@ -322,11 +346,17 @@ impl Subscriber {
         }
         self.snapshot = Arc::new(snapshot);
         self.entries = entries;
-        self.took(delta.revision, delta.cause, Some(changed));
+        self.took(delta.revision, delta.cause, Some(changed), None);
         Ok(())
     }
 
-    fn took(&mut self, revision: Revision, cause: String, changed: Option<BTreeSet<ServiceId>>) {
+    fn took(
+        &mut self,
+        revision: Revision,
+        cause: String,
+        changed: Option<BTreeSet<ServiceId>>,
+        stored: Option<Duration>,
+    ) {
         self.has_table = true;
         self.in_step = true;
         self.revision = revision;
@@ -344,6 +374,7 @@ impl Subscriber {
             revision,
             cause,
             digest,
+            stored,
         }));
     }
 
@@ -378,7 +409,7 @@ impl Machine for Subscriber {
 
     fn handle(&mut self, fact: Fact, now: Instant) {
         match fact {
-            Fact::Stored(text) => self.handle_stored(&text),
+            Fact::Stored { text, age } => self.handle_stored(&text, age),
             Fact::Connected if self.link == Link::Connecting => {
                 self.link = Link::Connected;
                 self.in_step = false;

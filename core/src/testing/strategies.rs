@@ -206,6 +206,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                     via: None,
                     node: None,
                     leaving: is_leaving.then_some(Leaving { last_resort_ms: 2_500 }),
+                    unsure: false,
                 });
                 RouteSpec {
                     hosts: hosts.into_iter().collect(),

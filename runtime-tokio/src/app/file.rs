@@ -117,6 +117,7 @@ pub async fn follow_file<N: Net, F: Future<Output = ()>>(
                 revision: Revision(revision),
                 cause,
                 digest,
+                stored: None,
             })
             .await;
         }

@@ -13,6 +13,7 @@ pub mod publish;
 mod secrets;
 pub mod store;
 pub mod subscribe;
+pub mod witness;
 
 use std::future::Future;
 use std::sync::Arc;

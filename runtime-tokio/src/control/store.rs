@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// Keeps one text. Small and rare, on the control thread alone, so plain blocking calls will do.
 pub trait Store: Debug + 'static {
@@ -11,6 +12,15 @@ pub trait Store: Debug + 'static {
     /// # Errors
     /// If it is there and cannot be read.
     fn load(&self) -> io::Result<Option<String>>;
+
+    /// When the text kept last was written or [confirmed](Store::confirm), since 1970; `None` where that is not known.
+    fn confirmed(&self) -> Option<Duration>;
+
+    /// Notes that the text kept last is right still, at `wall` since 1970.
+    ///
+    /// # Errors
+    /// If it cannot be noted.
+    fn confirm(&self, wall: Duration) -> io::Result<()>;
 
     /// Keeps a text in place of the one before. After a crash either of the two is there, whole.
     ///
@@ -41,6 +51,19 @@ impl Store for FileStore {
         }
     }
 
+    fn confirmed(&self) -> Option<Duration> {
+        let modified = std::fs::metadata(&self.path).ok()?.modified().ok()?;
+        modified.duration_since(UNIX_EPOCH).ok()
+    }
+
+    fn confirm(&self, wall: Duration) -> io::Result<()> {
+        match std::fs::File::options().append(true).open(&self.path) {
+            Ok(file) => file.set_modified(UNIX_EPOCH + wall),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()), // about to be written
+            Err(error) => Err(error),
+        }
+    }
+
     fn save(&self, text: &str) -> io::Result<()> {
         let beside = self.path.with_extension("new");
         let mut file = std::fs::File::create(&beside)?;
@@ -57,6 +80,14 @@ pub struct NoStore;
 impl Store for NoStore {
     fn load(&self) -> io::Result<Option<String>> {
         Ok(None)
+    }
+
+    fn confirmed(&self) -> Option<Duration> {
+        None
+    }
+
+    fn confirm(&self, _wall: Duration) -> io::Result<()> {
+        Ok(())
     }
 
     fn save(&self, _text: &str) -> io::Result<()> {
@@ -78,6 +109,9 @@ mod tests {
         assert_eq!(store.load().unwrap().as_deref(), Some("two"));
         std::fs::create_dir(folder.path().join("table.new")).unwrap();
         assert!(store.save("three").is_err());
+        let confirmed = Duration::from_secs(1_800_000_000);
+        store.confirm(confirmed).unwrap();
+        assert_eq!(store.confirmed(), Some(confirmed));
         assert_eq!(store.load().unwrap().as_deref(), Some("two"));
     }
 }

@@ -78,6 +78,8 @@ pub struct SubscriptionStatus {
     pub has_table: bool,
     /// Whether a controller is heard.
     pub connected: bool,
+    /// Whether it confirms the table that is here.
+    pub current: bool,
     /// The revision that is served.
     pub revision: u64,
     /// Its digest.
@@ -112,7 +114,11 @@ pub async fn subscribe<N: Net, S: Store, F: Future<Output = ()> + 'static>(
     let mut link: Option<AbortOnDropHandle<()>> = None;
     let mut installed: Option<F> = None;
     let mut input = match store.load() {
-        Ok(Some(text)) => Input::Fact(Fact::Stored(text)),
+        Ok(Some(text)) => {
+            let age = store.confirmed().map(|at| clock.wall().saturating_sub(at));
+            let age = age.unwrap_or_default();
+            Input::Fact(Fact::Stored { text, age })
+        }
         Ok(None) => Input::Timeout,
         Err(error) => {
             tracing::warn!(%error, "the stored table cannot be read; waiting for a controller");
@@ -153,6 +159,11 @@ pub async fn subscribe<N: Net, S: Store, F: Future<Output = ()> + 'static>(
                     facts.send((generation, Fact::Disconnected(reason))).await.ok();
                 })));
             }
+            Action::Confirmed => {
+                if let Err(error) = store.confirm(clock.wall()) {
+                    tracing::debug!(%error, "the stored table cannot be noted to be right still");
+                }
+            }
             Action::Disconnect => {
                 generation += 1;
                 link = None;
@@ -185,6 +196,7 @@ fn status(machine: &Subscriber) -> SubscriptionStatus {
     SubscriptionStatus {
         has_table: machine.has_table(),
         connected: machine.is_connected(),
+        current: machine.is_current(),
         revision: revision.0,
         digest: digest.to_string(),
         refused: machine

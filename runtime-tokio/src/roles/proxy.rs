@@ -22,6 +22,7 @@ use crate::cli::{AccessLogFormat, ListenArgs, ProxyArgs};
 use crate::clock::Clock;
 use crate::control::store::FileStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
+use crate::control::witness::SecondWitness;
 use crate::leg::net::LegNet;
 use crate::leg::own_networks;
 use crate::net::TokioNet;
@@ -54,7 +55,7 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     let workers = Workers::new(
         &args.listen,
         &args.task,
-        net,
+        net.clone(),
         secrets.clone(),
         clock,
         rng.fork("workers"),
@@ -68,7 +69,7 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
         drain: workers.drain.clone(),
     };
     serve_admin(&args.admin, clock, Some(&host), admin).await?;
-    let installer = workers.installer();
+    let witness = SecondWitness::new(net, clock, workers.installer());
     let subscription = Subscription {
         proxy: ProxyId::from(args.task.as_str()),
         cluster,
@@ -85,14 +86,17 @@ pub(super) async fn run(args: ProxyArgs) -> Result<ExitCode, Failure> {
     };
     // Tables are followed while requests under way finish: an endpoint may leave meanwhile.
     let subscribed = CancellationToken::new();
+    let told = witness.clone();
     tokio::task::spawn_local(subscribe(
         subscription,
-        installer,
+        witness.installer(),
         move |now| {
+            told.heard(now.current);
             status.send_replace(now);
         },
         subscribed.clone(),
     ));
+    tokio::task::spawn_local(witness.run());
     workers.serve_until(&stop).await?;
     subscribed.cancel();
     Ok(ExitCode::SUCCESS)

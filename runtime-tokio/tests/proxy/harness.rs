@@ -94,6 +94,7 @@ pub(crate) fn endpoint(addr: SocketAddr) -> EndpointSpec {
         via: None,
         node: None,
         leaving: None,
+        unsure: false,
     }
 }
 

@@ -619,3 +619,43 @@ fn two_controllers_with_the_same_settings_converge() {
         );
     }
 }
+
+#[test]
+fn a_leg_in_the_stack_of_an_application_is_left_to_docker_stack_rm_for_a_while() {
+    use crate::reconcile::leg::LEG_ROLE;
+    use crate::swarm::model::STACK_LABEL;
+    let leg = |name: &str, stack: &str| {
+        let mut shape = shape(name, &["net"]);
+        let labels = [(ROLE_LABEL, LEG_ROLE), (STACK_LABEL, stack)];
+        shape
+            .labels
+            .extend(labels.map(|(key, value)| (String::from(key), String::from(value))));
+        shape
+    };
+    let (mut bench, mut store) = made();
+    let all = [
+        shape("proxy", &["control"]),
+        leg("of-shop", "shop"),
+        leg("of-us", "tidegate"),
+    ];
+    bench.wanted(&all);
+    bench.run(&mut store, 20_000);
+    store.writes.clear();
+    bench.wanted(&all[..1]);
+    bench.run(&mut store, 9_000);
+    assert_eq!(
+        store.writes,
+        ["remove of-us"],
+        "the client of Docker would fail to remove the other one"
+    );
+    bench.run(&mut store, 2_000);
+    assert_eq!(store.writes, ["remove of-us", "remove of-shop"]);
+    // With the controllers' own service everything goes at once.
+    bench.wanted(&all);
+    bench.run(&mut store, 20_000);
+    store.writes.clear();
+    bench.input(Input::Fact(ReconcileFact::Leave));
+    bench.wanted(&all[..1]);
+    bench.run(&mut store, 100);
+    assert_eq!(store.writes.len(), 2, "{:?}", store.writes);
+}

@@ -185,7 +185,10 @@ fn the_stored_table_is_served_without_a_controller_and_brings_unknown_fields_bac
         panic!("{:?}", first.actions)
     };
     let mut second = Pair::new();
-    second.tell(Fact::Stored(text));
+    second.tell(Fact::Stored {
+        text,
+        age: Duration::ZERO,
+    });
     assert_eq!(second.served(), named(&[("a", 1), ("b", 2)]));
     assert!(second.subscriber.has_table() && !second.subscriber.is_connected());
     assert_eq!(second.subscriber.revision().1, first.subscriber.revision().1);
@@ -199,7 +202,10 @@ fn a_damaged_stored_table_is_passed_over() {
         "{\"ping\":{\"revision\":1,\"digest\":\"00\"}}",
     ] {
         let mut pair = Pair::new();
-        pair.tell(Fact::Stored(text.to_string()));
+        pair.tell(Fact::Stored {
+            text: text.to_string(),
+            age: Duration::ZERO,
+        });
         assert!(!pair.subscriber.has_table());
         assert!(pair.has(|action| matches!(action, Action::Notice(_))));
     }

@@ -1,0 +1,47 @@
+//! Connections that were not made.
+
+use super::{Pool, is_too_many};
+use crate::pool::state::{Event, State};
+use crate::time::Instant;
+
+impl Pool {
+    pub(super) fn handle_connect_failure(&mut self, at: usize, now: Instant) {
+        let others = self.others_ready(at);
+        let (max_fails, fail_timeout) = self.checks(at);
+        let endpoint = &mut self.endpoints[at];
+        match endpoint.state {
+            State::Probation => {
+                // Only the probe's own answer asks for the next; late refusals of requests change nothing.
+                if endpoint.probe_running {
+                    endpoint.probe_running = false;
+                    endpoint.probes = endpoint.probes.saturating_add(1);
+                    let pause = endpoint.probe_pause();
+                    self.timers.set(endpoint.token, now + pause);
+                }
+            }
+            State::Ready => {
+                let fails = endpoint.count_failure(fail_timeout, now);
+                let proven = endpoint.proven;
+                if !proven || !others || is_too_many(fails, max_fails) {
+                    self.transition(at, Event::Distrust, now);
+                }
+            }
+            State::Ejected | State::LastResort => self.transition(at, Event::Distrust, now),
+            State::Leaving => {}
+        }
+    }
+
+    /// All endpoints on that network go on probation at once, so that requests wait rather than try one after the other.
+    pub(super) fn handle_no_way(&mut self, at: usize, now: Instant) {
+        if self.endpoints[at].state == State::Probation {
+            self.handle_connect_failure(at, now); // the answer to a probe
+        }
+        let via = self.endpoints[at].via.clone();
+        for other in 0..self.endpoints.len() {
+            let endpoint = &self.endpoints[other];
+            if endpoint.state == State::Ready && (other == at || (via.is_some() && endpoint.via == via)) {
+                self.transition(other, Event::Distrust, now);
+            }
+        }
+    }
+}
