@@ -181,6 +181,23 @@ pub const LABELS: &[Label] = &[
     },
     Label {
         interlock: false,
+        meaning: "Compresses responses for clients that take it (`Accept-Encoding`, by the client's weights, then in the order of \
+                  the list): text of any kind, JSON, XML, JavaScript, SVG, WebAssembly and uncompressed fonts, of 1 KiB or of \
+                  unknown length. Left as they are: what the app compressed, `Cache-Control: no-transform`, parts (206), \
+                  answers to HEAD, gRPC, upgrades. `Vary: accept-encoding` is added and `ETag` made weak. Where the app pauses, \
+                  what it sent goes out, so streams of events do not wait. Beside secrets of a page, compressing what clients \
+                  sent can give them away (BREACH): leave it off there.",
+        example: "zstd, br, gzip",
+        when_wrong: "the wrong words are left out with a warning",
+        test: "label_compress_codes_what_clients_take",
+        ..honoured(
+            "compress",
+            "`zstd`, `br`, `gzip` between commas, or `true` for all",
+            "no compression",
+        )
+    },
+    Label {
+        interlock: false,
         meaning: "How long a TCP connection to an endpoint may take before another one is tried. At most 1m.",
         example: "2s",
         when_wrong: "warning; the cluster's setting holds",

@@ -19,7 +19,7 @@ use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
 use crate::route::spec::{
-    Affinity, Balance, BasicAuth, ClientTls, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, FEATURE_LEGS,
+    Affinity, Balance, BasicAuth, ClientTls, Coding, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, FEATURE_LEGS,
     HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
 };
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
@@ -90,6 +90,9 @@ pub struct LabelledRoute {
     /// Client addresses that are served.
     #[serde(default)]
     pub allow_ips: Option<Vec<IpRange>>,
+    /// How responses may be compressed.
+    #[serde(default)]
+    pub compress: Vec<Coding>,
     /// Who clients must be.
     #[serde(default)]
     pub basic_auth: Option<BasicAuth>,
@@ -139,6 +142,7 @@ impl LabelledRoute {
             edits: self.edits.clone(),
             allow_ips: self.allow_ips.clone(),
             basic_auth: self.basic_auth.clone(),
+            compress: self.compress.clone(),
             endpoints,
             requires,
             tls: self.tls.clone(),
@@ -375,6 +379,7 @@ impl<'a> Reader<'a> {
             edits: self.edits(),
             allow_ips: self.allow_ips(),
             basic_auth: self.basic_auth(tls.passthrough),
+            compress: self.compress(),
             tls,
         }
     }

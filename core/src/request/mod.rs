@@ -15,6 +15,7 @@
 pub mod affinity;
 pub mod authority;
 pub mod basic;
+pub mod compress;
 pub mod fault;
 pub mod forwarded;
 pub mod framing;

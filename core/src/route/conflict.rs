@@ -216,6 +216,14 @@ fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<D
         edits(&first.edits.response),
         edits(&spec.edits.response),
     );
+    let codings = |spec: &RouteSpec| {
+        spec.compress
+            .iter()
+            .map(|coding| coding.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    compare("compress", codings(first), codings(spec));
     if first.allow_ips != spec.allow_ips {
         let problem = format!(
             "service {} serves {host}{} too and allows other clients, so only those that both allow are served",

@@ -12,7 +12,8 @@ use crate::request::origin::Origin;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::spec::{
-    Affinity, Balance, BasicAuth, EndpointSpec, HostPattern, PassiveChecks, PathPrefix, RouteLimits, UpstreamProtocol,
+    Affinity, Balance, BasicAuth, Coding, EndpointSpec, HostPattern, PassiveChecks, PathPrefix, RouteLimits,
+    UpstreamProtocol,
 };
 
 /// Where the requests of one host and path go, and why.
@@ -122,6 +123,8 @@ pub struct PoolSpec {
     /// Lists of client addresses, each of which must have the client: so that no service is served to more than its own
     /// label allows. None: everybody.
     pub allow_ips: Vec<Vec<IpRange>>,
+    /// How responses may be compressed, the most wanted first.
+    pub compress: Vec<Coding>,
     /// Who clients must be, for each file of users: all must have them, as with `allow_ips`. None: anybody.
     pub basic_auth: Vec<BasicAuth>,
     /// What each of `services` says for itself, in their order.
@@ -171,6 +174,10 @@ impl PoolSpec {
         for ranges in &self.allow_ips {
             let ranges: Vec<String> = ranges.iter().map(ToString::to_string).collect();
             lines.push(format!("clients {} only", ranges.join(", ")));
+        }
+        if !self.compress.is_empty() {
+            let names: Vec<&str> = self.compress.iter().map(|coding| coding.name()).collect();
+            lines.push(format!("responses compressed with {}", names.join(", ")));
         }
         lines.extend(
             self.basic_auth

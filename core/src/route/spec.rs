@@ -68,6 +68,9 @@ pub struct RouteSpec {
     /// TLS between clients and the hosts.
     #[serde(default, skip_serializing_if = "ClientTls::is_empty")]
     pub tls: ClientTls,
+    /// How responses may be compressed, the most wanted first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compress: Vec<Coding>,
     /// Where requests can go, sorted by id.
     pub endpoints: Vec<EndpointSpec>,
     /// Where Docker's DNS says which tasks there are, for when no controller is heard.
@@ -121,6 +124,7 @@ impl RouteSpec {
             allow_ips: None,
             basic_auth: None,
             tls: ClientTls::default(),
+            compress: Vec::new(),
             endpoints: Vec::new(),
             witness: None,
             requires: BTreeSet::new(),
@@ -330,6 +334,32 @@ impl fmt::Display for CertificateRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.certificate)?;
         self.key.as_ref().map_or(Ok(()), |key| write!(f, "+{key}"))
+    }
+}
+
+/// How a response is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coding {
+    /// Brotli (RFC 7932).
+    Br,
+    /// RFC 1952.
+    Gzip,
+    /// RFC 8878.
+    Zstd,
+}
+
+impl Coding {
+    /// All of them, the most wanted first: by what they save for the time that they take.
+    pub const ALL: [Coding; 3] = [Coding::Zstd, Coding::Br, Coding::Gzip];
+
+    /// The name in `Accept-Encoding` and `Content-Encoding`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Br => "br",
+            Coding::Gzip => "gzip",
+            Coding::Zstd => "zstd",
+        }
     }
 }
 

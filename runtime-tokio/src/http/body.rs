@@ -21,6 +21,7 @@ use tidegate_core::request::retry::BodySent;
 use tidegate_core::time::Instant;
 
 use super::client::Moving;
+use super::coder::{Coder, Step};
 use super::exchange::Exchange;
 use crate::clock::Clock;
 
@@ -263,26 +264,115 @@ pub(crate) struct ResponseBody {
 }
 
 enum Source {
-    Endpoint {
-        incoming: Incoming,
-        idle: Option<Pin<Box<tokio::time::Sleep>>>,
-        idle_max: Duration,
-        last_frame: Instant,
-        clock: Clock,
-    },
+    Endpoint(Endpoint),
+    /// The same, compressed on its way.
+    Coded(Box<Coded>),
     Own(Option<Bytes>),
 }
 
+struct Endpoint {
+    incoming: Incoming,
+    idle: Option<Pin<Box<tokio::time::Sleep>>>,
+    idle_max: Duration,
+    last_frame: Instant,
+    clock: Clock,
+}
+
+struct Coded {
+    endpoint: Endpoint,
+    coder: Coder,
+    trailers: Option<Frame<Bytes>>,
+}
+
+type Polled = Poll<Option<Result<Frame<Bytes>, BodyError>>>;
+
+impl Endpoint {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.last_frame = self.clock.now();
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::ResponseBroken))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => loop {
+                // The timer is set once and looked at when it fires: frames only note the time.
+                let (clock, at) = (self.clock, self.last_frame + self.idle_max);
+                let timer = self.idle.get_or_insert_with(|| clock.timer(at));
+                ready!(timer.as_mut().poll(cx));
+                if self.clock.now().since(self.last_frame) >= self.idle_max {
+                    break Poll::Ready(Some(Err(BodyError::ResponseIdle(self.idle_max))));
+                }
+                self.idle = None;
+            },
+        }
+    }
+}
+
+impl Coded {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Polled {
+        let broken = |_| Poll::Ready(Some(Err(BodyError::ResponseBroken)));
+        let data = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
+        if self.coder.is_finished() {
+            return Poll::Ready(self.trailers.take().map(Ok));
+        }
+        loop {
+            match self.endpoint.poll(cx) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(piece) => match self.coder.take(&piece) {
+                        Ok(Step::Send(bytes)) => return data(bytes),
+                        Ok(Step::More) => continue,
+                        Ok(Step::Yield) => {
+                            cx.waker().wake_by_ref();
+                            return Poll::Pending;
+                        }
+                        Err(error) => return broken(error),
+                    },
+                    Err(trailers) => self.trailers = Some(trailers),
+                },
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Some(Err(error))),
+                Poll::Ready(None) => {}
+                Poll::Pending => {
+                    return match self.coder.pause() {
+                        Ok(Some(bytes)) => data(bytes),
+                        Ok(None) => Poll::Pending,
+                        Err(error) => broken(error),
+                    };
+                }
+            }
+            return match self.coder.finish() {
+                Ok(Some(bytes)) => data(bytes),
+                Ok(None) => Poll::Ready(self.trailers.take().map(Ok)),
+                Err(error) => broken(error),
+            };
+        }
+    }
+}
+
 impl ResponseBody {
-    /// The endpoint's body.
-    pub(crate) fn endpoint(incoming: Incoming, idle_max: Duration, clock: Clock, exchange: Box<Exchange>) -> Self {
+    /// The endpoint's body, compressed where there is a coder.
+    pub(crate) fn endpoint(
+        incoming: Incoming,
+        coder: Option<Coder>,
+        idle_max: Duration,
+        clock: Clock,
+        exchange: Box<Exchange>,
+    ) -> Self {
+        let endpoint = Endpoint {
+            incoming,
+            idle: None,
+            idle_max,
+            last_frame: clock.now(),
+            clock,
+        };
         let mut body = ResponseBody {
-            source: Source::Endpoint {
-                incoming,
-                idle: None,
-                idle_max,
-                last_frame: clock.now(),
-                clock,
+            source: match coder {
+                None => Source::Endpoint(endpoint),
+                Some(coder) => Source::Coded(Box::new(Coded {
+                    endpoint,
+                    coder,
+                    trailers: None,
+                })),
             },
             exchange: Some(exchange),
         };
@@ -316,29 +406,8 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         let polled = match &mut this.source {
             Source::Own(text) => Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
-            Source::Endpoint {
-                incoming,
-                idle,
-                idle_max,
-                last_frame,
-                clock,
-            } => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    *last_frame = clock.now();
-                    Poll::Ready(Some(Ok(frame)))
-                }
-                Poll::Ready(Some(Err(_))) => Poll::Ready(Some(Err(BodyError::ResponseBroken))),
-                Poll::Ready(None) => Poll::Ready(None),
-                Poll::Pending => loop {
-                    // The timer is set once and looked at when it fires: frames only note the time.
-                    let timer = idle.get_or_insert_with(|| clock.timer(*last_frame + *idle_max));
-                    ready!(timer.as_mut().poll(cx));
-                    if clock.now().since(*last_frame) >= *idle_max {
-                        break Poll::Ready(Some(Err(BodyError::ResponseIdle(*idle_max))));
-                    }
-                    *idle = None;
-                },
-            },
+            Source::Endpoint(endpoint) => endpoint.poll(cx),
+            Source::Coded(coded) => coded.poll(cx),
         };
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -364,14 +433,16 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Endpoint { incoming, .. } => incoming.is_end_stream(),
+            Source::Endpoint(endpoint) => endpoint.incoming.is_end_stream(),
+            Source::Coded(coded) => coded.coder.is_finished() && coded.trailers.is_none(),
             Source::Own(text) => text.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
-            Source::Endpoint { incoming, .. } => incoming.size_hint(),
+            Source::Endpoint(endpoint) => endpoint.incoming.size_hint(),
+            Source::Coded(_) => SizeHint::default(),
             Source::Own(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
         }
     }

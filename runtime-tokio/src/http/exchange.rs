@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 use tidegate_core::pool::Token;
+use tidegate_core::request::compress;
 use tidegate_core::request::origin::Origin;
+use tidegate_core::route::spec::Coding;
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::{Duration, Instant};
 
@@ -31,6 +33,8 @@ pub(crate) struct Exchange {
     user_agent: Option<HeaderValue>,
     pub(crate) request_id: Option<HeaderValue>,
     origin: Origin,
+    /// How the client wants its response compressed, of what its route offers.
+    coding: Option<Coding>,
     /// Whether the client speaks TLS with us, or with a proxy in front that is trusted.
     is_https: bool,
     status: Option<StatusCode>,
@@ -86,6 +90,7 @@ impl Exchange {
             referer: header(http::header::REFERER),
             user_agent: header(http::header::USER_AGENT),
             request_id: None,
+            coding: None,
             origin: client.peer.origin(&worker.serving()),
             is_https: client.tls,
             status: None,
@@ -124,6 +129,19 @@ impl Exchange {
     /// Whether the client asks over TLS, as far as is known.
     pub(crate) fn is_https(&self) -> bool {
         self.is_https
+    }
+
+    /// How the response is compressed, if it may be.
+    pub(crate) fn coding(&self) -> Option<Coding> {
+        self.coding
+    }
+
+    /// Chooses how.
+    pub(crate) fn choose_coding(&mut self, fields: &HeaderMap, offered: &[Coding]) {
+        if !offered.is_empty() && !self.is_head() {
+            let accepted: Vec<&[u8]> = headers::values(fields, &http::header::ACCEPT_ENCODING).collect();
+            self.coding = compress::choose(&accepted, offered);
+        }
     }
 
     /// Takes in what a proxy in front that is trusted says about the client.

@@ -2,6 +2,7 @@
 
 pub(crate) mod body;
 pub(crate) mod client;
+pub(crate) mod coder;
 mod elsewhere;
 pub(crate) mod error_page;
 pub(crate) mod exchange;

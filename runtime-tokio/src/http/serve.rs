@@ -20,7 +20,7 @@ use super::client::Client;
 use super::exchange::Exchange;
 use super::forward::{self, Outbound};
 use super::headers::{self, values};
-use super::{error_page, upgrade};
+use super::{coder, error_page, upgrade};
 use crate::net::Net;
 use crate::worker::serving::Known;
 use crate::worker::{Worker, pools};
@@ -114,6 +114,7 @@ fn check<N: Net>(
     exchange.set_pool(&pool);
     let serving = pool.serving();
     client.pulse.allow_silence(serving.idle_timeout);
+    exchange.choose_coding(&head.headers, &serving.compress);
     let length = http_body::Body::size_hint(&incoming);
     if serving.body_bytes_max > 0 && length.lower() > serving.body_bytes_max {
         let max = serving.body_bytes_max;
@@ -179,6 +180,13 @@ fn answer<N: Net>(
     }
     add_info(&mut head.headers, &exchange);
     let idle_max = forwarded.serving.idle_timeout;
+    let offered = &forwarded.serving.compress;
+    let coder = if switched || offered.is_empty() {
+        None
+    } else {
+        let wanted = exchange.coding().filter(|coding| offered.contains(coding));
+        coder::prepare(&mut head, wanted)
+    };
     if switched {
         let upstream = head.extensions.remove::<hyper::upgrade::OnUpgrade>();
         upgrade::run(&worker.shared, forwarded.upgrade, upstream, idle_max, &mut exchange);
@@ -187,7 +195,7 @@ fn answer<N: Net>(
         *response.headers_mut() = head.headers;
         return response;
     }
-    let body = ResponseBody::endpoint(incoming, idle_max, worker.shared.clock, exchange);
+    let body = ResponseBody::endpoint(incoming, coder, idle_max, worker.shared.clock, exchange);
     let mut response = Response::new(body);
     *response.status_mut() = head.status;
     *response.headers_mut() = head.headers;

@@ -9,7 +9,7 @@ use tidegate_core::request::affinity;
 use tidegate_core::rng::Rng;
 use tidegate_core::route::PoolSpec;
 use tidegate_core::route::edits::HeaderEdit;
-use tidegate_core::route::spec::{Affinity, BasicAuth};
+use tidegate_core::route::spec::{Affinity, BasicAuth, Coding};
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::Duration;
 
@@ -26,6 +26,7 @@ pub(crate) struct Serving {
     pub(crate) request_edits: Edits,
     pub(crate) response_edits: Edits,
     pub(crate) basic_auth: Vec<BasicAuth>,
+    pub(crate) compress: Vec<Coding>,
     affinity: Affinity,
 }
 
@@ -50,6 +51,7 @@ impl Serving {
             request_edits: Edits::new(&spec.edits.request),
             response_edits: Edits::new(&spec.edits.response),
             basic_auth: spec.basic_auth.clone(),
+            compress: spec.compress.clone(),
             affinity: spec.affinity.clone(),
         }
     }

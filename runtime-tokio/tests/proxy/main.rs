@@ -4,6 +4,7 @@
 mod affinity;
 mod auth;
 mod clients;
+mod compress;
 mod drain;
 mod endpoints;
 mod harness;

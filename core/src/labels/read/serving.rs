@@ -14,7 +14,7 @@ use crate::labels::value::{self, Wrong};
 use crate::route::allow::{BadRange, IpRange};
 use crate::route::edits::{HeaderEdit, HeaderEdits};
 use crate::route::redirect::{Redirect, Scheme};
-use crate::route::spec::{Affinity, BasicAuth, HostPattern, PassiveChecks, RouteLimits};
+use crate::route::spec::{Affinity, BasicAuth, Coding, HostPattern, PassiveChecks, RouteLimits};
 use crate::swarm::model::Service;
 
 /// Milliseconds that `park_timeout` may be at most: 10 minutes.
@@ -245,6 +245,34 @@ impl Reader<'_> {
         ranges.sort_unstable();
         ranges.dedup();
         Some(ranges)
+    }
+
+    /// How responses may be compressed, in the order of the label.
+    pub(super) fn compress(&mut self) -> Vec<Coding> {
+        let Some(found) = self.find("compress") else {
+            return Vec::new();
+        };
+        match value::boolean(found.value) {
+            Ok(true) => return Coding::ALL.to_vec(),
+            Ok(false) => return Vec::new(),
+            Err(_) => {}
+        }
+        let (mut codings, mut wrong) = (Vec::new(), Vec::new());
+        for item in value::list(found.value) {
+            match Coding::ALL
+                .iter()
+                .find(|coding| coding.name().eq_ignore_ascii_case(item))
+            {
+                Some(coding) if !codings.contains(coding) => codings.push(*coding),
+                Some(_) => {}
+                None => wrong.push(Wrong {
+                    problem: format!("{} is no way to compress", value::quote(item)),
+                    remedy: String::from("write zstd, br or gzip, or true for all of them"),
+                }),
+            }
+        }
+        self.report_items(&found, wrong, "word");
+        codings
     }
 
     /// Who must say who they are. What cannot be read or honoured refuses the route.

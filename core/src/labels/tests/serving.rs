@@ -352,3 +352,63 @@ fn users_are_a_secret_that_older_proxies_must_know_what_to_do_with() {
         Severity::Warning,
     );
 }
+
+#[test]
+fn codings_are_words_in_the_order_of_preference() {
+    use crate::route::spec::Coding::{Br, Gzip, Zstd};
+    let of = |value: &str| route(&labelled(&[("tidegate.compress", value)])).compress;
+    assert_eq!(of("true"), [Zstd, Br, Gzip]);
+    assert_eq!(of("gzip, BR, gzip"), [Gzip, Br]);
+    assert_eq!(of("off"), []);
+    let reading = read(&labelled(&[("tidegate.compress", "deflate, br")]));
+    assert!(the_one(&reading, Severity::Warning).problem.contains("deflate"));
+    assert_eq!(reading.route.unwrap().compress, [Br]);
+}
+
+#[test]
+fn values_of_any_size_and_kind_are_answered_with_findings() {
+    let big = "x".repeat(64 * 1024);
+    for label in crate::labels::keys::LABELS {
+        for value in [
+            &*big,
+            "\u{0}",
+            "\u{202e}moc.elpmaxe",
+            &",".repeat(10_000),
+            "\u{ff0e}\u{ff0e}/",
+            "\r\nX-Evil: 1",
+        ] {
+            let key = alloc::format!("tidegate.{}", label.name);
+            let reading = read(&labelled(&[(&key, value)]));
+            for found in &reading.diagnostics {
+                assert!(
+                    found.to_string().len() < 4096,
+                    "{key}: {} bytes",
+                    found.to_string().len()
+                );
+                assert!(!found.to_string().contains(['\r', '\n', '\u{0}']), "{key}: {found}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ten_thousand_hosts_in_one_label_are_all_served_and_lookalikes_are_other_names() {
+    let hosts: Vec<String> = (0..10_000)
+        .map(|number| alloc::format!("H{number}.Example.ORG"))
+        .collect();
+    let reading = read(&labelled(&[
+        ("com.docker.lb.hosts", &hosts.join(",")),
+        ("tidegate.hosts", &hosts.join(", ")),
+    ]));
+    assert!(reading.diagnostics.is_empty(), "{:?}", reading.diagnostics);
+    let served = reading.route.unwrap().hosts;
+    assert_eq!((served.len(), served[0].as_str()), (10_000, "h0.example.org"));
+    // A Cyrillic letter that looks like a Latin one: refused as it is, another name in punycode.
+    let reading = read(&labelled(&[(
+        "tidegate.hosts",
+        "p\u{430}ypal.example, xn--pypal-4ve.example, paypal.example",
+    )]));
+    the_one(&reading, Severity::Warning);
+    let served: Vec<String> = reading.route.unwrap().hosts.iter().map(ToString::to_string).collect();
+    assert_eq!(served, ["paypal.example", "xn--pypal-4ve.example"]);
+}

@@ -90,6 +90,7 @@ pub(super) fn build_pool(
         edits: oldest.map(|spec| spec.edits.clone()).unwrap_or_default(),
         allow_ips,
         basic_auth,
+        compress: oldest.map(|spec| spec.compress.clone()).unwrap_or_default(),
         shares,
         services,
         endpoints: endpoints.into_values().collect(),
