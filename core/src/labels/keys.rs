@@ -245,6 +245,16 @@ pub const LABELS: &[Label] = &[
         ..honoured("first_byte_timeout", "a time", "the cluster's `first_byte_timeout_ms`")
     },
     Label {
+        interlock: false,
+        meaning: "Sends a second copy of a request to another endpoint where no response has begun by then; the first \
+                  answer is used, and the other request is cancelled. For `GET`, `HEAD`, `OPTIONS` and `TRACE` without \
+                  body. Each copy is taken from the retry budget, so a slow app never gets twice its load. At most 1m.",
+        example: "300ms",
+        when_wrong: "warning; requests are sent once",
+        test: "label_hedge_after_sends_a_second_copy_and_cancels_the_loser",
+        ..honoured("hedge_after", "a time", "never")
+    },
+    Label {
         meaning: "The host names to serve, compared without case, port and trailing dot. `*.example.org` covers every name \
                   below `example.org`; an exact name beats a wildcard, a longer wildcard a shorter one. Names outside ASCII are \
                   written in punycode. Several services with one host and path are one pool, weighted by their tasks (canary). At most \

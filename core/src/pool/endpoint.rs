@@ -78,6 +78,12 @@ pub(super) struct Endpoint {
     pub(super) probe_running: bool,
     /// On probation it is not probed.
     pub(super) unsure: bool,
+    /// When a byte of it or a connection to it was last seen.
+    pub(super) heard: Instant,
+    /// When it was last asked, in doubt, whether it is still there.
+    pub(super) doubted: Option<Instant>,
+    /// It does not answer at all: what waits there waits in vain.
+    pub(super) vanished: bool,
     fails: u32,
     fails_since: Instant,
 }
@@ -111,6 +117,9 @@ impl Endpoint {
             probes: 0,
             probe_running: false,
             unsure: *unsure,
+            heard: Instant::START,
+            doubted: None,
+            vanished: false,
             fails: 0,
             fails_since: Instant::START,
         }
@@ -132,6 +141,12 @@ impl Endpoint {
 
     pub(super) fn forget_failures(&mut self) {
         self.fails = 0;
+    }
+
+    /// It answered something.
+    pub(super) fn hear(&mut self, now: Instant) {
+        self.heard = now;
+        self.vanished = false;
     }
 
     /// How long to wait before the next probe.

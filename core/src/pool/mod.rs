@@ -33,12 +33,14 @@
 
 pub mod budget;
 pub mod endpoint;
+pub mod pick;
 pub mod policy;
 #[expect(clippy::module_inception, reason = "the machine this module is about")]
 pub mod pool;
 pub mod state;
 
 pub use endpoint::{EndpointView, Member, Token};
+pub use pick::{Pick, Picked, Unavailable};
 pub use policy::{PoolPolicy, ServicePolicy};
-pub use pool::{Action, Fact, Outcome, Pick, Picked, Pool, PoolCounters, Unavailable};
+pub use pool::{Action, Fact, Outcome, Pool, PoolCounters};
 pub use state::State;

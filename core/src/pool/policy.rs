@@ -26,6 +26,8 @@ pub struct PoolPolicy {
     pub parked_max: u32,
     /// How long one may wait; zero: none waits.
     pub park: Duration,
+    /// How long a response may take to begin before it is asked whether its endpoint is still there; zero: never.
+    pub doubt: Duration,
 }
 
 /// What a pool decides by for the endpoints of one service.
@@ -69,6 +71,7 @@ impl PoolPolicy {
             retry_budget_percent: settings.retry_budget_percent,
             parked_max: settings.parked_max,
             park: Duration::from_millis(limits.park_ms.unwrap_or(settings.park_ms).into()),
+            doubt: Duration::from_millis(settings.doubt_ms.into()),
         }
     }
 }

@@ -4,58 +4,33 @@ mod failing;
 
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
-use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointKey, EndpointView, Member, Token};
-use super::policy::{PoolPolicy, weights};
+use super::pick::Picked;
+use super::policy::PoolPolicy;
 use super::state::{self, Event, State};
-use crate::balance::{least_requests, rendezvous, round_robin, shares};
+use crate::balance::shares;
 use crate::id::NetworkId;
 use crate::machine::Machine;
+use crate::request::fault::UpstreamFault;
 use crate::request::retry::Failure;
-use crate::rng::Rng;
-use crate::route::spec::{Balance, EndpointSpec};
+use crate::route::spec::EndpointSpec;
 use crate::time::{Deadline, Duration, Instant, Timers};
 
-/// The answer to "where does this request go?".
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pick {
-    /// There. It counts as one more request under way until [`Pool::release`].
-    Endpoint(Picked),
-    /// Nowhere for the moment: wait for [`Action::Wake`], at most [`PoolPolicy::park`] in all. The request has a place
-    /// among the parked until [`Pool::unpark`].
-    Park,
-    /// Nowhere, and it may not wait.
-    Unavailable(Unavailable),
-}
-
-/// An endpoint that was picked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Picked {
-    /// Names it in outcomes.
-    pub token: Token,
-    /// Where to connect.
-    pub addr: SocketAddr,
-}
-
-/// Why a request may not wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unavailable {
-    /// As many wait already as may.
-    ParkingFull,
-    /// Waiting is switched off for this pool.
-    ParkingOff,
-}
+/// Between two questions to an endpoint in doubt.
+const DOUBT_PAUSE: Duration = Duration::from_secs(1);
 
 /// What came of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A connection was established.
     Connected,
-    /// A connection was refused, timed out or had no way to go.
+    /// A connection was refused or had no way to go.
     ConnectFailed,
+    /// A connection timed out: nobody answered at all.
+    ConnectTimedOut,
     /// No connection was tried: nothing leads to the endpoint's network at the moment, nor to others on it.
     NoWay,
     /// A response began, whatever its status.
@@ -64,11 +39,30 @@ pub enum Outcome {
     Failed,
     /// A connection that was used before died under the request: says nothing about the endpoint.
     Stale,
+    /// The proxy had no socket to connect with: says nothing about the endpoint.
+    Untried,
+}
+
+impl Outcome {
+    /// What it means for the endpoint that no connection came about.
+    pub fn of_connect(fault: UpstreamFault) -> Self {
+        match fault {
+            UpstreamFault::ConnectTimedOut => Outcome::ConnectTimedOut,
+            UpstreamFault::NoLeg => Outcome::NoWay,
+            UpstreamFault::NoSocket => Outcome::Untried,
+            UpstreamFault::BadResponse
+            | UpstreamFault::ConnectFailed
+            | UpstreamFault::Died
+            | UpstreamFault::FirstByteTimedOut => Outcome::ConnectFailed,
+        }
+    }
 }
 
 /// Facts for the machine.
 #[derive(Clone, Debug)]
 pub enum Fact {
+    /// A request has waited [`PoolPolicy::doubt`], or longer, for the first byte of its response.
+    Doubt(Token),
     /// What came of a try or a probe.
     Outcome(Token, Outcome),
     /// The endpoints that the route table wants now, and the policy.
@@ -78,11 +72,13 @@ pub enum Fact {
 /// What the shell is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Nothing comes from this endpoint any more: requests that doubt it and may be sent again, may go elsewhere.
+    Abandon(Token),
     /// Close idle connections to this endpoint; requests under way go on.
     CloseIdle(Token),
     /// The endpoint is gone: close idle connections and forget everything kept for it; requests under way go on.
     Forget(Token),
-    /// Try to connect, and hand in [`Outcome::Connected`] or [`Outcome::ConnectFailed`].
+    /// Try to connect, and hand in [`Outcome::Connected`], [`Outcome::ConnectFailed`] or [`Outcome::ConnectTimedOut`].
     Probe(Picked),
     /// An endpoint is there again: all parked requests pick anew.
     Wake,
@@ -105,26 +101,32 @@ pub struct PoolCounters {
     pub ejections: u64,
     /// Times an endpoint went on probation.
     pub probations: u64,
+    /// Second copies of requests that were sent elsewhere.
+    pub hedges: u64,
+    /// Second copies that were answered first.
+    pub hedges_won: u64,
+    /// Requests that left an endpoint that vanished under them.
+    pub abandoned: u64,
 }
 
 /// The endpoints of one route on one worker.
 #[derive(Clone, Debug)]
 pub struct Pool {
-    policy: PoolPolicy,
+    pub(super) policy: PoolPolicy,
     /// By ascending token.
-    endpoints: Vec<Endpoint>,
+    pub(super) endpoints: Vec<Endpoint>,
     /// Positions in `endpoints` of those that are ready.
-    ready: Vec<usize>,
-    next_token: u64,
+    pub(super) ready: Vec<usize>,
+    pub(super) next_token: u64,
     /// For round robin: among all, and in each service where there are weights.
-    cursor: usize,
-    cursors: Vec<usize>,
-    turns: shares::Turns,
-    parked: u32,
-    budget: RetryBudget,
-    timers: Timers<Token>,
-    actions: VecDeque<Action>,
-    counters: PoolCounters,
+    pub(super) cursor: usize,
+    pub(super) cursors: Vec<usize>,
+    pub(super) turns: shares::Turns,
+    pub(super) parked: u32,
+    pub(super) budget: RetryBudget,
+    pub(super) timers: Timers<Token>,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) counters: PoolCounters,
 }
 
 impl Pool {
@@ -239,34 +241,30 @@ impl Pool {
         self.counters.requests += 1;
     }
 
-    /// Where a request goes; `tried` are the endpoints that failed it already, `key` is what its client is known by again
-    /// (see [`balance::rendezvous`](crate::balance::rendezvous)), if it is to be.
-    ///
-    /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
-    pub fn pick(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
-        let chosen = self
-            .pick_ready(key, tried, rng)
-            .or_else(|| self.pick_last_resort(tried, now))
-            .or_else(|| self.pick_ready(key, &[], rng))
-            .or_else(|| self.pick_ejected(tried));
-        if let Some(at) = chosen {
-            let endpoint = &mut self.endpoints[at];
-            endpoint.in_flight += 1;
-            return Pick::Endpoint(Picked {
-                token: endpoint.token,
-                addr: endpoint.addr,
-            });
+    /// The second copy was answered first.
+    pub fn handle_hedge_won(&mut self) {
+        self.counters.hedges_won += 1;
+    }
+
+    /// A request waits for the first byte of its response: is anybody there? Asks the endpoint by a probe, once a second at
+    /// most, so that an app that is slow as a rule is not flooded.
+    pub fn handle_doubt(&mut self, token: Token, now: Instant) {
+        let Some(at) = self.position(token) else { return };
+        let endpoint = &mut self.endpoints[at];
+        if endpoint.vanished {
+            self.actions.push_back(Action::Abandon(token));
+            return;
         }
-        if self.policy.park.is_zero() {
-            return Pick::Unavailable(Unavailable::ParkingOff);
+        let is_fresh = |asked: Instant| now.since(asked) < DOUBT_PAUSE;
+        // One on probation is being probed anyway.
+        if endpoint.state == State::Probation || endpoint.doubted.is_some_and(is_fresh) {
+            return;
         }
-        if self.parked >= self.policy.parked_max {
-            self.counters.parking_full += 1;
-            return Pick::Unavailable(Unavailable::ParkingFull);
-        }
-        self.parked += 1;
-        self.counters.parked += 1;
-        Pick::Park
+        endpoint.doubted = Some(now);
+        self.actions.push_back(Action::Probe(Picked {
+            token,
+            addr: endpoint.addr,
+        }));
     }
 
     /// A parked request gives up its place: it picks anew, timed out or its client left.
@@ -287,14 +285,26 @@ impl Pool {
         let Some(at) = self.position(token) else { return };
         match outcome {
             Outcome::Connected => {
+                self.endpoints[at].hear(now);
                 self.endpoints[at].proven = true;
                 self.endpoints[at].probe_running = false;
                 if self.endpoints[at].state == State::Probation && !self.endpoints[at].unsure {
                     self.transition(at, Event::Admit, now);
                 }
             }
-            Outcome::Responded => self.endpoints[at].proven = true,
+            Outcome::Responded => {
+                self.endpoints[at].hear(now);
+                self.endpoints[at].proven = true;
+            }
             Outcome::ConnectFailed => self.handle_connect_failure(at, now),
+            Outcome::ConnectTimedOut => {
+                // A packet may get lost; an endpoint from which other things come is there.
+                if now.since(self.endpoints[at].heard) >= self.policy.doubt {
+                    self.endpoints[at].vanished = true;
+                    self.actions.push_back(Action::Abandon(token));
+                }
+                self.handle_connect_failure(at, now);
+            }
             Outcome::NoWay => self.handle_no_way(at, now),
             Outcome::Failed => {
                 let (max_fails, fail_timeout) = self.checks(at);
@@ -303,7 +313,8 @@ impl Pool {
                     self.transition(at, Event::Eject, now);
                 }
             }
-            Outcome::Stale => {}
+            Outcome::Untried if self.endpoints[at].state == State::Probation => self.handle_connect_failure(at, now),
+            Outcome::Stale | Outcome::Untried => {}
         }
     }
 
@@ -314,12 +325,16 @@ impl Pool {
     pub fn withdraw_retry(&mut self, failure: Failure, now: Instant) -> bool {
         let granted = match failure {
             Failure::Connect | Failure::NotSent => true,
-            Failure::BadResponse | Failure::Died | Failure::Refused | Failure::TimedOut | Failure::Unable => {
-                self.budget.withdraw(self.policy.retry_budget_percent, now)
-            }
+            Failure::BadResponse
+            | Failure::Died
+            | Failure::Refused
+            | Failure::TimedOut
+            | Failure::Unable
+            | Failure::Vanished => self.budget.withdraw(self.policy.retry_budget_percent, now),
         };
         if granted {
             self.counters.retries += 1;
+            self.counters.abandoned += u64::from(failure == Failure::Vanished);
         } else {
             self.counters.retries_refused += 1;
         }
@@ -402,13 +417,13 @@ impl Pool {
     }
 
     /// Waking without need costs a pick; forgetting to costs a user's wait.
-    fn wake(&mut self, now: Instant) {
+    pub(super) fn wake(&mut self, now: Instant) {
         if self.parked > 0 && self.can_serve(now) {
             self.actions.push_back(Action::Wake);
         }
     }
 
-    fn can_serve(&self, now: Instant) -> bool {
+    pub(super) fn can_serve(&self, now: Instant) -> bool {
         let mut endpoints = self.endpoints.iter().filter(|endpoint| self.has_share(endpoint));
         endpoints.any(|endpoint| match endpoint.state {
             State::Ready | State::Ejected => true,
@@ -417,56 +432,7 @@ impl Pool {
         })
     }
 
-    fn pick_ready(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng) -> Option<usize> {
-        let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
-        let mut some: Vec<usize>;
-        let mut offered = &self.ready;
-        if !tried.is_empty() {
-            some = self.ready.iter().copied().filter(is_untried).collect();
-            offered = &some;
-        }
-        let mut cursor = &mut self.cursor;
-        if self.policy.services.iter().any(|service| service.weight.is_some()) {
-            let service_of = |at: &usize| self.endpoints[*at].service;
-            let weights = weights(&self.policy.services, offered.iter().map(service_of));
-            let service = match (key, self.policy.balance) {
-                (Some(key), _) => {
-                    let candidate = |at: usize| (self.policy.services[at].hash, weights[at]);
-                    rendezvous::choose_weighted(weights.len(), candidate, key)
-                }
-                (None, Balance::LeastRequests) => shares::draw(&weights, rng),
-                (None, Balance::RoundRobin) => self.turns.next(&weights),
-            }?;
-            some = offered.iter().copied().filter(|at| service_of(at) == service).collect();
-            offered = &some;
-            cursor = &mut self.cursors[service];
-        }
-        let load = |at: usize| self.endpoints[offered[at]].in_flight;
-        let chosen = match (key, self.policy.balance) {
-            (Some(key), _) => rendezvous::choose(offered.len(), |at| self.endpoints[offered[at]].hash, key),
-            (None, Balance::LeastRequests) => least_requests::choose(offered.len(), load, rng),
-            (None, Balance::RoundRobin) => round_robin::choose(offered.len(), cursor),
-        };
-        chosen.map(|chosen| offered[chosen])
-    }
-
-    fn pick_last_resort(&self, tried: &[Token], now: Instant) -> Option<usize> {
-        self.least_loaded(|endpoint| {
-            endpoint.state == State::LastResort && endpoint.last_resort_until > now && !tried.contains(&endpoint.token)
-        })
-    }
-
-    fn pick_ejected(&self, tried: &[Token]) -> Option<usize> {
-        self.least_loaded(|endpoint| endpoint.state == State::Ejected && !tried.contains(&endpoint.token))
-    }
-
-    fn least_loaded(&self, suits: impl Fn(&Endpoint) -> bool) -> Option<usize> {
-        (0..self.endpoints.len())
-            .filter(|at| suits(&self.endpoints[*at]) && self.has_share(&self.endpoints[*at]))
-            .min_by_key(|at| self.endpoints[*at].in_flight)
-    }
-
-    fn others_ready(&self, at: usize) -> bool {
+    pub(super) fn others_ready(&self, at: usize) -> bool {
         let mut ready = self.ready.iter().filter(|ready| **ready != at);
         ready.any(|ready| self.has_share(&self.endpoints[*ready]))
     }
@@ -479,12 +445,12 @@ impl Pool {
         }
     }
 
-    fn has_share(&self, endpoint: &Endpoint) -> bool {
+    pub(super) fn has_share(&self, endpoint: &Endpoint) -> bool {
         let service = self.policy.services.get(endpoint.service);
         service.is_none_or(|service| service.weight != Some(0))
     }
 
-    fn position(&self, token: Token) -> Option<usize> {
+    pub(super) fn position(&self, token: Token) -> Option<usize> {
         self.endpoints
             .binary_search_by_key(&token, |endpoint| endpoint.token)
             .ok()
@@ -507,6 +473,7 @@ impl Machine for Pool {
 
     fn handle(&mut self, fact: Fact, now: Instant) {
         match fact {
+            Fact::Doubt(token) => self.handle_doubt(token, now),
             Fact::Outcome(token, outcome) => self.handle_outcome(token, outcome, now),
             Fact::Spec(endpoints, policy) => self.apply(endpoints.iter(), policy, now),
         }

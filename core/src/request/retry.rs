@@ -35,6 +35,8 @@ pub enum Failure {
     BadResponse,
     /// The app answered that it could not, see [`is_worth_another`].
     Unable,
+    /// The endpoint cannot be reached any more, although its connection did not end: power or link lost.
+    Vanished,
 }
 
 /// Row 37: whether another endpoint may do better than one that answered with this status.
@@ -48,9 +50,17 @@ pub fn may_retry(method: &str, body: BodySent, failure: Failure) -> bool {
         (Failure::BadResponse, _) | (_, BodySent::Begun) => false,
         (Failure::Connect | Failure::NotSent | Failure::Refused, BodySent::Absent | BodySent::Unsent) => true,
         // Without its body, the request cannot have been executed.
-        (Failure::Died, BodySent::Unsent) => true,
-        (Failure::Died, BodySent::Absent) | (Failure::TimedOut | Failure::Unable, _) => is_idempotent(method),
+        (Failure::Died | Failure::Vanished, BodySent::Unsent) => true,
+        (Failure::Died | Failure::Vanished, BodySent::Absent) => is_idempotent(method),
+        (Failure::TimedOut | Failure::Unable, _) => is_idempotent(method),
     }
+}
+
+/// Whether a second copy of the request may be sent elsewhere while the first is under way, the first answer to be used.
+///
+/// Safe methods alone (RFC 9110 §9.2.1): of two copies of a `DELETE`, the one that finds nothing any more might answer first.
+pub fn may_hedge(method: &str, body: BodySent) -> bool {
+    body == BodySent::Absent && matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE")
 }
 
 /// How long a connection may have waited to be used for a request of this method; `None`: as long as connections are kept.
@@ -101,6 +111,7 @@ mod tests {
             Failure::TimedOut,
             Failure::BadResponse,
             Failure::Unable,
+            Failure::Vanished,
         ] {
             for method in ["GET", "POST"] {
                 for body in [BodySent::Absent, BodySent::Unsent, BodySent::Begun] {
@@ -130,6 +141,22 @@ mod tests {
         TimedOut GET Unsent
         Unable GET Absent
         Unable GET Unsent
+        Vanished GET Absent
+        Vanished GET Unsent
+        Vanished POST Unsent
         ");
+    }
+
+    #[test]
+    fn only_what_is_safe_and_whole_is_sent_twice_at_once() {
+        assert!(may_hedge("GET", BodySent::Absent) && may_hedge("HEAD", BodySent::Absent));
+        for (method, body) in [
+            ("GET", BodySent::Unsent),
+            ("DELETE", BodySent::Absent),
+            ("PUT", BodySent::Absent),
+            ("POST", BodySent::Absent),
+        ] {
+            assert!(!may_hedge(method, body), "{method} {body:?}");
+        }
     }
 }

@@ -163,6 +163,7 @@ impl PoolSpec {
             ("connect timeout", limits.connect_timeout_ms),
             ("first byte timeout", limits.first_byte_timeout_ms),
             ("idle timeout", limits.idle_timeout_ms),
+            ("hedged after", limits.hedge_after_ms),
         ];
         for (name, ms) in times {
             lines.extend(ms.map(|ms| format!("{name} {ms} ms")));

@@ -404,6 +404,9 @@ pub struct RouteLimits {
     /// Without a byte in either direction on a running response or upgraded connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u32>,
+    /// Without the first byte of a response, after which a second copy of a safe request goes elsewhere; `None`: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hedge_after_ms: Option<u32>,
 }
 
 impl RouteLimits {

@@ -49,6 +49,9 @@ pub struct ProxySettings {
     pub max_fails: u32,
     /// Milliseconds of that window, and of the ejection. Default 10 000 (Interlock fail_timeout).
     pub fail_timeout_ms: u32,
+    /// Milliseconds that a response may take to begin before its endpoint is asked, by a connection, whether it is still
+    /// there; 0 = never. Default 200.
+    pub doubt_ms: u32,
     /// Status for a host that nobody claims. Default 503.
     pub unknown_host_status: u16,
     /// Match context roots letter by letter, as Interlock does: `/app` covers `/application` too. Default false.
@@ -120,6 +123,7 @@ impl Default for ProxySettings {
             idle_connection_ms: 60_000,
             max_fails: 1,
             fail_timeout_ms: 10_000,
+            doubt_ms: 200,
             unknown_host_status: 503,
             raw_prefix: false,
             redirect_to_slash: false,

@@ -1,17 +1,14 @@
 //! One request to the endpoint that answers it: pick, connect or reuse, send, and start again where that is harmless.
 
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::pin;
 use std::rc::Rc;
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use tidegate_core::pool::{Outcome, Pick, Token};
-use tidegate_core::request::fault::{ClientFault, Fault, UpstreamFault};
+use tidegate_core::request::fault::{Fault, UpstreamFault};
 use tidegate_core::request::retry::{self, Failure};
 use tidegate_core::route::spec::UpstreamProtocol;
 use tidegate_core::time::Instant;
@@ -20,7 +17,8 @@ use tracing::debug;
 use super::body::{RequestBody, SharedBody};
 use super::elsewhere::{Unable, other};
 use super::exchange::{Exchange, Hold, Upstream};
-use super::upgrade;
+use super::first_byte::{SendError, first_byte};
+use super::{hedge, upgrade};
 use crate::net::Net;
 use crate::upstream::connect;
 use crate::worker::pools::PoolHandle;
@@ -70,6 +68,12 @@ impl Outbound {
     }
 }
 
+/// A try that led to a response.
+pub(super) struct Answered {
+    response: Response<Incoming>,
+    upstream: Upstream,
+}
+
 /// A response that began.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
@@ -82,7 +86,7 @@ pub(crate) struct Forwarded {
 }
 
 /// A try that did not lead to a response.
-struct Failed {
+pub(super) struct Failed {
     failure: Failure,
     fault: Fault,
     /// Whether the head is still there for another try.
@@ -116,8 +120,17 @@ pub(crate) async fn forward<N: Net>(
         let serving = pool.serving();
         let addr = pool.endpoint(token).map(|endpoint| endpoint.target.addr);
         let begun = worker.shared.clock.now();
-        let failed = match send(worker, &serving, &mut outbound, hold, exchange).await {
-            Ok(response) => {
+        let may_leave = tries < retries_max;
+        let answered = match hedge::after(&serving, &outbound) {
+            // Boxed, so that requests that are not hedged have no room for a second copy.
+            Some(after) => Box::pin(hedge::send(worker, &serving, &mut outbound, hold, may_leave, after)).await,
+            None => send(worker, &serving, &mut outbound, hold, may_leave).await,
+        };
+        let failed = match answered {
+            Ok(Answered { response, upstream }) => {
+                // A second copy may have been answered by another one.
+                let token = upstream.hold.token;
+                exchange.set_upstream(upstream);
                 if retry::is_worth_another(response.status().as_u16(), retry_on_500) && tries < retries_max {
                     tried.push(token);
                     next = other(&outbound, &tried);
@@ -176,7 +189,9 @@ pub(crate) async fn forward<N: Net>(
                 return Err(failed.fault);
             }
         }
-        if !harmless || tries > retries_max || !pool.withdraw_retry(failed.failure) {
+        // Whoever leaves an endpoint that vanished has its leave to already.
+        let is_granted = || failed.failure == Failure::Vanished || pool.withdraw_retry(failed.failure);
+        if !harmless || tries > retries_max || !is_granted() {
             return Err(failed.fault);
         }
         debug!(failure = ?failed.failure, fault = %failed.fault, "trying again");
@@ -257,27 +272,14 @@ impl Drop for Place {
     }
 }
 
-/// What a connection that was not made says to the pool.
-pub(crate) fn failed_to_connect(fault: UpstreamFault) -> Outcome {
-    match fault {
-        UpstreamFault::NoLeg => Outcome::NoWay,
-        UpstreamFault::BadResponse
-        | UpstreamFault::ConnectFailed
-        | UpstreamFault::ConnectTimedOut
-        | UpstreamFault::Died
-        | UpstreamFault::FirstByteTimedOut
-        | UpstreamFault::NoSocket => Outcome::ConnectFailed,
-    }
-}
-
 /// One try.
-async fn send<N: Net>(
+pub(super) async fn send<N: Net>(
     worker: &Rc<Worker<N>>,
     serving: &Serving,
     outbound: &mut Outbound,
     hold: Hold,
-    exchange: &mut Exchange,
-) -> Result<Response<Incoming>, Failed> {
+    may_leave: bool,
+) -> Result<Answered, Failed> {
     let pool = Rc::clone(&hold.pool);
     let Some(endpoint) = pool.endpoint(hold.token) else {
         return Err(Failed {
@@ -292,7 +294,7 @@ async fn send<N: Net>(
     let refused = |fault: UpstreamFault| {
         let by_endpoint = fault != UpstreamFault::NoSocket;
         if by_endpoint {
-            pool.handle_outcome(hold.token, failed_to_connect(fault));
+            pool.handle_outcome(hold.token, Outcome::of_connect(fault));
         }
         worker.shared.metrics.count_no_leg(fault);
         metrics.connect_failures.set(metrics.connect_failures.get() + 1);
@@ -324,18 +326,10 @@ async fn send<N: Net>(
         metrics.count_connection(reused);
         let (request, kept) = request(outbound, true, reused);
         let sent = clock.now();
-        let answer = first_byte(
-            worker,
-            serving,
-            sender.try_send_request(request),
-            outbound.body.as_ref(),
-        )
-        .await;
-        match answer {
-            Ok(response) => {
-                responded(worker, exchange, hold, endpoint.target.addr, sent, None);
-                Ok(response)
-            }
+        let may_leave = may_leave && kept;
+        let response = sender.try_send_request(request);
+        match first_byte(worker, serving, response, outbound, &hold, &endpoint, may_leave).await {
+            Ok(response) => Ok(answered(worker, response, hold, endpoint.target.addr, sent, None)),
             Err(error) => {
                 if !matches!(error, SendError::TimedOut) {
                     endpoint.connections.unshare();
@@ -357,18 +351,17 @@ async fn send<N: Net>(
         metrics.count_connection(reused);
         let (request, kept) = request(outbound, false, reused);
         let sent = clock.now();
-        let answer = first_byte(
-            worker,
-            serving,
-            sender.try_send_request(request),
-            outbound.body.as_ref(),
-        )
-        .await;
-        match answer {
-            Ok(response) => {
-                responded(worker, exchange, hold, endpoint.target.addr, sent, Some(sender));
-                Ok(response)
-            }
+        let may_leave = may_leave && kept;
+        let response = sender.try_send_request(request);
+        match first_byte(worker, serving, response, outbound, &hold, &endpoint, may_leave).await {
+            Ok(response) => Ok(answered(
+                worker,
+                response,
+                hold,
+                endpoint.target.addr,
+                sent,
+                Some(sender),
+            )),
             Err(error) => {
                 if reused {
                     // Its siblings are as old as it was.
@@ -380,22 +373,23 @@ async fn send<N: Net>(
     }
 }
 
-fn responded<N: Net>(
+fn answered<N: Net>(
     worker: &Rc<Worker<N>>,
-    exchange: &mut Exchange,
+    response: Response<Incoming>,
     hold: Hold,
     addr: std::net::SocketAddr,
     sent: Instant,
     sender: Option<connect::Http1>,
-) {
+) -> Answered {
     hold.pool.handle_outcome(hold.token, Outcome::Responded);
-    exchange.set_upstream(Upstream {
+    let upstream = Upstream {
         hold,
         addr,
         sent,
         responded: worker.shared.clock.now(),
         sender,
-    });
+    };
+    Answered { response, upstream }
 }
 
 /// The request as the endpoint gets it, and whether its head is kept for another try.
@@ -457,38 +451,6 @@ fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<Reque
     (request, kept)
 }
 
-enum SendError {
-    Body(ClientFault),
-    Send(Box<TrySendError<Request<RequestBody>>>),
-    TimedOut,
-}
-
-/// Waits for a response's head. The limit counts from the last byte of the request.
-async fn first_byte<N: Net>(
-    worker: &Rc<Worker<N>>,
-    serving: &Serving,
-    response: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>>,
-    body: Option<&Rc<SharedBody>>,
-) -> Result<Response<Incoming>, SendError> {
-    let clock = worker.shared.clock;
-    let (limit, idle) = (serving.first_byte_timeout, serving.idle_timeout);
-    let mut response = pin!(response);
-    let mut deadline = clock.now() + limit;
-    loop {
-        tokio::select! { biased;
-            response = &mut response => return response.map_err(|error| SendError::Send(Box::new(error))),
-            () = clock.sleep_until(Some(deadline)) => {}
-        }
-        let now = clock.now();
-        match body.map(|body| (body.ended_at(), body.last_frame())) {
-            Some((Some(ended), _)) if ended + limit > now => deadline = ended + limit,
-            Some((None, moved)) if moved + idle > now => deadline = (moved + idle).min(now + limit),
-            Some((None, _)) => return Err(SendError::Body(ClientFault::BodyIncomplete)),
-            Some((Some(_), _)) | None => return Err(SendError::TimedOut),
-        }
-    }
-}
-
 /// What a failed try means for the endpoint and for the request.
 fn failed(
     pool: &Rc<PoolHandle>,
@@ -517,6 +479,15 @@ fn failed(
                 elsewhere: true,
             },
         ),
+        SendError::Vanished => (
+            None,
+            Failed {
+                failure: Failure::Vanished,
+                fault: UpstreamFault::FirstByteTimedOut.into(),
+                head_kept: kept,
+                elsewhere: true,
+            },
+        ),
         SendError::Send(mut error) => {
             let message = error.take_message();
             let not_sent = message.is_some();
@@ -538,7 +509,8 @@ fn failed(
                 | Failure::NotSent
                 | Failure::Refused
                 | Failure::TimedOut
-                | Failure::Unable => UpstreamFault::Died,
+                | Failure::Unable
+                | Failure::Vanished => UpstreamFault::Died,
             };
             // The body's own errors are the client's fault, not the endpoint's.
             let by_client = error.is_user() || outbound.body.as_ref().is_some_and(|body| body.fault().is_some());

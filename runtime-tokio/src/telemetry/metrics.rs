@@ -181,7 +181,7 @@ pub struct WorkerMetrics {
     pub park_timeouts: u64,
     /// TLS connections that were passed on to an endpoint.
     pub passthrough: u64,
-    /// Connection attempts to endpoints on probation.
+    /// Connection attempts to endpoints on probation or in doubt.
     pub probes: u64,
     /// Heads that were no HTTP or beyond the limits, and answered before they became requests.
     pub refused_heads: u64,
@@ -364,7 +364,7 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
         ),
         (
             "tidegate_probes_total",
-            "Connection attempts to endpoints on probation",
+            "Connection attempts to endpoints on probation or in doubt",
             sum.probes,
         ),
         (
@@ -407,7 +407,7 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
         sum.upstream_reused,
     );
     type Read = fn(&PoolSum) -> u64;
-    let per_pool: [(&str, &str, &str, Read); 7] = [
+    let per_pool: [(&str, &str, &str, Read); 10] = [
         ("tidegate_retries_total", "counter", "Tries beyond the first", |pool| {
             pool.retries
         }),
@@ -416,6 +416,24 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
             "counter",
             "Retries that the budget refused",
             |pool| pool.retries_refused,
+        ),
+        (
+            "tidegate_hedges_total",
+            "counter",
+            "Second copies of requests that were sent elsewhere",
+            |pool| pool.hedges,
+        ),
+        (
+            "tidegate_hedges_won_total",
+            "counter",
+            "Second copies that were answered first",
+            |pool| pool.hedges_won,
+        ),
+        (
+            "tidegate_abandoned_total",
+            "counter",
+            "Requests that left an endpoint that vanished under them",
+            |pool| pool.abandoned,
         ),
         (
             "tidegate_parked_total",

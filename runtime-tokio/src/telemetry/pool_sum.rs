@@ -15,6 +15,9 @@ pub(super) struct PoolSum {
     pub(super) parked: u64,
     pub(super) ejections: u64,
     pub(super) probations: u64,
+    pub(super) hedges: u64,
+    pub(super) hedges_won: u64,
+    pub(super) abandoned: u64,
     pub(super) idle: u64,
     /// States order from worst to best.
     pub(super) states: BTreeMap<String, State>,
@@ -31,6 +34,9 @@ impl PoolSum {
         self.parked += u64::from(view.parked);
         self.ejections += view.counters.ejections;
         self.probations += view.counters.probations;
+        self.hedges += view.counters.hedges;
+        self.hedges_won += view.counters.hedges_won;
+        self.abandoned += view.counters.abandoned;
         self.idle += view.idle_connections as u64;
         for endpoint in &view.endpoints {
             let worst = self.states.entry(endpoint.id.to_string()).or_insert(endpoint.state);

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_si
 use tracing::debug;
 
 use crate::http::exchange::Hold;
-use crate::http::forward::{Place, failed_to_connect};
+use crate::http::forward::Place;
 use crate::http::upgrade::{COPY_BYTES, Noted, silence};
 use crate::net::Net;
 use crate::upstream::connect;
@@ -118,7 +118,7 @@ async fn connect<N: Net>(
                 return Some((hold, upstream));
             }
             Err(fault) => {
-                pool.handle_outcome(picked.token, failed_to_connect(fault));
+                pool.handle_outcome(picked.token, Outcome::of_connect(fault));
                 shared.metrics.count_no_leg(fault);
                 let failures = &shared.metrics.connect_failures;
                 failures.set(failures.get() + 1);

@@ -49,6 +49,21 @@ pub(crate) struct Endpoint {
     pub(crate) target: Target,
     addr_value: HeaderValue,
     pub(crate) connections: Connections,
+    /// How often it was given up, and whoever waits for that.
+    abandonments: Cell<u64>,
+    abandoned: Notify,
+}
+
+impl Endpoint {
+    /// Grows each time that requests are to go elsewhere.
+    pub(crate) fn abandonments(&self) -> u64 {
+        self.abandonments.get()
+    }
+
+    /// Returns when it has grown.
+    pub(crate) async fn abandoned(&self) {
+        self.abandoned.notified().await;
+    }
 }
 
 /// A pool as `explain` and the metrics show it: one worker's view.
@@ -175,6 +190,23 @@ impl PoolHandle {
             .pick(key, tried, &mut self.shared.rng.borrow_mut(), now)
     }
 
+    /// Where a second copy of a request goes that is under way at `first`.
+    pub(crate) fn hedge(&self, key: Option<u64>, first: Token) -> Option<Picked> {
+        let now = self.shared.clock.now();
+        self.machine
+            .borrow_mut()
+            .hedge(key, first, &mut self.shared.rng.borrow_mut(), now)
+    }
+
+    pub(crate) fn handle_hedge_won(&self) {
+        self.machine.borrow_mut().handle_hedge_won();
+    }
+
+    /// A request has waited long for a response.
+    pub(crate) fn handle_doubt(self: &Rc<Self>, token: Token) {
+        self.step(Input::Fact(Fact::Doubt(token)));
+    }
+
     pub(crate) fn unpark(&self) {
         self.machine.borrow_mut().unpark();
     }
@@ -274,6 +306,12 @@ impl PoolHandle {
 
     fn perform(self: &Rc<Self>, action: Action) {
         match action {
+            Action::Abandon(token) => {
+                if let Some(endpoint) = self.endpoint(token) {
+                    endpoint.abandonments.set(endpoint.abandonments.get() + 1);
+                    endpoint.abandoned.notify_waiters();
+                }
+            }
             Action::CloseIdle(token) => {
                 if let Some(endpoint) = self.endpoint(token) {
                     endpoint.connections.close_idle();
@@ -301,6 +339,8 @@ impl PoolHandle {
                     },
                     addr_value: addr_value(addr),
                     connections: Connections::default(),
+                    abandonments: Cell::new(0),
+                    abandoned: Notify::new(),
                 };
                 endpoints.insert(at, (token, Rc::new(endpoint)));
             }

@@ -366,7 +366,7 @@ impl<N: Net> Worker<N> {
             metrics.probes.set(metrics.probes.get() + 1);
             let outcome = match connect::tcp(&worker.net, &endpoint.target, limit).await {
                 Ok(_) => Outcome::Connected,
-                Err(_) => Outcome::ConnectFailed,
+                Err(fault) => Outcome::of_connect(fault),
             };
             debug!(addr = %picked.addr, ?outcome, "probed");
             pool.handle_outcome(picked.token, outcome);

@@ -23,6 +23,10 @@ pub(crate) struct Serving {
     pub(crate) connect_timeout: Duration,
     pub(crate) first_byte_timeout: Duration,
     pub(crate) idle_timeout: Duration,
+    /// Without a response by then, a second copy goes elsewhere.
+    pub(crate) hedge_after: Option<Duration>,
+    /// Without a response by then, it is asked whether the endpoint is still there; zero: never.
+    pub(crate) doubt: Duration,
     pub(crate) request_edits: Edits,
     pub(crate) response_edits: Edits,
     pub(crate) basic_auth: Vec<BasicAuth>,
@@ -48,6 +52,8 @@ impl Serving {
             connect_timeout: time(limits.connect_timeout_ms, settings.connect_timeout_ms),
             first_byte_timeout: time(limits.first_byte_timeout_ms, settings.first_byte_timeout_ms),
             idle_timeout: time(limits.idle_timeout_ms, settings.idle_timeout_ms),
+            hedge_after: limits.hedge_after_ms.map(|ms| Duration::from_millis(ms.into())),
+            doubt: Duration::from_millis(settings.doubt_ms.into()),
             request_edits: Edits::new(&spec.edits.request),
             response_edits: Edits::new(&spec.edits.response),
             basic_auth: spec.basic_auth.clone(),

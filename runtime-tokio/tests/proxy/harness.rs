@@ -242,6 +242,41 @@ impl Net for BlackHole {
     }
 }
 
+/// Real sockets, until an endpoint loses power: then no new connection to it comes about, and none is refused.
+#[derive(Clone, Debug)]
+pub(crate) struct PowerLoss {
+    pub(crate) addr: SocketAddr,
+    pub(crate) is_lost: Rc<Cell<bool>>,
+}
+
+impl Net for PowerLoss {
+    type Stream = TcpStream;
+    type Listener = TcpListener;
+
+    async fn listen(&self, addr: SocketAddr) -> std::io::Result<TcpListener> {
+        TokioNet.listen(addr).await
+    }
+
+    fn local_addr(&self, listener: &TcpListener) -> std::io::Result<SocketAddr> {
+        TokioNet.local_addr(listener)
+    }
+
+    async fn accept(&self, listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
+        TokioNet.accept(listener).await
+    }
+
+    async fn connect(&self, addr: SocketAddr) -> std::io::Result<TcpStream> {
+        if addr == self.addr && self.is_lost.get() {
+            std::future::pending::<()>().await;
+        }
+        TokioNet.connect(addr).await
+    }
+
+    async fn resolve(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        TokioNet.resolve(name, port).await
+    }
+}
+
 /// Where nobody listens: an address that refuses.
 pub(crate) async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");

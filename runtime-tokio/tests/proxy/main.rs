@@ -7,6 +7,7 @@ mod clients;
 mod compress;
 mod drain;
 mod endpoints;
+mod failing;
 mod harness;
 mod headers;
 mod labels;

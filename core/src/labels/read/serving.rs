@@ -174,6 +174,7 @@ impl Reader<'_> {
             connect_timeout_ms: self.time("connect_timeout", 1, CONNECT_MS_MAX),
             first_byte_timeout_ms: self.time("first_byte_timeout", 1, TIME_MS_MAX),
             idle_timeout_ms: self.time("idle_timeout", 1, TIME_MS_MAX),
+            hedge_after_ms: self.time_or("hedge_after", 1, CONNECT_MS_MAX, "requests are sent once"),
         }
     }
 
@@ -345,11 +346,15 @@ impl Reader<'_> {
 
     /// A time between `min` and `max` milliseconds.
     fn time(&mut self, name: &str, min: u32, max: u32) -> Option<u32> {
+        self.time_or(name, min, max, "the cluster's setting holds")
+    }
+
+    fn time_or(&mut self, name: &str, min: u32, max: u32, otherwise: &str) -> Option<u32> {
         let found = self.find(name)?;
         let wrong = match value::duration_ms(found.value) {
             Ok(ms) if (u64::from(min)..=u64::from(max)).contains(&ms) => return u32::try_from(ms).ok(),
             Ok(0) => Wrong {
-                problem: String::from("with no time at all nothing would be served"),
+                problem: format!("{name} cannot be no time at all"),
                 remedy: String::from("write a time such as 500ms or 10s"),
             },
             Ok(_) => {
@@ -365,7 +370,7 @@ impl Reader<'_> {
             }
             Err(wrong) => wrong,
         };
-        self.report_ignored_value(&found, wrong, "the cluster's setting holds");
+        self.report_ignored_value(&found, wrong, otherwise);
         None
     }
 

@@ -205,6 +205,7 @@ fn limits_of_a_route_are_read_with_their_units() {
             connect_timeout_ms: Some(2_000),
             first_byte_timeout_ms: Some(300_000),
             idle_timeout_ms: Some(3_600_000),
+            hedge_after_ms: None,
         }
     );
     for (name, value) in [
@@ -219,6 +220,21 @@ fn limits_of_a_route_are_read_with_their_units() {
         let finding = the_one(&reading, Severity::Warning);
         assert!(finding.problem.ends_with("so the cluster's setting holds"), "{finding}");
         assert!(reading.route.unwrap().limits.is_empty());
+    }
+}
+
+#[test]
+fn label_hedge_after_is_a_time_up_to_a_minute() {
+    let hedge_after = |value: &str| read(&labelled(&[("tidegate.hedge_after", value)]));
+    assert_eq!(
+        hedge_after("300ms").route.expect("served").limits.hedge_after_ms,
+        Some(300)
+    );
+    for wrong in ["0", "61s", "soon"] {
+        let reading = hedge_after(wrong);
+        let finding = the_one(&reading, Severity::Warning);
+        assert!(finding.problem.ends_with("so requests are sent once"), "{finding}");
+        assert_eq!(reading.route.expect("served").limits.hedge_after_ms, None);
     }
 }
 

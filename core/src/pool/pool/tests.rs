@@ -1,4 +1,5 @@
 use std::format;
+use std::net::SocketAddr;
 use std::string::String;
 use std::vec::Vec;
 
@@ -8,12 +9,15 @@ use super::*;
 use crate::id::EndpointId;
 use crate::machine::{Input, step};
 use crate::pool::ServicePolicy;
+use crate::pool::{Pick, Unavailable};
 use crate::rng::Rng;
+use crate::route::spec::Balance;
 use crate::route::spec::RouteLimits;
 use crate::route::spec::{EndpointSpec, Leaving};
 use crate::settings::proxy::ProxySettings;
 
 mod sharing;
+mod vanishing;
 
 fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
@@ -428,9 +432,11 @@ fn moves() -> impl Strategy<Value = Move> {
     let outcome = prop_oneof![
         Just(Outcome::Connected),
         Just(Outcome::ConnectFailed),
+        Just(Outcome::ConnectTimedOut),
         Just(Outcome::Failed),
         Just(Outcome::Responded),
         Just(Outcome::Stale),
+        Just(Outcome::Untried),
     ];
     prop_oneof![
         2 => prop::collection::vec((1_u16..6, prop::option::of(0_u32..3000)), 0..6).prop_map(Move::Apply),

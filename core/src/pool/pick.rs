@@ -1,0 +1,140 @@
+//! Where a request goes: candidates first, then the policy among them.
+
+use alloc::vec::Vec;
+use core::net::SocketAddr;
+
+use super::endpoint::{Endpoint, Token};
+use super::policy::weights;
+use super::pool::Pool;
+use super::state::State;
+use crate::balance::{least_requests, rendezvous, round_robin, shares};
+use crate::rng::Rng;
+use crate::route::spec::Balance;
+use crate::time::Instant;
+
+/// The answer to "where does this request go?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pick {
+    /// There. It counts as one more request under way until [`Pool::release`].
+    Endpoint(Picked),
+    /// Nowhere for the moment: wait for [`Action::Wake`](super::Action::Wake), at most [`PoolPolicy::park`](super::PoolPolicy::park) in all. The request has a place
+    /// among the parked until [`Pool::unpark`].
+    Park,
+    /// Nowhere, and it may not wait.
+    Unavailable(Unavailable),
+}
+
+/// An endpoint that was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Names it in outcomes.
+    pub token: Token,
+    /// Where to connect.
+    pub addr: SocketAddr,
+}
+
+/// Why a request may not wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unavailable {
+    /// As many wait already as may.
+    ParkingFull,
+    /// Waiting is switched off for this pool.
+    ParkingOff,
+}
+
+impl Pool {
+    /// Where a request goes; `tried` are the endpoints that failed it already, `key` is what its client is known by again
+    /// (see [`balance::rendezvous`](crate::balance::rendezvous)), if it is to be.
+    ///
+    /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
+    pub fn pick(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
+        let chosen = self
+            .pick_ready(key, tried, rng)
+            .or_else(|| self.pick_last_resort(tried, now))
+            .or_else(|| self.pick_ready(key, &[], rng))
+            .or_else(|| self.pick_ejected(tried));
+        if let Some(at) = chosen {
+            let endpoint = &mut self.endpoints[at];
+            endpoint.in_flight += 1;
+            return Pick::Endpoint(Picked {
+                token: endpoint.token,
+                addr: endpoint.addr,
+            });
+        }
+        if self.policy.park.is_zero() {
+            return Pick::Unavailable(Unavailable::ParkingOff);
+        }
+        if self.parked >= self.policy.parked_max {
+            self.counters.parking_full += 1;
+            return Pick::Unavailable(Unavailable::ParkingFull);
+        }
+        self.parked += 1;
+        self.counters.parked += 1;
+        Pick::Park
+    }
+
+    /// Where a second copy of a request goes that is under way at `first`: another ready endpoint, if the budget has one more.
+    pub fn hedge(&mut self, key: Option<u64>, first: Token, rng: &mut Rng, now: Instant) -> Option<Picked> {
+        let at = self.pick_ready(key, &[first], rng)?;
+        if !self.budget.withdraw(self.policy.retry_budget_percent, now) {
+            self.counters.retries_refused += 1;
+            return None;
+        }
+        self.counters.hedges += 1;
+        let endpoint = &mut self.endpoints[at];
+        endpoint.in_flight += 1;
+        Some(Picked {
+            token: endpoint.token,
+            addr: endpoint.addr,
+        })
+    }
+
+    fn pick_ready(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng) -> Option<usize> {
+        let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
+        let mut some: Vec<usize>;
+        let mut offered = &self.ready;
+        if !tried.is_empty() {
+            some = self.ready.iter().copied().filter(is_untried).collect();
+            offered = &some;
+        }
+        let mut cursor = &mut self.cursor;
+        if self.policy.services.iter().any(|service| service.weight.is_some()) {
+            let service_of = |at: &usize| self.endpoints[*at].service;
+            let weights = weights(&self.policy.services, offered.iter().map(service_of));
+            let service = match (key, self.policy.balance) {
+                (Some(key), _) => {
+                    let candidate = |at: usize| (self.policy.services[at].hash, weights[at]);
+                    rendezvous::choose_weighted(weights.len(), candidate, key)
+                }
+                (None, Balance::LeastRequests) => shares::draw(&weights, rng),
+                (None, Balance::RoundRobin) => self.turns.next(&weights),
+            }?;
+            some = offered.iter().copied().filter(|at| service_of(at) == service).collect();
+            offered = &some;
+            cursor = &mut self.cursors[service];
+        }
+        let load = |at: usize| self.endpoints[offered[at]].in_flight;
+        let chosen = match (key, self.policy.balance) {
+            (Some(key), _) => rendezvous::choose(offered.len(), |at| self.endpoints[offered[at]].hash, key),
+            (None, Balance::LeastRequests) => least_requests::choose(offered.len(), load, rng),
+            (None, Balance::RoundRobin) => round_robin::choose(offered.len(), cursor),
+        };
+        chosen.map(|chosen| offered[chosen])
+    }
+
+    fn pick_last_resort(&self, tried: &[Token], now: Instant) -> Option<usize> {
+        self.least_loaded(|endpoint| {
+            endpoint.state == State::LastResort && endpoint.last_resort_until > now && !tried.contains(&endpoint.token)
+        })
+    }
+
+    fn pick_ejected(&self, tried: &[Token]) -> Option<usize> {
+        self.least_loaded(|endpoint| endpoint.state == State::Ejected && !tried.contains(&endpoint.token))
+    }
+
+    fn least_loaded(&self, suits: impl Fn(&Endpoint) -> bool) -> Option<usize> {
+        (0..self.endpoints.len())
+            .filter(|at| suits(&self.endpoints[*at]) && self.has_share(&self.endpoints[*at]))
+            .min_by_key(|at| self.endpoints[*at].in_flight)
+    }
+}
