@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::clock::{Look, now, wait_for};
 use crate::load::Load;
 use crate::report::say;
-use crate::scene::{INTERNAL_PORT, PROXY, SHARED, Scene, effect};
+use crate::scene::{CONTROLLER, INTERNAL_PORT, PROXY, SHARED, Scene, effect};
 use crate::web::{self, Upgraded};
 
 /// Host of the application that is there all the time.
@@ -19,6 +19,23 @@ const SHARES: &str = "shares.example";
 const LIMIT: Duration = Duration::from_secs(120);
 /// Requests that the cost of a connection is taken from.
 const SAMPLES: usize = 400;
+
+/// An application that does not wait for its requests when it is told to stop.
+const ALONE: &str = r#"version: "3.8"
+services:
+  web:
+    image: app:1
+    environment: {TASK: "{{.Task.Name}}", NODE: "{{.Node.Hostname}}", STOP: exit}
+    networks: [frontend]
+    deploy:
+      replicas: 3
+      endpoint_mode: dnsrr
+      labels: {com.docker.lb.hosts: "alone.example", com.docker.lb.port: "8080", com.docker.lb.network: frontend}
+      placement: {constraints: ["node.role==manager"]}
+      update_config: {order: stop-first, parallelism: 1}
+networks:
+  frontend: {driver: overlay}
+"#;
 
 /// How much.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +167,76 @@ fn network_goes(scene: &Scene, network: &str) -> Result<()> {
             Err(error) => Look::NotYet(error.to_string()),
         }
     })?;
+    Ok(())
+}
+
+/// An app that exits at once on SIGTERM, on a network of its own, is updated while no controller runs: Docker's DNS, asked
+/// through legs, says which tasks there are.
+///
+/// # Errors
+/// If a request fails.
+pub fn updates_without_controllers(scene: &Scene) -> Result<()> {
+    let file = scene.swarm().folder().join("alone.yml");
+    fs::write(&file, ALONE)?;
+    let start = now();
+    scene.deploy_app_file("alone", &file, "alone.example")?;
+    scene.until(
+        "an app that exits at once, to its answer",
+        start,
+        "alone.example",
+        |answer| answer.status == 200,
+    )?;
+    let controllers = |count: usize| {
+        scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}={count}")])?;
+        wait_for(&format!("{count} controllers run"), LIMIT, || {
+            let lists = scene.managers().iter().map(|node| node.containers_of(CONTROLLER));
+            match lists.collect::<Result<Vec<_>>>() {
+                Ok(lists) if lists.concat().len() == count => Look::Holds(()),
+                other => Look::NotYet(format!("{other:?}")),
+            }
+        })
+    };
+    controllers(0)?;
+    for (order, image, version) in [
+        ("stop-first", crate::image::APP_2, "v2"),
+        ("start-first", crate::image::APP, "v1"),
+    ] {
+        let load = Load::start(&scene.entrances(), "alone.example");
+        let start = now();
+        let update = [
+            "service",
+            "update",
+            "--detach",
+            "--no-resolve-image",
+            "--update-order",
+            order,
+            "--image",
+            image,
+            "alone_web",
+        ];
+        scene.docker(&update)?;
+        let old = if version == "v2" { "v1" } else { "v2" };
+        wait_for(&format!("the update, {order}, is over"), LIMIT, || {
+            let state = scene.docker(&["service", "inspect", "--format", "{{.UpdateStatus.State}}", "alone_web"]);
+            let lists = scene.managers().iter().map(|node| node.containers_of("alone_web"));
+            let running = lists.collect::<Result<Vec<_>>>().map(|lists| lists.concat().len());
+            match (state, running) {
+                (Ok(state), Ok(3)) if state == "completed" => Look::Holds(()),
+                other => Look::NotYet(format!("{other:?}")),
+            }
+        })?;
+        let account = load.finish();
+        effect(&format!("an update without controllers, {order}, to its end"), start);
+        say(format_args!(
+            "load    an app that exits at once is updated {order} while no controller runs: {account}"
+        ));
+        ensure!(account.failed() == 0, "{account}");
+        ensure!(
+            account.last_seen(version) > account.last_seen(old),
+            "the new tasks serve: {account:?}"
+        );
+    }
+    controllers(2)?;
     Ok(())
 }
 

@@ -122,7 +122,8 @@ fn legs(options: e2e::legs::Options) -> Result<()> {
     let told = |result: Result<()>| scene.explained(result);
     told(e2e::legs::what_a_connection_costs(&scene))?;
     told(e2e::legs::networks_come_and_go(&scene, options))?;
-    told(e2e::legs::a_network_without_a_stack(&scene))
+    told(e2e::legs::a_network_without_a_stack(&scene))?;
+    told(e2e::legs::updates_without_controllers(&scene))
 }
 
 fn keep(managers: usize, nodes: usize, images: bool) -> Result<()> {

@@ -1,5 +1,5 @@
 //! Applications with networks of their own, which legs reach for the proxies: nothing of the proxies is replaced, no
-//! connection is closed, and `docker stack rm` works the first time.
+//! connection is closed, and `docker stack rm` works the first time. Without controllers, updates are followed all the same.
 
 use anyhow::Result;
 use e2e::legs::{self, Options};
@@ -20,4 +20,5 @@ fn networks_come_and_go_without_the_proxies() {
     };
     told(legs::networks_come_and_go(&scene, options));
     told(legs::a_network_without_a_stack(&scene));
+    told(legs::updates_without_controllers(&scene));
 }

@@ -46,6 +46,15 @@ fn me(task: &str, authorities: &[u64]) -> Me {
     }
 }
 
+/// Proxies join the networks of routed services.
+fn attached_proxies() -> Settings {
+    let mut settings = Settings::default();
+    for cluster in settings.clusters.values_mut() {
+        cluster.networks = NetworkPolicy::Attach;
+    }
+    settings
+}
+
 fn two_clusters() -> Settings {
     let edge = NetworkPolicy::Shared(alloc::vec!["edge".to_string()]);
     let east = ClusterSettings {
@@ -54,7 +63,7 @@ fn two_clusters() -> Settings {
         networks: edge,
         ..ClusterSettings::default()
     };
-    let mut settings = Settings::default();
+    let mut settings = attached_proxies();
     settings.clusters.insert(ClusterName::from("east"), east);
     settings
 }
@@ -458,9 +467,9 @@ fn an_empty_list_of_secrets_that_arrives_last_does_not_hold_up_the_first_identit
 #[test]
 fn a_network_is_joined_with_its_first_route_and_left_with_its_last() {
     let mut harness = Harness::new();
-    harness.start(Settings::default(), me("c1", &[]));
+    harness.start(attached_proxies(), me("c1", &[]));
     harness.run(30, |h| !h.swarm.secrets().is_empty());
-    harness.start(Settings::default(), me("c2", &[1]));
+    harness.start(attached_proxies(), me("c2", &[1]));
     harness.run(30, |h| h.proxies().len() == 1);
     let shop = harness.app("shop", "back", SHOP);
     let back = harness.swarm.network_named("back").unwrap().to_string();

@@ -77,7 +77,7 @@ impl Default for ClusterSettings {
             http_port: 80,
             https_port: HTTPS_PORT,
             certificates: CertificateSource::Courier,
-            networks: NetworkPolicy::Attach,
+            networks: NetworkPolicy::Legs,
             labels: BTreeMap::new(),
             container_labels: BTreeMap::new(),
             stop_signal: String::from("SIGTERM"),

@@ -11,7 +11,7 @@ fn mounted(harness: &Harness) -> Vec<String> {
 }
 
 fn direct() -> Settings {
-    let mut settings = Settings::default();
+    let mut settings = attached_proxies();
     for cluster in settings.clusters.values_mut() {
         cluster.certificates = CertificateSource::Direct;
     }
