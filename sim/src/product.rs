@@ -14,6 +14,7 @@ use std::time::Duration;
 use tidegate::app::controller::{ControllerApp, run_controller};
 use tidegate::app::proxy::Front;
 use tidegate::clock::Clock;
+use tidegate::control::courier::{CourierApp, carry};
 use tidegate::control::publish::publish;
 use tidegate::control::store::Store;
 use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
@@ -26,10 +27,13 @@ use tidegate::worker::{WorkerConfig, WorkerDeps, run_worker};
 use tidegate_core::controller::Me;
 use tidegate_core::id::{ClusterName, ProxyId, ServiceId};
 use tidegate_core::identity::{AUTHORITY_FILE, PROXY_FILE};
+use tidegate_core::reconcile::courier::COURIER_ROLE;
 use tidegate_core::reconcile::desired::{ROLE_LABEL, ServiceShape};
 use tidegate_core::reconcile::proxy::{PROXY_HTTP_PORT, PROXY_ROLE};
 use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
+use tidegate_core::secrets::SecretText;
+use tidegate_core::secrets::message::Parcel;
 use tidegate_core::settings::{NetworkPolicy, Settings};
 use tidegate_core::simulated::{Fact, Start};
 use tidegate_core::snapshot::subscriber::Install;
@@ -49,6 +53,8 @@ use crate::world::{Running, World};
 pub const CONTROLLERS: &str = "tidegate_controller";
 /// Name of the proxies' service that they make.
 pub const PROXIES: &str = "tidegate_proxy";
+/// The same of the service cluster `inner`, where there is one.
+pub const INNER_PROXIES: &str = "tidegate_proxy-inner";
 /// The network between the two.
 pub const CONTROL_NETWORK: &str = "tidegate-control";
 
@@ -93,6 +99,8 @@ impl World {
         self.launch(&format!("{ROLE_LABEL}={CONTROLLER_ROLE}"), Box::new(controller));
         let proxy = |shared, start, signals| -> Running { Box::pin(process(signals, shared, start, proxy)) };
         self.launch(&format!("{ROLE_LABEL}={PROXY_ROLE}"), Box::new(proxy));
+        let courier = |shared, start, signals| -> Running { Box::pin(process(signals, shared, start, courier)) };
+        self.launch(&format!("{ROLE_LABEL}={COURIER_ROLE}"), Box::new(courier));
         let labels = [(ROLE_LABEL, CONTROLLER_ROLE), (STACK_LABEL, "tidegate")];
         let shape = ServiceShape {
             name: CONTROLLERS.to_owned(),
@@ -121,10 +129,14 @@ impl World {
         id
     }
 
-    /// Proxies that run.
+    /// Proxies that run, of all service clusters.
     pub fn proxies(&self) -> usize {
-        let id = self.shared().with_swarm(|swarm, _| swarm.service_named(PROXIES));
-        id.map_or(0, |id| self.serving(&id))
+        let managed = self.shared().with_swarm(|swarm, _| swarm.managed());
+        let proxies = managed.iter().filter(|service| {
+            let role = service.shape.labels.get(ROLE_LABEL);
+            role.is_some_and(|role| role == PROXY_ROLE)
+        });
+        proxies.map(|service| self.serving(&service.id)).sum()
     }
 }
 
@@ -227,19 +239,49 @@ async fn controller(
     run_controller(app, incoming, asked, stop).await;
 }
 
+fn variable(start: &Start, name: &str) -> String {
+    let mut set = start.shape.env.iter().filter_map(|line| line.split_once('='));
+    set.find(|(key, _)| *key == name)
+        .map(|(_, value)| value.to_owned())
+        .unwrap_or_default()
+}
+
+/// What a task has mounted as who it is.
+fn identity(files: &BTreeMap<String, String>) -> IdentityPem {
+    let pem = files.get(PROXY_FILE).expect("the task mounts its identity");
+    IdentityPem::from_pem(PROXY_FILE, pem).expect("an identity that a controller made")
+}
+
+async fn courier(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
+    let (clock, files) = (shared.clock(), mounted(&shared, &start));
+    let controller = variable(&start, "TIDEGATE_CONTROLLER");
+    let (host, port) = controller.split_once(':').expect("host and port of the controllers");
+    let app = CourierApp {
+        net: SimNet::new(shared.clone()),
+        clock,
+        task: start.task.to_string(),
+        host: host.to_owned(),
+        port: port.parse().expect("a port is a number"),
+        tls: client_config(&identity(&files), clock).expect("an identity that a controller made"),
+    };
+    let secrets = files.into_iter().filter(|(name, _)| name != PROXY_FILE);
+    let parcels = secrets.map(|(name, text)| Parcel {
+        name,
+        content: Some(SecretText::new(text)),
+        problem: None,
+    });
+    let parcels: Vec<Parcel> = parcels.collect();
+    carry(app, move || parcels.clone(), |_| (), stop).await;
+}
+
 async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let (clock, net) = (shared.clock(), SimNet::new(shared.clone()));
-    let variable = |name: &str| {
-        let mut set = start.shape.env.iter().filter_map(|line| line.split_once('='));
-        set.find(|(key, _)| *key == name)
-            .map(|(_, value)| value.to_owned())
-            .unwrap_or_default()
-    };
+    let variable = |name: &str| variable(&start, name);
     let files = mounted(&shared, &start);
-    let pem = files.get(PROXY_FILE).expect("proxies mount their identity");
-    let identity = IdentityPem::from_pem(PROXY_FILE, pem).expect("an identity that a controller made");
     let controller = variable("TIDEGATE_CONTROLLER");
     let (host, port) = controller.split_once(':').expect("host and port of the controllers");
+    let secrets = Secrets::brought();
+    shared.keeps_secrets(&start.name, start.task.as_str(), &secrets);
     let proxy = ProxyId::from(start.task.as_str());
     let subscription = Subscription {
         proxy: proxy.clone(),
@@ -248,13 +290,13 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
             net: net.clone(),
             host: host.to_owned(),
             port: port.parse().expect("a port is a number"),
-            tls: client_config(&identity, clock).expect("an identity that a controller made"),
+            tls: client_config(&identity(&files), clock).expect("an identity that a controller made"),
         },
         store: Volume {
             shared: shared.clone(),
             name: format!("{} of {}", start.name, start.node),
         },
-        secrets: Secrets::brought(),
+        secrets: secrets.clone(),
         clock,
         rng: shared.fork(&format!("subscription of {proxy}")),
     };
@@ -278,6 +320,8 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     shared.tell(unready);
     // As in production, it listens from its first table on.
     let install = move |install: Install| -> Pin<Box<dyn Future<Output = ()>>> {
+        let named = install.snapshot.routes.values().flat_map(|spec| spec.secrets());
+        secrets.want(named.map(str::to_owned).collect());
         if let Some(front) = &front {
             return Box::pin(front.install(&install));
         }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate::clock::Clock;
+use tidegate::secrets::Secrets;
 use tidegate_core::id::TaskId;
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Swarm};
@@ -36,6 +37,8 @@ pub struct Shared {
     pub(crate) wishes: RefCell<Vec<Wish>>,
     pub(crate) entries: RefCell<Entries>,
     pub(crate) volumes: RefCell<BTreeMap<String, String>>,
+    /// Of proxies, by service and task.
+    pub(crate) secrets: RefCell<BTreeMap<(String, String), Secrets>>,
     pub(crate) healed: Cell<bool>,
     pub(crate) under_way: Cell<u64>,
     pub(crate) outcomes: RefCell<Vec<Outcome>>,
@@ -72,10 +75,25 @@ impl Shared {
             wishes: RefCell::default(),
             entries: RefCell::new(Entries::At(Vec::new())),
             volumes: RefCell::default(),
+            secrets: RefCell::default(),
             healed: Cell::new(false),
             under_way: Cell::new(0),
             outcomes: RefCell::default(),
         }
+    }
+
+    /// Remembers what a proxy has in memory, for a look at it.
+    pub(crate) fn keeps_secrets(&self, service: &str, task: &str, secrets: &Secrets) {
+        let key = (service.to_owned(), task.to_owned());
+        self.secrets.borrow_mut().insert(key, secrets.clone());
+    }
+
+    /// What each proxy of a service that ever ran had last as the content of a secret.
+    pub fn contents(&self, service: &str, secret: &str) -> Vec<Option<String>> {
+        let secrets = self.secrets.borrow();
+        let proxies = secrets.iter().filter(|((of, _), _)| of == service);
+        let content = |known: &Secrets| known.get(secret).content.map(|text| text.expose().to_owned());
+        proxies.map(|(_, known)| content(known)).collect()
     }
 
     /// Virtual time since the simulation began, on every host alike.

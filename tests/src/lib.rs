@@ -6,6 +6,7 @@ pub mod clock;
 pub mod command;
 pub mod example;
 pub mod gate;
+pub mod https;
 pub mod image;
 pub mod legs;
 pub mod load;
