@@ -61,6 +61,8 @@ pub enum Role {
     Explain(ExplainArgs),
     /// Exit 0 if the process beside this one is ready.
     Healthcheck(AskArgs),
+    /// Makes a settings file of another router's, and says line by line what is kept, changed or lost.
+    Import(ImportArgs),
     /// Opens connections inside one network for proxies that are not on it. Started by controllers.
     Leg(LegArgs),
     /// Takes users' requests to tasks, by the tables of a controller.
@@ -71,6 +73,49 @@ pub enum Role {
     Run(RunArgs),
     /// Prints the state of the process beside this one.
     Status(AskArgs),
+}
+
+/// Options of `import`.
+#[derive(Args, Clone, Debug)]
+pub struct ImportArgs {
+    /// Whose file it is.
+    #[command(subcommand)]
+    pub source: ImportSource,
+}
+
+/// Files that can be imported.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ImportSource {
+    /// Interlock's config.toml, as `docker config inspect --pretty com.docker.ucp.interlock.conf-1` shows it.
+    ///
+    /// The settings go to standard output, the report to standard error: `FILE:LINE: kept, changed, not needed or LOST:
+    /// option: what became of it`. Labels of services need no import: com.docker.lb.* is read as it is.
+    ///
+    /// Exit codes: 0 all is carried, 1 something is lost, 2 the file cannot be read.
+    Interlock(InterlockArgs),
+}
+
+/// Options of `import interlock`.
+#[derive(Args, Clone, Debug)]
+pub struct InterlockArgs {
+    /// Interlock's file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the settings here instead of to standard output.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Form of the report.
+    #[arg(long, default_value = "text")]
+    pub report: ReportFormat,
+}
+
+/// How a report looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// A list of objects.
+    Json,
+    /// A line for each option.
+    Text,
 }
 
 /// Where settings come from.
@@ -156,6 +201,12 @@ pub struct ListenArgs {
     /// Access log on standard output.
     #[arg(long, env = "TIDEGATE_ACCESS_LOG", default_value = "common")]
     pub access_log: AccessLogFormat,
+    /// Form of access lines in place of `common`: text with NGINX's variables, e.g. `$remote_addr "$request" $status`.
+    #[arg(long, env = "TIDEGATE_ACCESS_LOG_FORMAT", default_value = "", value_name = "FORMAT")]
+    pub access_log_format: String,
+    /// Files that this process may have open; 0 = as many as the system lets it.
+    #[arg(long, env = "TIDEGATE_OPEN_FILES", default_value_t = 0, value_name = "N")]
+    pub open_files: u64,
     /// Parts that the access log leaves out, with commas: `client`, `query`, `user-agent`, `referer`.
     #[arg(
         long,

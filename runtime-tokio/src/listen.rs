@@ -72,6 +72,7 @@ fn build(settings: &ProxySettings) -> (Rc<auto::Builder<LocalExec>>, ClientLimit
         .max_concurrent_streams(STREAMS_MAX)
         .max_header_list_size(settings.header_bytes_max);
     let limits = ClientLimits {
+        body: Duration::from_millis(settings.body_timeout_ms.into()),
         header: Duration::from_millis(settings.header_timeout_ms.into()),
         idle: Duration::from_millis(settings.idle_timeout_ms.into()),
         keepalive: Duration::from_millis(settings.keepalive_timeout_ms.into()),

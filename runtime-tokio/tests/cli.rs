@@ -366,3 +366,31 @@ fn help_teaches() {
     let (_, text, _) = output(&["run", "--help"]);
     assert!(text.contains("TIDEGATE_SOURCE") && text.contains("file:PATH"), "{text}");
 }
+
+#[test]
+fn import_interlock_prints_settings_and_a_report_and_says_whether_something_is_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (config, ours) = (path("config.toml"), path("tidegate.toml"));
+    std::fs::write(
+        &config,
+        "PollInterval = \"3s\"\n[Extensions.default]\nProxyReplicas = 3\n",
+    )
+    .unwrap();
+    let (code, settings, report) = output(&["import", "interlock", &config]);
+    assert!(code == 0 && settings.contains("replicas = 3"), "{code}: {settings}");
+    assert!(
+        report.contains("config.toml:3: kept: Extensions.default.ProxyReplicas"),
+        "{report}"
+    );
+
+    std::fs::write(&config, "[Extensions.default]\nTemplate = \"mine\"\n").unwrap();
+    let (code, settings, report) = output(&["import", "interlock", &config, "--output", &ours, "--report", "json"]);
+    assert_eq!((code, settings.as_str()), (1, ""));
+    assert!(report.contains("\"verdict\": \"lost\""), "{report}");
+    assert!(std::fs::read_to_string(&ours).unwrap().contains("[clusters.default]"));
+
+    std::fs::write(&config, "[Extensions\n").unwrap();
+    let (code, _, error) = output(&["import", "interlock", &config]);
+    assert!(code == 2 && error.contains("line 1"), "{error}");
+}

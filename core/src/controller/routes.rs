@@ -174,6 +174,8 @@ impl RouteBook {
                             publish_mode: cluster.publish_mode,
                         };
                         let (networks, nodes) = (world.networks(), world.nodes());
+                        let defaulted = route.with_defaults(cluster);
+                        let route = defaulted.as_ref().unwrap_or(route);
                         let resolved = resolve(route, service, world.tasks_of(id), networks, nodes, &reach);
                         page.diagnostics.extend(resolved.diagnostics);
                         page.diagnostics.extend(about_tls(route, service, cluster, world));

@@ -8,6 +8,7 @@ use core::fmt::Write as _;
 
 use super::decisions::DECISIONS;
 use super::matrix::CELLS;
+use super::options::{OPTIONS, Scope};
 use crate::labels::keys::{LABELS, Support};
 
 /// What a row without a test says; `tests/tests/tidy.rs` lists the rows that may.
@@ -33,6 +34,24 @@ fn labels() -> String {
         let name = label.name;
         writeln!(out, "| [`{name}`](labels.md#{name}) | {how} | `{}` |", label.test).expect("a String takes all");
     }
+    out
+}
+
+fn options() -> String {
+    let mut out = String::new();
+    for (scope, title) in [
+        (Scope::Core, "Core"),
+        (Scope::Extension, "`[Extensions.NAME]`"),
+        (Scope::Nginx, "`[Extensions.NAME.Config]`, NGINX"),
+        (Scope::Haproxy, "`[Extensions.NAME.Config]`, HAProxy alone"),
+    ] {
+        writeln!(out, "### {title}\n\n| option | Tidegate | shown by |\n|---|---|---|").expect("a String takes all");
+        for row in OPTIONS.iter().filter(|row| row.scope == scope) {
+            writeln!(out, "| `{}` | {} | `{}` |", row.name, row.ours, row.test).expect("a String takes all");
+        }
+        out.push('\n');
+    }
+    out.pop();
     out
 }
 
@@ -65,7 +84,12 @@ fn the_page_says_what_the_tables_say() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/interlock.md");
     let written = std::fs::read_to_string(path).expect("docs/interlock.md exists");
     let mut expected = written.clone();
-    for (name, table) in [("labels", labels()), ("matrix", matrix()), ("decisions", decisions())] {
+    for (name, table) in [
+        ("labels", labels()),
+        ("options", options()),
+        ("matrix", matrix()),
+        ("decisions", decisions()),
+    ] {
         let (begin, end) = (format!("<!-- {name}: begin -->\n"), format!("<!-- {name}: end -->"));
         let from = expected
             .find(&begin)
@@ -105,4 +129,47 @@ fn rows_are_in_order_and_their_tests_bear_their_names() {
             );
         }
     }
+}
+
+#[test]
+fn options_are_named_once_and_their_tests_after_them() {
+    let mut names = BTreeSet::new();
+    for row in OPTIONS {
+        let snake = snake(row.name);
+        assert!(
+            row.test.starts_with(&format!("option_{snake}_")),
+            "{}: {} is not option_{snake}_…",
+            row.name,
+            row.test
+        );
+        assert!(names.insert((
+            row.scope >= Scope::Nginx,
+            row.scope == Scope::Extension,
+            row.name.to_ascii_lowercase()
+        )));
+    }
+}
+
+/// `ProxyStopSignal` as `proxy_stop_signal`, `TLSCACert` as `tls_ca_cert`.
+fn snake(name: &str) -> String {
+    let known = [
+        ("TLSCACert", "tls_ca_cert"),
+        ("HTTPVersion", "http_version"),
+        ("RLimitNoFile", "r_limit_no_file"),
+    ];
+    if let Some((_, snake)) = known.iter().find(|(known, _)| *known == name) {
+        return (*snake).into();
+    }
+    let letters: Vec<char> = name.chars().collect();
+    let mut out = String::new();
+    for (at, c) in letters.iter().enumerate() {
+        let after_lower = at > 0 && letters[at - 1].is_ascii_lowercase();
+        let ends_word =
+            at > 0 && letters[at - 1].is_ascii_uppercase() && letters.get(at + 1).is_some_and(char::is_ascii_lowercase);
+        if c.is_ascii_uppercase() && (after_lower || ends_word) {
+            out.push('_');
+        }
+        out.push(c.to_ascii_lowercase());
+    }
+    out
 }

@@ -10,7 +10,7 @@ pub mod keys;
 pub mod read;
 pub mod resolve;
 mod tls;
-mod value;
+pub(crate) mod value;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use read::{BackendMode, LabelledRoute, Reading, hidden_clients, is_own_service, read, unknown_cluster};

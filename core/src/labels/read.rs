@@ -22,6 +22,7 @@ use crate::route::spec::{
     Affinity, Balance, BasicAuth, ClientTls, Coding, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, FEATURE_LEGS,
     HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
 };
+use crate::settings::ClusterSettings;
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
 
 mod serving;
@@ -113,6 +114,15 @@ pub enum BackendMode {
 }
 
 impl LabelledRoute {
+    /// The route with what its cluster's settings say for services that say nothing; `None` where that is nothing.
+    pub fn with_defaults(&self, cluster: &ClusterSettings) -> Option<LabelledRoute> {
+        let by_address = cluster.ip_hash && self.affinity.is_none() && self.backend_mode == BackendMode::Task;
+        by_address.then(|| LabelledRoute {
+            affinity: Affinity::Address,
+            ..self.clone()
+        })
+    }
+
     /// The spec of `service` with these endpoints, sorted by id.
     pub fn to_spec(&self, service: &Service, mut endpoints: Vec<EndpointSpec>) -> RouteSpec {
         endpoints.sort_unstable_by(|a, b| a.id.cmp(&b.id));

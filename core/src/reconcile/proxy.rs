@@ -101,6 +101,20 @@ pub fn proxy_shape(cluster: &ClusterName, settings: &ClusterSettings, facts: &Pr
     ]
     .map(|(key, value)| (String::from(key), String::from(value)))
     .into();
+    for (key, number) in [
+        ("TIDEGATE_WORKERS", settings.workers),
+        ("TIDEGATE_OPEN_FILES", settings.open_files_max),
+    ] {
+        if number != 0 {
+            env.insert(String::from(key), number.to_string());
+        }
+    }
+    if !settings.access_log_format.is_empty() {
+        env.insert(
+            String::from("TIDEGATE_ACCESS_LOG_FORMAT"),
+            settings.access_log_format.clone(),
+        );
+    }
     env.extend(facts.env.clone());
     let constraints = constraints_of(settings, facts.has_workers);
     let mut ports = BTreeSet::from([published_tcp(
@@ -226,6 +240,45 @@ mod tests {
             shape("edge", |settings| settings.service_name = String::from("gate"), true).name,
             "gate"
         );
+    }
+
+    /// What an operator of production sets, and which of it reaches a proxy without replacing it.
+    #[test]
+    fn every_setting_of_production_reaches_the_service() {
+        let production = |settings: &mut ClusterSettings| {
+            settings.constraints = vec![String::from("node.labels.nodetype==loadbalancer")];
+            settings.spread = vec![String::from("node.labels.zone")];
+            settings.replicas = 3;
+            settings.publish_mode = PublishMode::Host;
+            (settings.http_port, settings.https_port) = (8080, 8443);
+            settings.stop_signal = String::from("SIGQUIT");
+            settings.stop_grace_ms = 60_000;
+            (settings.update_parallelism, settings.update_delay_ms) = (2, 30_000);
+            settings.update_failure_action = String::from("pause");
+            (settings.workers, settings.open_files_max) = (4, 65_535);
+            settings.access_log_format = String::from("$remote_addr $status");
+        };
+        let shape = shape("default", production, true);
+        assert_eq!(
+            shape.constraints,
+            BTreeSet::from([String::from("node.labels.nodetype==loadbalancer")])
+        );
+        assert_eq!(
+            (shape.spread.as_slice(), shape.replicas),
+            (&[String::from("node.labels.zone")][..], Some(3))
+        );
+        let published: BTreeSet<Option<u16>> = shape.ports.iter().map(|port| port.published).collect();
+        assert_eq!(published, BTreeSet::from([Some(8080), Some(8443)]));
+        assert_eq!((shape.stop_signal.as_str(), shape.stop_grace_ms), ("SIGQUIT", 60_000));
+        assert_eq!((shape.update.parallelism, shape.update.delay_ms), (2, 30_000));
+        assert_eq!(shape.update.failure_action, "pause");
+        for line in [
+            "TIDEGATE_WORKERS=4",
+            "TIDEGATE_OPEN_FILES=65535",
+            "TIDEGATE_ACCESS_LOG_FORMAT=$remote_addr $status",
+        ] {
+            assert!(shape.env.contains(line), "{line} is not in {:?}", shape.env);
+        }
     }
 
     #[test]

@@ -60,6 +60,14 @@ pub struct ClusterSettings {
     pub log: String,
     /// Access log of the proxies: `off`, `common` or `json`. Default `common`.
     pub access_log: String,
+    /// Form of access lines in place of `common`, with NGINX's variables (see [`log_format`](super::log_format)); empty = `common`.
+    pub access_log_format: String,
+    /// Whether services without stickiness of their own are served as with the label `ip_hash`. Default false (Interlock IPHash).
+    pub ip_hash: bool,
+    /// Files that a proxy may have open; 0 = as many as its container may. Default 0 (Interlock RLimitNoFile).
+    pub open_files_max: u64,
+    /// Threads of a proxy that serve; 0 = one per core. Default 0 (Interlock WorkerProcesses).
+    pub workers: u64,
     /// What the proxies serve by; reaches live proxies without a restart.
     pub proxy: ProxySettings,
 }
@@ -89,6 +97,10 @@ impl Default for ClusterSettings {
             update_monitor_ms: 5_000,
             log: String::from("info"),
             access_log: String::from("common"),
+            access_log_format: String::new(),
+            ip_hash: false,
+            open_files_max: 0,
+            workers: 0,
             proxy: ProxySettings::default(),
         }
     }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::{ClusterSettings, ControllerSettings, Settings};
+use super::{ciphers, log_format};
 use crate::id::ClusterName;
 use crate::settings::proxy::ProxyProtocol;
 use crate::text::nearest;
@@ -230,10 +231,10 @@ fn check(settings: &Settings, findings: &mut Vec<Finding>) {
             "write unix:///path/to/docker.sock or tcp://host:port",
         );
     }
-    if controller.poll_changing_ms < 10 || controller.poll_tasks_ms < 200 {
+    if controller.poll_changing_ms < 10 || (1..200).contains(&controller.poll_tasks_ms) {
         error(
             "controller".into(),
-            "poll_changing_ms below 10 or poll_tasks_ms below 200 would flood Docker",
+            "poll_changing_ms below 10 or poll_tasks_ms below 200 would flood Docker; poll_tasks_ms = 0 is none",
         );
     }
     for (name, cluster) in &settings.clusters {
@@ -246,6 +247,23 @@ fn check(settings: &Settings, findings: &mut Vec<Finding>) {
         }
         if !matches!(cluster.access_log.as_str(), "off" | "common" | "json") {
             error(place("access_log"), "write off, common or json");
+        }
+        if let Err(problem) = log_format::parse(&cluster.access_log_format) {
+            error(place("access_log_format"), &problem);
+        }
+        if !matches!(cluster.proxy.tls_min_version.as_str(), "1.2" | "1.3") {
+            error(place("proxy.tls_min_version"), "write 1.2 or 1.3");
+        }
+        for name in cluster
+            .proxy
+            .tls_ciphers
+            .iter()
+            .filter(|name| ciphers::find(name).is_none())
+        {
+            error(
+                place("proxy.tls_ciphers"),
+                &format!("{name:?} is not spoken; write some of {}", ciphers::names()),
+            );
         }
         if cluster.update_start_first && cluster.publish_mode == crate::swarm::model::PublishMode::Host {
             error(

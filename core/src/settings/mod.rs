@@ -5,8 +5,10 @@
 //! (`--set clusters.default.http_port=8080`). A key that is unknown or has a wrong value becomes a [`Finding`]; all
 //! findings are collected, so an operator mends a file in one go.
 
+pub mod ciphers;
 pub mod cluster;
 mod file;
+pub mod log_format;
 pub mod proxy;
 
 pub use cluster::{CertificateSource, ClusterSettings, NetworkPolicy};
@@ -57,7 +59,7 @@ pub struct ControllerSettings {
     pub courier_constraints: Vec<String>,
     /// Change nothing in Docker: log what would have been changed. Default false.
     pub read_only: bool,
-    /// Milliseconds between full looks at all tasks, the safety net under events. Default 5000.
+    /// Milliseconds between full looks at all tasks, the safety net under events; 0 = none, events alone. Default 5000.
     pub poll_tasks_ms: u32,
     /// Milliseconds between looks at the tasks of services that change. Default 50.
     pub poll_changing_ms: u32,

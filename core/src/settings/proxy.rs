@@ -1,5 +1,6 @@
 //! What proxies serve by. Travels in every snapshot, so a change reaches live proxies without a restart.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,21 @@ pub struct ProxySettings {
     pub headers_max: u32,
     /// Bytes of a request body; 0 = no limit. Default 33 554 432 (Interlock's 32m); 413 beyond it.
     pub body_bytes_max: u64,
+    /// Milliseconds without a byte of a request body that nothing has been answered to yet; 0 = as `idle_timeout_ms`.
+    /// Default 0 (Interlock ClientBodyTimeout).
+    pub body_timeout_ms: u32,
+    /// Whether header fields with `_` in their names reach the app: to some apps `X_Forwarded_For` is `X-Forwarded-For`.
+    /// Default false: they are dropped (Interlock UnderscoresInHeaders).
+    pub underscores_in_headers: bool,
+    /// Client connections of one worker; beyond it clients wait. 0 = as many as open files allow. Default 0 (Interlock
+    /// MaxConnections).
+    pub connections_max: u32,
+    /// The oldest version of TLS that is spoken with clients: `1.2` or `1.3`. Default `1.2` (Interlock SSLProtocols).
+    pub tls_min_version: String,
+    /// Ciphers that are spoken with clients, by IANA's or OpenSSL's names; of a version of which none is named all are
+    /// (Interlock SSLCiphers).
+    #[serde(deserialize_with = "list")]
+    pub tls_ciphers: Vec<String>,
     /// Times that one request may be tried again elsewhere. Default 3.
     pub retries_max: u32,
     /// Retries in percent of a pool's requests, with a floor of 10 a second. Default 20.
@@ -114,6 +130,11 @@ impl Default for ProxySettings {
             header_bytes_max: 32_768,
             headers_max: 128,
             body_bytes_max: 32 * 1024 * 1024,
+            body_timeout_ms: 0,
+            underscores_in_headers: false,
+            connections_max: 0,
+            tls_min_version: String::from("1.2"),
+            tls_ciphers: Vec::new(),
             retries_max: 3,
             retry_budget_percent: 20,
             retry_on_500: false,
@@ -154,6 +175,24 @@ impl ProxySettings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn row_42_without_a_number_there_are_two_proxies() {
+        assert_eq!(crate::settings::ClusterSettings::default().replicas, 2);
+    }
+
+    #[test]
+    fn row_46_events_come_first_and_polling_may_be_turned_off() {
+        use crate::settings::{Layer, load};
+        use crate::swarm::world::WorldSettings;
+        let every = |ms: &str| {
+            let (settings, findings) = load(&[Layer::Key("--set", "controller.poll_tasks_ms", ms)]);
+            assert!(findings.is_empty(), "{findings:?}");
+            WorldSettings::from(&settings.controller).tasks_every
+        };
+        assert_eq!(every("3000"), Duration::from_secs(3));
+        assert!(every("0") > Duration::from_secs(86_400), "events alone");
+    }
 
     #[test]
     fn row_51_a_request_body_may_have_32_mebibytes() {

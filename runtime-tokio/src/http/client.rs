@@ -36,8 +36,9 @@ pub(crate) struct Client {
 pub(crate) struct Pulse {
     /// Requests under way.
     in_flight: AtomicU32,
-    /// Bodies under way in either direction: while there are any, silence counts.
+    /// Bodies under way to the client, and from it: while there are any, silence counts.
     moving: AtomicU32,
+    receiving: AtomicU32,
     /// Milliseconds of silence that the routes of the requests under way allow beyond the listener's limit.
     silence: AtomicU64,
     /// Milliseconds since start at which bytes moved last, and at which the present head or pause began.
@@ -51,17 +52,22 @@ pub(crate) struct Pulse {
 
 /// One body that moves.
 #[derive(Debug)]
-pub(crate) struct Moving(Arc<Pulse>);
+pub(crate) struct Moving {
+    pulse: Arc<Pulse>,
+    receiving: bool,
+}
 
 impl Drop for Moving {
     fn drop(&mut self) {
-        bump(&self.0.moving, -1);
+        bump(self.pulse.counter(self.receiving), -1);
     }
 }
 
 /// Limits of a client's connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ClientLimits {
+    /// Silence while a body comes and nothing goes; zero: as `idle`.
+    pub(crate) body: Duration,
     pub(crate) header: Duration,
     pub(crate) idle: Duration,
     pub(crate) keepalive: Duration,
@@ -83,6 +89,7 @@ impl Pulse {
         Pulse {
             in_flight: AtomicU32::new(0),
             moving: AtomicU32::new(0),
+            receiving: AtomicU32::new(0),
             silence: AtomicU64::new(0),
             last_bytes: AtomicU64::new(millis(now)),
             since: AtomicU64::new(millis(now)),
@@ -115,10 +122,26 @@ impl Pulse {
         self.since.store(millis(now), Relaxed);
     }
 
-    /// A body begins to move, in either direction.
+    /// A body begins to go to the client.
     pub(crate) fn moving(self: &Arc<Self>) -> Moving {
-        bump(&self.moving, 1);
-        Moving(Arc::clone(self))
+        self.begin(false)
+    }
+
+    /// A body begins to come from the client.
+    pub(crate) fn receiving(self: &Arc<Self>) -> Moving {
+        self.begin(true)
+    }
+
+    fn begin(self: &Arc<Self>, receiving: bool) -> Moving {
+        bump(self.counter(receiving), 1);
+        Moving {
+            pulse: Arc::clone(self),
+            receiving,
+        }
+    }
+
+    fn counter(&self, receiving: bool) -> &AtomicU32 {
+        if receiving { &self.receiving } else { &self.moving }
     }
 
     /// What is due at `now`.
@@ -126,13 +149,12 @@ impl Pulse {
         let at = |millis: &AtomicU64| Instant::from_millis(millis.load(Relaxed));
         let (deadline, due) = if self.in_flight.load(Relaxed) > 0 {
             // Waiting for an endpoint has limits of its own.
-            let from = if self.moving.load(Relaxed) > 0 {
-                at(&self.last_bytes)
-            } else {
-                now
-            };
+            let (moving, receiving) = (self.moving.load(Relaxed) > 0, self.receiving.load(Relaxed) > 0);
+            let from = if moving || receiving { at(&self.last_bytes) } else { now };
             let idle = limits.idle.max(Duration::from_millis(self.silence.load(Relaxed)));
-            (from + idle, Due::Abort)
+            let only_receiving = receiving && !moving && limits.body > Duration::ZERO;
+            let silence = if only_receiving { limits.body.min(idle) } else { idle };
+            (from + silence, Due::Abort)
         } else if self.is_http2.load(Relaxed) {
             (at(&self.since) + limits.keepalive, Due::Close)
         } else if self.head_begun.load(Relaxed) || !self.begun.load(Relaxed) {

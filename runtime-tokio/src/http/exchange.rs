@@ -31,6 +31,8 @@ pub(crate) struct Exchange {
     pub(crate) host: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    /// `X-Forwarded-For` as the client sent it, where an access line may want it.
+    forwarded_for: Option<HeaderValue>,
     pub(crate) request_id: Option<HeaderValue>,
     origin: Origin,
     /// How the client wants its response compressed, of what its route offers.
@@ -89,6 +91,7 @@ impl Exchange {
             host: None,
             referer: header(http::header::REFERER),
             user_agent: header(http::header::USER_AGENT),
+            forwarded_for: header(super::headers::X_FORWARDED_FOR),
             request_id: None,
             coding: None,
             origin: client.peer.origin(&worker.serving()),
@@ -269,6 +272,7 @@ impl Exchange {
                 host: self.host.as_ref(),
                 referer: self.referer.as_ref(),
                 user_agent: self.user_agent.as_ref(),
+                forwarded_for: self.forwarded_for.as_ref(),
                 request_id: self.request_id.as_ref(),
                 status,
                 bytes: self.bytes,

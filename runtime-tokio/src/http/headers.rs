@@ -76,6 +76,18 @@ pub(crate) fn strip(headers: &mut HeaderMap) -> Asked {
     asked
 }
 
+/// Takes away fields with `_` in their names: apps that read fields as environment variables take `X_Real_IP` for
+/// `X-Real-IP`, which is ours to say.
+pub(crate) fn drop_underscores(headers: &mut HeaderMap) {
+    let has_underscore = |name: &&HeaderName| name.as_str().contains('_');
+    if headers.keys().any(|name| has_underscore(&name)) {
+        let names: Vec<HeaderName> = headers.keys().filter(has_underscore).cloned().collect();
+        for name in names {
+            headers.remove(name);
+        }
+    }
+}
+
 /// Tells the app about its client; `host` as the client wrote it. What a peer says that is not trusted is replaced.
 pub(crate) fn add_forwarded(
     headers: &mut HeaderMap,

@@ -120,6 +120,9 @@ fn check<N: Net>(
         let max = serving.body_bytes_max;
         return Err(ClientFault::BodyTooLarge { max }.into());
     }
+    if !shared.serving().underscores_in_headers {
+        headers::drop_underscores(&mut head.headers);
+    }
     let asked = headers::strip(&mut head.headers);
     headers::add_forwarded(&mut head.headers, exchange, host.as_ref(), &settings);
     if version == authority::Version::Http2 {
@@ -132,7 +135,9 @@ fn check<N: Net>(
         }),
         (Some(_) | None, _) => None,
     };
-    let body = SharedBody::new(incoming, serving.body_bytes_max, shared.clock, || client.pulse.moving());
+    let body = SharedBody::new(incoming, serving.body_bytes_max, shared.clock, || {
+        client.pulse.receiving()
+    });
     let mut outbound = Outbound {
         pool: Rc::clone(&pool),
         known: Known::default(),

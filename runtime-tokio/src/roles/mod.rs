@@ -4,6 +4,7 @@ mod ask;
 mod controller;
 mod courier;
 mod demo;
+mod import;
 mod leg;
 mod proxy;
 mod run;
@@ -88,7 +89,7 @@ pub fn run(cli: Cli) -> ExitCode {
     };
     let ended = tokio::task::LocalSet::new().block_on(&runtime, async {
         if serves {
-            raise_open_files();
+            raise_open_files(0);
         }
         match cli.role {
             Role::Controller(args) => controller::run(args).await,
@@ -96,6 +97,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Role::Demo(args) => demo::run(args).await,
             Role::Explain(args) => ask::explain(args).await,
             Role::Healthcheck(args) => ask::healthcheck(args).await,
+            Role::Import(args) => import::run(args),
             Role::Leg(args) => leg::run(args).await,
             Role::Proxy(args) => proxy::run(args).await,
             Role::Routes(args) => ask::routes(args).await,
@@ -191,11 +193,14 @@ async fn listen_beside(peer: &str, port: u16) -> Option<<TokioNet as Net>::Liste
 
 /// Raises the limit of open files to what the system allows: Docker and systemd start processes with 1024 of them, so that
 /// programs from the last century work. The limit that holds now.
-fn raise_open_files() -> u64 {
+fn raise_open_files(limit: u64) -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nofile);
     let wanted = Rlimit {
-        current: before.maximum,
+        current: match limit {
+            0 => before.maximum,
+            limit => Some(before.maximum.map_or(limit, |maximum| maximum.min(limit))),
+        },
         ..before
     };
     let now = match setrlimit(Resource::Nofile, wanted) {

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tidegate_core::id::{ClusterName, ProxyId};
 use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
+use tidegate_core::settings::log_format;
 use tidegate_core::snapshot::subscriber::Install;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -125,6 +126,7 @@ struct Start {
     secrets: Secrets,
     certificates: Certificates,
     count: usize,
+    open_files: u64,
     proxy_id: String,
     clock: Clock,
     rng: Rng,
@@ -169,6 +171,11 @@ impl Workers {
         }
         let format = match args.access_log {
             AccessLogFormat::Off => None,
+            AccessLogFormat::Common if !args.access_log_format.is_empty() => {
+                let pieces = log_format::parse(&args.access_log_format)
+                    .map_err(|problem| Failure::usage(format!("error: --access-log-format: {problem}")))?;
+                Some(AccessFormat::Own(pieces.into()))
+            }
             AccessLogFormat::Common => Some(AccessFormat::Common),
             AccessLogFormat::Json => Some(AccessFormat::Json),
         };
@@ -187,6 +194,7 @@ impl Workers {
             secrets,
             certificates: Certificates::new(keeper),
             count,
+            open_files: args.open_files,
             proxy_id: proxy_id.to_owned(),
             clock,
             rng,
@@ -300,7 +308,7 @@ impl Start {
         let tables = watch::Sender::new(table);
         let mut workers = Vec::new();
         let mut links = Vec::new();
-        let files = super::raise_open_files();
+        let files = super::raise_open_files(self.open_files);
         for index in 0..self.count {
             let rng = self.rng.fork(&format!("worker {index}"));
             let (deps, link) = WorkerDeps::new(

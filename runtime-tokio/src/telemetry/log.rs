@@ -8,12 +8,16 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Uri, Version};
+use tidegate_core::settings::log_format::Piece;
 use tidegate_core::time::Instant;
+
+mod own;
 
 /// Bytes after which a buffer is handed over, and time after which it is in any case.
 const FLUSH_BYTES: usize = 16 * 1024;
@@ -24,13 +28,15 @@ const BUFFERS_MAX: usize = 64;
 const FIELD_CHARS_MAX: usize = 1024;
 
 /// How an access line looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AccessFormat {
     /// NCSA combined log format, and `key="value"` pairs after it.
     #[default]
     Common,
     /// One JSON object per line.
     Json,
+    /// As the operator wrote it.
+    Own(Arc<[Piece]>),
 }
 
 /// What access lines leave out.
@@ -108,6 +114,8 @@ pub(crate) struct AccessRecord<'a> {
     pub(crate) host: Option<&'a HeaderValue>,
     pub(crate) referer: Option<&'a HeaderValue>,
     pub(crate) user_agent: Option<&'a HeaderValue>,
+    /// `X-Forwarded-For` as the client sent it.
+    pub(crate) forwarded_for: Option<&'a HeaderValue>,
     pub(crate) request_id: Option<&'a HeaderValue>,
     pub(crate) status: u16,
     pub(crate) bytes: u64,
@@ -159,9 +167,10 @@ impl AccessBuffer {
     pub(crate) fn write(&self, record: &AccessRecord<'_>, now: Instant) -> bool {
         let mut buffer = self.buffer.borrow_mut();
         let redaction = &self.log.redaction;
-        let written = match self.log.format {
+        let written = match &self.log.format {
             AccessFormat::Common => write_common(&mut buffer, record, redaction),
             AccessFormat::Json => write_json(&mut buffer, record, redaction),
+            AccessFormat::Own(pieces) => own::write(&mut buffer, pieces, record, redaction),
         };
         debug_assert!(written.is_ok(), "a String takes everything");
         self.lines.set(self.lines.get() + 1);
@@ -198,17 +207,9 @@ impl AccessBuffer {
 }
 
 fn write_common(out: &mut String, record: &AccessRecord<'_>, redaction: &Redaction) -> fmt::Result {
-    let Stamp { date, time } = Stamp::new(record.wall);
-    let (year, month, day) = date;
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
-    let month = MONTHS[(month - 1) as usize];
-    write!(
-        out,
-        "{} - - [{day:02}/{month}/{year}:{time} +0000] \"",
-        client(record, redaction)
-    )?;
+    write!(out, "{} - - [", client(record, redaction))?;
+    write_local(out, record.wall)?;
+    out.push_str("] \"");
     write!(out, "{} ", record.method)?;
     escape(out, &target(record.uri, redaction))?;
     write!(out, " {:?}\" {} {} \"", record.version, record.status, record.bytes)?;
@@ -239,6 +240,17 @@ fn write_common(out: &mut String, record: &AccessRecord<'_>, redaction: &Redacti
     }
     out.push('\n');
     Ok(())
+}
+
+/// `31/Jan/2026:12:00:00 +0000`
+fn write_local(out: &mut String, wall: Duration) -> fmt::Result {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    let Stamp { date, time } = Stamp::new(wall);
+    let (year, month, day) = date;
+    let month = MONTHS[(month - 1) as usize];
+    write!(out, "{day:02}/{month}/{year}:{time} +0000")
 }
 
 fn write_json(out: &mut String, record: &AccessRecord<'_>, redaction: &Redaction) -> fmt::Result {
@@ -415,6 +427,7 @@ mod tests {
             host: Some(&HeaderValue::from_static("shop.example")),
             referer: None,
             user_agent: Some(&agent),
+            forwarded_for: None,
             request_id: Some(&HeaderValue::from_static("abc")),
             status: 502,
             bytes: 12,
@@ -426,9 +439,10 @@ mod tests {
             fault: Some("upstream_died"),
         };
         let mut out = String::new();
-        match format {
+        match &format {
             AccessFormat::Common => write_common(&mut out, &record, redaction),
             AccessFormat::Json => write_json(&mut out, &record, redaction),
+            AccessFormat::Own(pieces) => own::write(&mut out, pieces, &record, redaction),
         }
         .expect("a String takes everything");
         out
@@ -437,6 +451,29 @@ mod tests {
     #[test]
     fn a_common_line_cannot_be_forged_by_its_fields() {
         insta::assert_snapshot!(line(AccessFormat::Common, &Redaction::default()), @r#"192.0.2.77 - - [29/Feb/2024:12:34:56 +0000] "GET /a?secret=1 HTTP/1.1" 502 12 "-" "evil\" 200 \\" host="shop.example" id="abc" took=1.500 service="shop" upstream=10.0.0.1:80 upstream_took=0.007 retries=2 fault=upstream_died"#);
+    }
+
+    #[test]
+    fn option_main_log_format_is_written_with_its_variables_and_escaped() {
+        let format = "$remote_addr [$time_local] \"$request\" $status ${body_bytes_sent}b \"$http_user_agent\" \
+                      $http_x_forwarded_for $request_time $upstream_addr $service";
+        let pieces = tidegate_core::settings::log_format::parse(format).expect("a format");
+        let own = AccessFormat::Own(pieces.into());
+        assert_eq!(
+            line(own.clone(), &Redaction::default()),
+            "192.0.2.77 [29/Feb/2024:12:34:56 +0000] \"GET /a?secret=1 HTTP/1.1\" 502 12b \"evil\\\" 200 \\\\\" - 1.500 \
+             10.0.0.1:80 shop\n"
+        );
+        let redaction = Redaction {
+            query: true,
+            client: true,
+            headers: ["user-agent".to_owned()].into(),
+        };
+        let line = line(own, &redaction);
+        assert!(
+            ["secret", "192.0.2.77", "evil"].iter().all(|word| !line.contains(word)),
+            "{line}"
+        );
     }
 
     #[test]
@@ -478,6 +515,7 @@ mod tests {
             host: None,
             referer: None,
             user_agent: None,
+            forwarded_for: None,
             request_id: None,
             status: 200,
             bytes: 0,

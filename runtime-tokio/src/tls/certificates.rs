@@ -20,6 +20,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_core::route::spec::CertificateRef;
 use tidegate_core::route::{RouteTable, RuleHost};
 use tidegate_core::secrets::SecretText;
+use tidegate_core::settings::ciphers;
 use tidegate_core::time::Duration;
 use tidegate_core::tls::certificates::{CertificateBook, Loaded, Material, Problem};
 use tokio::sync::watch;
@@ -65,6 +66,8 @@ pub struct Keeper {
     /// By [`Material::id`].
     keys: BTreeMap<u64, Arc<CertifiedKey>>,
     configs: BTreeMap<Vec<u64>, Arc<ServerConfig>>,
+    /// The oldest version of TLS and the ciphers that the settings name.
+    spoken: (String, Vec<String>),
     ends: BTreeMap<String, Duration>,
     assigned: BTreeMap<RuleHost, Vec<u64>>,
     served: watch::Sender<Arc<Served>>,
@@ -88,6 +91,7 @@ impl Keeper {
             read: BTreeMap::new(),
             keys: BTreeMap::new(),
             configs: BTreeMap::new(),
+            spoken: (String::from("1.2"), Vec::new()),
             ends: BTreeMap::new(),
             assigned: BTreeMap::new(),
             served: watch::Sender::new(Arc::default()),
@@ -102,7 +106,17 @@ impl Keeper {
     /// Takes what a new table wants, once [`Secrets::want`] did. Call it before workers get the table.
     pub fn install(&mut self, table: &RouteTable) {
         self.wanted = table.certificates();
+        let settings = table.settings();
+        let spoken = (settings.tls_min_version.clone(), settings.tls_ciphers.clone());
+        let is_new = self.spoken != spoken;
+        if is_new {
+            self.spoken = spoken;
+            self.configs.clear();
+        }
         self.refresh();
+        if is_new {
+            self.publish();
+        }
     }
 
     /// Looks at the secrets and at the time again.
@@ -168,8 +182,16 @@ impl Keeper {
         let mut keys: Vec<Arc<CertifiedKey>> = ids.iter().filter_map(|id| self.keys.get(id).cloned()).collect();
         // Smaller and faster first; who cannot use it gets the next.
         keys.sort_by_key(|key| key.key.algorithm() != SignatureAlgorithm::ECDSA);
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12]);
+        let (oldest, named) = &self.spoken;
+        let mut provider = CryptoProvider::clone(&self.provider);
+        provider
+            .cipher_suites
+            .retain(|suite| ciphers::allows(named, u16::from(suite.suite())));
+        let versions: &[&rustls::SupportedProtocolVersion] = match oldest.as_str() {
+            "1.3" => &[&rustls::version::TLS13],
+            _ => &[&rustls::version::TLS13, &rustls::version::TLS12],
+        };
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(versions);
         let mut config = match builder {
             Ok(builder) => builder.with_no_client_auth().with_cert_resolver(Arc::new(Choice(keys))),
             Err(error) => {

@@ -108,7 +108,11 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     let mut tls_first = false;
     loop {
         let due = [shared.next_due(), give_up_at].into_iter().flatten().min();
-        let has_room = shared.open() < config.connections_max;
+        let connections_max = match shared.serving().connections_max {
+            0 => config.connections_max,
+            max => config.connections_max.min(max as usize),
+        };
+        let has_room = shared.open() < connections_max;
         let accept = async {
             match &listener {
                 Some(listener) if has_room => worker.net.accept(listener).await,

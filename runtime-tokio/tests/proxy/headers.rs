@@ -83,6 +83,24 @@ fn the_app_learns_about_its_client() {
 }
 
 #[test]
+fn option_underscores_in_headers_decides_whether_such_fields_reach_the_app() {
+    run(async {
+        for wanted in [false, true] {
+            let app = App::named("shop").await;
+            let mut snapshot = snapshot([route("shop", "shop.example", &[app.addr])]);
+            snapshot.settings.underscores_in_headers = wanted;
+            let proxy = Proxy::start(snapshot).await;
+            proxy
+                .raw(b"GET / HTTP/1.1\r\nHost: shop.example\r\nMy_Field: 1\r\nMy-Field: 2\r\nConnection: close\r\n\r\n")
+                .await;
+            let head = app.head();
+            assert_eq!(head.headers().contains_key("my_field"), wanted);
+            assert_eq!(head.headers()["my-field"], "2");
+        }
+    });
+}
+
+#[test]
 fn a_sane_request_id_is_kept_for_app_and_client_and_an_evil_one_is_not() {
     run(async {
         let app = App::named("shop").await;

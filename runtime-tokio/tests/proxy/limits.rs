@@ -88,6 +88,18 @@ fn a_body_limit_of_zero_is_none() {
 }
 
 #[test]
+fn option_client_body_timeout_ends_a_connection_whose_body_stops_coming() {
+    run(async {
+        let (proxy, _app) = with(|settings| settings.body_timeout_ms = 30).await;
+        let mut stream = proxy.connect().await;
+        let head = b"POST / HTTP/1.1\r\nHost: shop.example\r\nContent-Length: 10\r\n\r\nabc";
+        stream.write_all(head).await.expect("the proxy reads");
+        assert_eq!(read_head(&mut stream).await, "");
+        assert_eq!(proxy.link.metrics().await.expect("metrics").slow_clients, 1);
+    });
+}
+
+#[test]
 fn a_head_that_takes_too_long_ends_its_connection() {
     run(async {
         let (proxy, _app) = with(|settings| settings.header_timeout_ms = 30).await;

@@ -79,7 +79,10 @@ impl From<&ControllerSettings> for WorldSettings {
         // Zero would be a tight loop.
         let millis = |ms: u32| Duration::from_millis(u64::from(ms).max(10));
         WorldSettings {
-            tasks_every: millis(settings.poll_tasks_ms),
+            tasks_every: match settings.poll_tasks_ms {
+                0 => Duration::from_secs(365 * 86_400),
+                ms => millis(ms),
+            },
             poll_changing: millis(settings.poll_changing_ms),
             answer_limit: millis(settings.docker_timeout_ms) * 2 + Duration::from_secs(1),
             ..WorldSettings::default()

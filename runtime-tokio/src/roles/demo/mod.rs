@@ -205,6 +205,8 @@ async fn product(
 ) -> Result<(Workers, CancellationToken), Failure> {
     let clock = engine.clock();
     let listen = ListenArgs {
+        access_log_format: String::new(),
+        open_files: 0,
         http,
         https: None,
         certificates: std::path::PathBuf::new(),
