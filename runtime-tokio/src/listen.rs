@@ -146,7 +146,12 @@ where
     async move {
         let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
         // What is due is looked at when it may be, not set anew with each request: no state lasts less than the shortest limit.
-        let shortest = limits.header.min(limits.keepalive).min(limits.idle);
+        let body = if limits.body > Duration::ZERO {
+            limits.body
+        } else {
+            limits.idle
+        };
+        let shortest = limits.header.min(limits.keepalive).min(limits.idle).min(body);
         let mut timer = pin!(clock.sleep_until(Some(clock.now() + shortest)));
         let mut change = pin!(shared.phase_change());
         if shared.phase() >= Phase::Draining {
