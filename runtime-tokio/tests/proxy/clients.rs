@@ -109,6 +109,8 @@ fn what_an_untrusted_client_says_about_itself_is_replaced() {
     run(async {
         let mut settings = ProxySettings {
             forwarded: true,
+            // Names that only look like those of our own fields reach the app as they are, if any do.
+            underscores_in_headers: true,
             ..ProxySettings::default()
         };
         let fields = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-For: 10.0.0.2\r\nX-Real-IP: 10.0.0.1\r\n\
