@@ -331,6 +331,23 @@ impl Scene {
         bail!("no task of {service} runs")
     }
 
+    /// The same in every running container of a service: what each one printed, one after the other.
+    ///
+    /// # Errors
+    /// If none runs, or what one of them says.
+    pub fn tidegate_each(&self, service: &str, arguments: &[&str]) -> Result<String> {
+        let mut printed = Vec::new();
+        for node in self.swarm.nodes().iter().filter(|node| node.is_running()) {
+            for container in node.containers_of(service)? {
+                printed.push(node.docker(&[&["exec", &container, "/tidegate"][..], arguments].concat())?);
+            }
+        }
+        match printed.is_empty() {
+            true => bail!("no task of {service} runs"),
+            false => Ok(printed.join("\n")),
+        }
+    }
+
     /// Adds the state of the Swarm to an error.
     ///
     /// # Errors

@@ -141,7 +141,8 @@ fn a_broken_secret_changes_nothing(scene: &Scene, crowd: &Crowd) -> Result<()> {
     fs::write(&file, "no certificate at all")?;
     create_and_name(scene, "broken.pem", &file.to_string_lossy())?;
     wait_for("the controllers say what is wrong", LIMIT, || {
-        let routes = scene.tidegate(CONTROLLER, &["routes"]);
+        // Each controller knows what the proxies say that are connected to it.
+        let routes = scene.tidegate_each(CONTROLLER, &["routes"]);
         match routes {
             Ok(text) if text.contains("the secret broken.pem holds no certificate as PEM") => Look::Holds(()),
             Ok(text) => Look::NotYet(text),
