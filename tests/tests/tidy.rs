@@ -45,8 +45,6 @@ const NOT_SHOWN_YET: &[&str] = &[
     "max_fails + cert",
     "16",
     "18",
-    "48",
-    "10",
 ];
 
 /// What this project is built on; the manifest need not say why.

@@ -101,12 +101,16 @@ pub(super) fn counterpart(name: &str) -> Option<Counterpart> {
         "proxy_set_header" => Nothing("write it as the label tidegate.request_headers of the services that need it"),
         "proxy_hide_header" => Nothing("write `remove Name` into the label tidegate.response_headers"),
         "allow" | "deny" => Nothing("write the label tidegate.allow_ips"),
-        "auth_basic" | "auth_basic_user_file" => Nothing("see docs/labels.md for access by password"),
+        "auth_basic" | "auth_basic_user_file" => {
+            Nothing("write the label tidegate.basic_auth with the Docker secret that holds the file of htpasswd")
+        }
         "gzip" | "gzip_types" | "gzip_min_length" | "gzip_comp_level" | "gzip_proxied" | "gzip_vary" => {
-            Nothing("see docs/labels.md for compression")
+            Nothing("write the label tidegate.compress, e.g. gzip, of the services that want it")
         }
         "limit_req" | "limit_req_zone" | "limit_conn" | "limit_conn_zone" => Nothing("there is no rate limit"),
-        "set_real_ip_from" | "real_ip_header" => Nothing("see docs/settings.md for trusted proxies"),
+        "set_real_ip_from" | "real_ip_header" | "real_ip_recursive" => Nothing(
+            "write the balancer's addresses into proxy.trusted_proxies; for the PROXY protocol also proxy.proxy_protocol",
+        ),
         "proxy_cache" | "proxy_cache_path" => Nothing("there is no cache"),
         "load_module" => Nothing("there are no modules"),
         _ => return None,

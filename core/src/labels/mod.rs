@@ -6,6 +6,7 @@
 //! warning beside a route that works.
 
 pub mod diagnostic;
+mod hrm;
 pub mod keys;
 pub mod read;
 pub mod resolve;

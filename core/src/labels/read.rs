@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ClusterName;
 use crate::labels::diagnostic::{Diagnostic, Severity};
+use crate::labels::hrm;
 use crate::labels::keys::{self, Found, INTERLOCK_PREFIX, LABELS, Label, PREFIX, ROLE_LABEL, Support};
 use crate::labels::tls;
 use crate::labels::value::{self, Wrong};
@@ -168,7 +169,28 @@ pub fn is_own_service(service: &Service) -> bool {
 
 /// Reads the labels of one service.
 pub fn read(service: &Service) -> Reading {
-    if is_own_service(service) || !service.labels.keys().any(|key| keys::split(key).is_some()) {
+    if is_own_service(service) {
+        return Reading::default();
+    }
+    // Row 48.
+    let Some(mut translated) = hrm::translate(service) else {
+        return read_labels(service);
+    };
+    let mut diagnostics = core::mem::take(&mut translated.diagnostics);
+    let mut reading = Reading::default();
+    if !translated.is_refused {
+        reading = read_labels(&translated.service);
+        let findings = reading.diagnostics.into_iter();
+        diagnostics.extend(findings.map(|finding| translated.about_what_was_written(finding)));
+        reading.hosts_label = translated.written_key(reading.hosts_label);
+    }
+    diagnostics.sort();
+    diagnostics.dedup();
+    Reading { diagnostics, ..reading }
+}
+
+fn read_labels(service: &Service) -> Reading {
+    if !service.labels.keys().any(|key| keys::split(key).is_some()) {
         return Reading::default();
     }
     let mut reader = Reader {

@@ -135,3 +135,44 @@ fn a_switch_that_nobody_asked_for_is_no_answer() {
         assert_eq!(proxy.pool("shop").await.endpoints[0].in_flight, 0);
     });
 }
+
+#[test]
+fn row_10_the_origin_of_a_websocket_reaches_the_app_unchanged() {
+    run(async {
+        let app = App::scripted(|mut stream| async move {
+            let head = read_head(&mut stream).await;
+            let origins: Vec<&str> = head
+                .lines()
+                .filter(|line| line.to_lowercase().starts_with("origin:"))
+                .collect();
+            let said = origins.join("|");
+            let answer =
+                format!("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n{said}");
+            stream.write_all(answer.as_bytes()).await.expect("the proxy reads");
+            let _ = read_head(&mut stream).await; // it stays until the client is gone
+        })
+        .await;
+        let labels = [
+            ("tidegate.hosts", "shop.example"),
+            ("tidegate.port", "80"),
+            ("tidegate.websocket_endpoints", "/chat"),
+        ];
+        for route in [
+            route("shop", "shop.example", &[app.addr]),
+            labelled("shop", &labels, &[app.addr]),
+        ] {
+            let proxy = Proxy::start(snapshot([route])).await;
+            let mut stream = proxy.connect().await;
+            let origin = "Origin: https://Pages.Elsewhere.example:8443";
+            let head = text(SWITCH).replace("Upgrade: websocket", &format!("{origin}\r\nUpgrade: websocket"));
+            stream.write_all(head.as_bytes()).await.expect("the proxy reads");
+            assert_eq!(status(&read_head(&mut stream).await), 101);
+            let expected = origin.len();
+            let said = text(&read_exact(&mut stream, expected).await);
+            assert_eq!(
+                said.split_once(": ").expect("a field").1,
+                origin.split_once(": ").expect("a field").1
+            );
+        }
+    });
+}

@@ -8,6 +8,7 @@ use crate::swarm::model::Service;
 use crate::testing::sample::service;
 
 mod each;
+mod hrm;
 mod matrix;
 mod reading;
 mod resolving;

@@ -85,6 +85,79 @@ fn row_43_a_field_that_the_settings_change_is_written_over_an_operators_edit() {
     assert_eq!(update(plan(&next, &actual, None)).replicas, Some(3));
 }
 
+/// A change of what is wanted.
+type Edit = fn(&mut ServiceShape);
+
+/// What Docker compares when it decides whether a service's tasks are still right (facts §6): all that is left once
+/// placement, the policy of updates, the number of replicas and the service's own labels are put aside.
+fn what_tasks_are_made_of(shape: &ServiceShape) -> ServiceShape {
+    ServiceShape {
+        labels: BTreeMap::new(),
+        replicas: None,
+        constraints: BTreeSet::new(),
+        spread: Vec::new(),
+        update: UpdatePolicy::default(),
+        ..shape.clone()
+    }
+}
+
+/// The write that `edit` of the settings leads to on a service that an operator has given another variable.
+#[track_caller]
+fn before_and_after(edit: impl FnOnce(&mut ServiceShape)) -> (ServiceShape, ServiceShape) {
+    let mut live = written(&wanted());
+    live.shape.env.insert(String::from("RUST_BACKTRACE=1"));
+    let mut next = wanted();
+    edit(&mut next);
+    let after = update(plan(&next, &live, None));
+    assert!(after.env.contains("RUST_BACKTRACE=1"));
+    (live.shape, after)
+}
+
+#[test]
+fn row_43_placement_policy_replicas_and_labels_leave_the_proxies_in_place() {
+    let edits: [Edit; 5] = [
+        |shape| shape.constraints = set(&["node.labels.nodetype==loadbalancer"]),
+        |shape| shape.spread = vec![String::from("node.labels.zone")],
+        |shape| shape.replicas = Some(5),
+        |shape| shape.update.delay_ms += 1000,
+        |shape| drop(shape.labels.insert(String::from("team"), String::from("edge"))),
+    ];
+    for (at, edit) in edits.into_iter().enumerate() {
+        let (before, after) = before_and_after(edit);
+        assert_ne!(before, after, "edit {at} is written");
+        assert_eq!(
+            what_tasks_are_made_of(&before),
+            what_tasks_are_made_of(&after),
+            "edit {at}"
+        );
+    }
+}
+
+#[test]
+fn row_43_environment_ports_grace_and_image_replace_the_proxies_with_nothing_else_changed() {
+    let edits: [(&str, Edit); 6] = [
+        ("env", |shape| {
+            shape.env = set(&["TIDEGATE_LOG=debug", "TIDEGATE_CLUSTER=default"])
+        }),
+        ("ports", |shape| {
+            shape.ports = BTreeSet::from([published_tcp(81, 8080, PublishMode::Ingress)]);
+        }),
+        ("stop_grace_ms", |shape| shape.stop_grace_ms += 1000),
+        ("stop_signal", |shape| shape.stop_signal = String::from("SIGQUIT")),
+        ("container_labels", |shape| {
+            shape
+                .container_labels
+                .insert(String::from("team"), String::from("edge"));
+        }),
+        ("image", |shape| shape.image = String::from("tidegate:2")),
+    ];
+    for (field, edit) in edits {
+        let (before, after) = before_and_after(edit);
+        let (before, after) = (what_tasks_are_made_of(&before), what_tasks_are_made_of(&after));
+        assert_eq!(differences(&before, &after), [field]);
+    }
+}
+
 #[test]
 fn a_network_or_label_that_was_taken_away_comes_back() {
     let mut actual = written(&wanted());
