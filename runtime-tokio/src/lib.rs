@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
+pub mod copy;
 #[cfg(feature = "docker")]
 pub mod docker;
 pub(crate) mod http;

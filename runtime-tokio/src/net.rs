@@ -10,6 +10,8 @@ use tidegate_core::id::NetworkId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::copy::{self, Moved};
+
 /// Listens, connects and resolves. Nothing here decides or limits: callers put a timeout around every call.
 pub trait Net: Clone + Debug + 'static {
     /// A connection. `Send` because hyper asks for it where a connection may be upgraded.
@@ -35,6 +37,12 @@ pub trait Net: Clone + Debug + 'static {
         _limit: Duration,
     ) -> impl Future<Output = io::Result<Self::Stream>> {
         self.connect(addr)
+    }
+    /// The address that the other end of an accepted connection connected to.
+    fn near_addr(&self, stream: &Self::Stream) -> io::Result<SocketAddr>;
+    /// Passes bytes on, both ways, until both sides have ended.
+    fn copy(&self, a: &mut Self::Stream, b: &mut Self::Stream, moved: &Moved) -> impl Future<Output = io::Result<()>> {
+        copy::through_memory(a, b, moved)
     }
     /// All addresses of `name`, with `port`, sorted.
     fn resolve(&self, name: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>>;
@@ -104,6 +112,14 @@ impl Net for TokioNet {
         stream.set_nodelay(true)?;
         outlive_nobody(&stream)?;
         Ok(stream)
+    }
+
+    fn near_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        stream.local_addr()
+    }
+
+    async fn copy(&self, a: &mut TcpStream, b: &mut TcpStream, moved: &Moved) -> io::Result<()> {
+        copy::through_kernel(a, b, moved).await
     }
 
     async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

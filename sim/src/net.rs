@@ -64,6 +64,10 @@ impl Net for SimNet {
         TcpStream::connect(addr).await
     }
 
+    fn near_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        stream.local_addr()
+    }
+
     async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut found = match name.parse::<IpAddr>() {
             Ok(literal) => vec![literal],

@@ -28,8 +28,6 @@ fn labels() -> String {
         let how = match label.support {
             Support::Hint => "accepted; what it asks for is always so",
             Support::Honoured => "honoured",
-            Support::Ignored => "ignored, with a warning",
-            Support::Refused => "the route is refused where it is on",
         };
         let name = label.name;
         writeln!(out, "| [`{name}`](labels.md#{name}) | {how} | `{}` |", label.test).expect("a String takes all");

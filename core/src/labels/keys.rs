@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::string::String;
-use core::fmt::Write as _;
 
 use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::swarm::model::Service;
@@ -21,7 +20,13 @@ const OWN: &[&str] = &["applied", "cluster", "role"];
 const OWN_FAMILIES: &[&str] = &["identity"];
 
 /// Labels that keep clients out: misspelled, they refuse the route rather than do nothing.
-const GUARDS: &[&str] = &["allow_ips", "basic_auth"];
+const GUARDS: &[&str] = &[
+    "allow_ips",
+    "basic_auth",
+    "ssl_backend",
+    "ssl_backend_ca",
+    "ssl_backend_tls_verify",
+];
 
 /// How far this version goes with a label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +35,6 @@ pub enum Support {
     Hint,
     /// Does what it says.
     Honoured,
-    /// Known from Interlock; ignored with a warning.
-    Ignored,
-    /// Known from Interlock; where it is on, the route is refused rather than served without it.
-    Refused,
 }
 
 /// One label, as documented.
@@ -73,30 +74,6 @@ const fn honoured(name: &'static str, syntax: &'static str, default: &'static st
     }
 }
 
-const fn foreseen(
-    support: Support,
-    name: &'static str,
-    syntax: &'static str,
-    meaning: &'static str,
-    test: &'static str,
-) -> Label {
-    Label {
-        name,
-        interlock: true,
-        support,
-        syntax,
-        default: "none",
-        meaning,
-        example: "",
-        when_wrong: match support {
-            Support::Hint | Support::Honoured => "nothing: every value is accepted",
-            Support::Ignored => "warning, whatever the value: not supported by this version",
-            Support::Refused => "where it is on or unreadable, the route is refused: not supported by this version",
-        },
-        test,
-    }
-}
-
 /// Every label, sorted by name.
 pub const LABELS: &[Label] = &[
     Label {
@@ -120,12 +97,12 @@ pub const LABELS: &[Label] = &[
     },
     Label {
         interlock: false,
-        meaning: "What is spoken to the app. `auto`: HTTP/1.1, and HTTP/2 without TLS for gRPC requests. `h2c`: always HTTP/2 \
-                  without TLS. `http1`: always HTTP/1.1.",
+        meaning: "What is spoken to the app. `auto`: HTTP/1.1, and HTTP/2 for gRPC requests: with prior knowledge, or with \
+                  `ssl_backend` if the app agrees to it. `h2c`, or `h2`: always HTTP/2. `http1`: always HTTP/1.1.",
         example: "h2c",
         when_wrong: "warning; `auto` holds",
         test: "label_backend_protocol_h2c_reaches_an_http_2_app",
-        ..honoured("backend_protocol", "`auto`, `h2c` or `http1`", "`auto`")
+        ..honoured("backend_protocol", "`auto`, `h2c`, `h2` or `http1`", "`auto`")
     },
     Label {
         interlock: false,
@@ -327,6 +304,16 @@ pub const LABELS: &[Label] = &[
         )
     },
     Label {
+        interlock: false,
+        meaning: "With `ssl_passthrough`, tells the app the client's address: each connection begins with a header of the PROXY \
+                  protocol, `v1` as a line of text or `v2` in binary. The app must expect it. Ignored without `ssl_passthrough`, where \
+                  `X-Forwarded-For` says it.",
+        example: "v2",
+        when_wrong: "the route is refused",
+        test: "label_proxy_protocol_says_who_the_client_is_before_its_first_byte",
+        ..honoured("proxy_protocol", "`v1` or `v2`", "none")
+    },
+    Label {
         meaning: "Answers every request of a source host with 302 and the target followed by path and query of the \
                   request. A source with `http://` concerns plain HTTP, one with `https://` requests over TLS, \
                   which need a certificate for the source. A source has no path; it may be a wildcard; it should be among the \
@@ -372,20 +359,55 @@ pub const LABELS: &[Label] = &[
         test: "label_service_cluster_says_whose_proxies_serve",
         ..honoured("service_cluster", "one name", "`default`")
     },
-    foreseen(
-        Support::Refused,
-        "ssl_backend",
-        "a boolean",
-        "Speaks TLS to the app.",
-        "label_ssl_backend_is_never_served_in_the_clear",
-    ),
-    foreseen(
-        Support::Ignored,
-        "ssl_backend_tls_verify",
-        "`none` or `required`",
-        "How the app's certificate is verified.",
-        "label_ssl_backend_tls_verify_never_passes_in_silence",
-    ),
+    Label {
+        meaning: "Speaks TLS to the app, and never anything else: where the handshake fails, the request goes to another endpoint or \
+                  is answered 502. `connect_timeout` covers the handshake. Which HTTP version is spoken is agreed on by ALPN, see \
+                  `backend_protocol`. Beside `ssl_passthrough` it is ignored.",
+        example: "true",
+        when_wrong: "the route is refused",
+        test: "label_ssl_backend_speaks_tls_and_takes_any_certificate",
+        ..honoured("ssl_backend", "a boolean", "`false`")
+    },
+    Label {
+        interlock: false,
+        meaning: "Who may have signed the app's certificate: the name of the Docker secret with the authorities' certificates as PEM \
+                  (in a stack `<stack>_<secret>`). A certificate of the app itself may stand in it too. While the secret cannot be \
+                  read, requests are answered 503.",
+        example: "shop.ca",
+        when_wrong: "the route is refused",
+        test: "label_ssl_backend_ca_that_cannot_be_read_answers_503_until_it_can",
+        ..honoured(
+            "ssl_backend_ca",
+            "one Docker secret",
+            "the authorities that browsers trust, as of Tidegate's release",
+        )
+    },
+    Label {
+        interlock: false,
+        meaning: "The name that the app is asked for (SNI) and that its certificate must be for where it is verified; an address is only \
+                  verified. It is the same for all requests, whatever their host, so that connections serve all of them.",
+        example: "shop.internal",
+        when_wrong: "the route is refused",
+        test: "label_ssl_backend_server_name_is_what_the_app_is_asked_for",
+        ..honoured(
+            "ssl_backend_server_name",
+            "one host name or address",
+            "the first of the `hosts` that has no `*`",
+        )
+    },
+    Label {
+        meaning: "`none`: any certificate of the app is taken, so that nobody can listen, but anybody could answer. `required`: it must be \
+                  valid now, for `ssl_backend_server_name`, and signed by `ssl_backend_ca`; else requests go to another endpoint or are \
+                  answered 502.",
+        example: "required",
+        when_wrong: "the route is refused, also where it asks for verification and `ssl_backend` is missing",
+        test: "label_ssl_backend_tls_verify_refuses_what_it_cannot_honour",
+        ..honoured(
+            "ssl_backend_tls_verify",
+            "`none` or `required`",
+            "`none`; `required` where `ssl_backend_ca` is set",
+        )
+    },
     Label {
         meaning: "Ends TLS at the proxies with this certificate: the name of the Docker secret that holds it and its chain as \
                   PEM (in a stack `<stack>_<secret>`). Several between commas may serve one host, such as one with an RSA and one \
@@ -443,13 +465,13 @@ pub const LABELS: &[Label] = &[
         test: "label_sticky_session_cookie_leads_back_and_scaling_moves_the_fewest",
         ..honoured("sticky_session_cookie", "a cookie's name", "none")
     },
-    foreseen(
-        Support::Hint,
-        "websocket_endpoints",
-        "paths between commas",
-        "Upgrades (WebSocket and others) work on every route, so this changes nothing.",
-        "label_websocket_endpoints_is_a_hint_that_changes_nothing",
-    ),
+    Label {
+        support: Support::Hint,
+        meaning: "Upgrades (WebSocket and others) work on every route, so this changes nothing.",
+        when_wrong: "nothing: every value is accepted",
+        test: "label_websocket_endpoints_is_a_hint_that_changes_nothing",
+        ..honoured("websocket_endpoints", "paths between commas", "none")
+    },
     Label {
         interlock: false,
         meaning: "The service's share of the requests of a pool that it has together with other services (canary): of \
@@ -548,32 +570,6 @@ pub(super) fn unknown(service: &Service, key: &str, prefix: &str, name: &str, va
 /// The nearest word, for texts short enough that the search costs nothing.
 pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     (word.len() <= 64).then(|| text::nearest(word, known)).flatten()
-}
-
-/// The reference table of `docs/labels.md`, from [`LABELS`].
-pub fn reference_markdown() -> String {
-    let mut out = String::new();
-    for label in LABELS {
-        write_label(&mut out, label).expect("writing to a String cannot fail");
-    }
-    out
-}
-
-fn write_label(out: &mut String, label: &Label) -> core::fmt::Result {
-    writeln!(out, "### `{}`\n", label.name)?;
-    writeln!(out, "{}\n", label.meaning)?;
-    writeln!(out, "| | |\n|---|---|")?;
-    match label.interlock {
-        true => writeln!(out, "| keys | `{PREFIX}{0}`, `{INTERLOCK_PREFIX}{0}` |", label.name)?,
-        false => writeln!(out, "| key | `{PREFIX}{}` |", label.name)?,
-    }
-    writeln!(out, "| value | {} |", label.syntax)?;
-    writeln!(out, "| default | {} |", label.default)?;
-    if !label.example.is_empty() {
-        writeln!(out, "| example | `{PREFIX}{}={}` |", label.name, label.example)?;
-    }
-    writeln!(out, "| when wrong | {} |", label.when_wrong)?;
-    writeln!(out, "| shown by | `{}` |\n", label.test)
 }
 
 #[cfg(test)]

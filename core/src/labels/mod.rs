@@ -5,10 +5,12 @@
 //! affects its own service alone; so is one with a security setting that cannot be honoured. Every other fault is a
 //! warning beside a route that works.
 
+mod backend;
 pub mod diagnostic;
 mod hrm;
 pub mod keys;
 pub mod read;
+pub mod reference;
 pub mod resolve;
 mod tls;
 pub(crate) mod value;

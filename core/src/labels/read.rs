@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ClusterName;
 use crate::labels::diagnostic::{Diagnostic, Severity};
-use crate::labels::hrm;
-use crate::labels::keys::{self, Found, INTERLOCK_PREFIX, LABELS, Label, PREFIX, ROLE_LABEL, Support};
-use crate::labels::tls;
+use crate::labels::keys::{self, Found, INTERLOCK_PREFIX, LABELS, PREFIX, ROLE_LABEL};
 use crate::labels::value::{self, Wrong};
+use crate::labels::{backend, hrm, tls};
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
 use crate::route::spec::{
-    Affinity, Balance, BasicAuth, ClientTls, Coding, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, FEATURE_LEGS,
-    HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec, UpstreamProtocol,
+    Affinity, BackendTls, Balance, BasicAuth, ClientTls, Coding, EndpointSpec, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH,
+    FEATURE_LEGS, FEATURE_TLS_BACKEND, HostPattern, PassiveChecks, PathPrefix, RouteLimits, RouteSpec,
+    UpstreamProtocol,
 };
 use crate::settings::ClusterSettings;
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
@@ -101,6 +101,9 @@ pub struct LabelledRoute {
     /// TLS between clients and the hosts.
     #[serde(default)]
     pub tls: ClientTls,
+    /// TLS to the app.
+    #[serde(default)]
+    pub backend_tls: Option<BackendTls>,
 }
 
 /// Which addresses requests go to.
@@ -138,6 +141,9 @@ impl LabelledRoute {
         if endpoints.iter().any(|endpoint| endpoint.via.is_some()) {
             requires.insert(FEATURE_LEGS.to_string());
         }
+        if self.backend_tls.is_some() {
+            requires.insert(FEATURE_TLS_BACKEND.to_string());
+        }
         RouteSpec {
             hosts: self.hosts.clone(),
             default_backend: self.default_backend,
@@ -157,6 +163,7 @@ impl LabelledRoute {
             endpoints,
             requires,
             tls: self.tls.clone(),
+            backend_tls: self.backend_tls.clone(),
             ..RouteSpec::new(service.id.clone(), service.name.as_str(), service.created_at.as_str())
         }
     }
@@ -200,7 +207,6 @@ fn read_labels(service: &Service) -> Reading {
     };
     reader.report_unknown_keys();
     reader.report_prefix_conflicts();
-    reader.report_later_labels();
     let hosts_label = reader.find("hosts").map(|found| found.key).unwrap_or_default();
     let route = reader.read_route();
     let mut hosts = route.hosts.clone();
@@ -247,6 +253,10 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    pub(super) fn service(&self) -> &'a Service {
+        self.service
+    }
+
     pub(super) fn find(&self, name: &str) -> Option<Found<'a>> {
         keys::find(self.service, keys::label(name)?).filter(|found| !found.value.is_empty())
     }
@@ -307,39 +317,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn report_later_labels(&mut self) {
-        for label in LABELS {
-            let Some(found) = self.find(label.name) else { continue };
-            match label.support {
-                Support::Hint | Support::Honoured => {}
-                Support::Ignored => self.report_ignored(label, &found),
-                Support::Refused => match value::boolean(found.value) {
-                    Ok(false) => {}
-                    Ok(true) => self.say(
-                        &found,
-                        Severity::Error,
-                        "this version does not support it, and serving the hosts without it would not be safe",
-                        "take the label away to serve them over plain HTTP, or use a version that supports it",
-                    ),
-                    Err(wrong) => self.report(&found, Severity::Error, wrong),
-                },
-            }
-        }
-    }
-
-    fn report_ignored(&mut self, label: &Label, found: &Found<'_>) {
-        if label.name == "ssl_backend_tls_verify" && found.value.eq_ignore_ascii_case("none") {
-            return;
-        }
-        let problem = "this version does not support it, and it is ignored";
-        self.say(
-            found,
-            Severity::Warning,
-            problem,
-            "take the label away, or use a version that supports it",
-        );
-    }
-
     fn read_route(&mut self) -> LabelledRoute {
         if self.service.mode == ServiceMode::Job {
             let found = keys::find_or_absent(self.service, "hosts");
@@ -364,6 +341,7 @@ impl<'a> Reader<'a> {
         };
         let strip_path = self.boolean("context_root_rewrite");
         let tls = tls::read(self);
+        let backend_tls = backend::read(self, tls.passthrough);
         let (path, strip_path) = if tls.passthrough {
             (PathPrefix::default(), false)
         } else {
@@ -379,9 +357,13 @@ impl<'a> Reader<'a> {
             );
         }
         let backend_mode = self.backend_mode();
+        let redirects = self.redirects(&hosts);
+        if tls.passthrough {
+            tls::say_what_passthrough_cannot_redirect(self, &hosts, &redirects);
+        }
         LabelledRoute {
             cluster: self.cluster(),
-            redirects: self.redirects(&hosts),
+            redirects,
             hosts,
             default_backend,
             strip_path: strip_path && !path.is_root(),
@@ -401,6 +383,7 @@ impl<'a> Reader<'a> {
                 &[
                     ("auto", UpstreamProtocol::Auto),
                     ("h2c", UpstreamProtocol::H2c),
+                    ("h2", UpstreamProtocol::H2c),
                     ("http1", UpstreamProtocol::Http1),
                 ],
             ),
@@ -413,6 +396,7 @@ impl<'a> Reader<'a> {
             basic_auth: self.basic_auth(tls.passthrough),
             compress: self.compress(),
             tls,
+            backend_tls,
         }
     }
 

@@ -1,4 +1,4 @@
-//! The labels about TLS between clients and the hosts: `ssl_passthrough`, `ssl_cert`, `ssl_key`, `ssl_only`.
+//! The labels about TLS between clients and the hosts: `ssl_passthrough`, `proxy_protocol`, `ssl_cert`, `ssl_key`, `ssl_only`.
 //!
 //! A switch that cannot be read refuses the route, since it protects; a certificate that cannot be named right leaves the
 //! hosts to plain HTTP with a warning (row 14).
@@ -11,8 +11,9 @@ use crate::identity::PROXY_FILE;
 use crate::labels::diagnostic::Severity;
 use crate::labels::keys::Found;
 use crate::labels::read::Reader;
-use crate::labels::value;
-use crate::route::spec::{CertificateRef, ClientTls};
+use crate::labels::value::{self, Wrong};
+use crate::route::redirect::{Redirect, Scheme};
+use crate::route::spec::{CertificateRef, ClientTls, HostPattern, ProxyProtocol};
 
 /// Certificates of one service: one of each kind of key, and some to spare.
 const CERTIFICATES_MAX: usize = 8;
@@ -35,10 +36,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> ClientTls {
     let passthrough = switch(reader, "ssl_passthrough");
     let only = switch(reader, "ssl_only");
     let certificates = certificates(reader);
+    let proxy_protocol = proxy_protocol(reader, passthrough);
     if passthrough {
         say_what_passthrough_leaves_out(reader, !certificates.is_empty());
         return ClientTls {
             passthrough,
+            proxy_protocol,
             only,
             certificates: Vec::new(),
         };
@@ -55,8 +58,36 @@ pub(super) fn read(reader: &mut Reader<'_>) -> ClientTls {
     }
     ClientTls {
         passthrough,
+        proxy_protocol,
         only,
         certificates,
+    }
+}
+
+/// One connection of the app's serves many clients unless they are passed on, so only then is there one address to tell.
+fn proxy_protocol(reader: &mut Reader<'_>, passthrough: bool) -> Option<ProxyProtocol> {
+    let found = reader.find("proxy_protocol")?;
+    if !passthrough {
+        reader.say(
+            &found,
+            Severity::Warning,
+            "without ssl_passthrough a connection to the app carries requests of many clients, so this is ignored",
+            "take this label away: the app finds the client's address in X-Forwarded-For",
+        );
+        return None;
+    }
+    match found.value.to_ascii_lowercase().as_str() {
+        "v1" => Some(ProxyProtocol::V1),
+        "v2" => Some(ProxyProtocol::V2),
+        _ => {
+            reader.say(
+                &found,
+                Severity::Error,
+                "this is no version of the PROXY protocol, and an app that waits for its header would understand nothing",
+                "write v1 or v2, or take this label away",
+            );
+            None
+        }
     }
 }
 
@@ -89,6 +120,25 @@ fn say_what_passthrough_leaves_out(reader: &mut Reader<'_>, has_certificate: boo
             );
         }
     }
+}
+
+/// Row 18: redirects of plain HTTP hold beside passthrough; over TLS nobody but the app could answer.
+pub(super) fn say_what_passthrough_cannot_redirect(
+    reader: &mut Reader<'_>,
+    hosts: &[HostPattern],
+    redirects: &[Redirect],
+) {
+    let unseen = |redirect: &&Redirect| redirect.scheme == Scheme::Https && hosts.contains(&redirect.host);
+    let Some(first) = redirects.iter().find(unseen) else {
+        return;
+    };
+    let Some(found) = reader.find("redirects") else { return };
+    let problem = format!(
+        "with ssl_passthrough requests for https://{} reach the app unseen, so they are not redirected",
+        first.host
+    );
+    let remedy = format!("write http://{} as the source, or let the app redirect", first.host);
+    reader.report(&found, Severity::Warning, Wrong { problem, remedy });
 }
 
 /// Rows 13 and 14: each certificate with its key, which may be in the same secret.

@@ -49,11 +49,14 @@ impl Outcome {
         match fault {
             UpstreamFault::ConnectTimedOut => Outcome::ConnectTimedOut,
             UpstreamFault::NoLeg => Outcome::NoWay,
-            UpstreamFault::NoSocket => Outcome::Untried,
+            UpstreamFault::NoSocket | UpstreamFault::NoTrust => Outcome::Untried,
             UpstreamFault::BadResponse
+            | UpstreamFault::Certificate(_)
             | UpstreamFault::ConnectFailed
             | UpstreamFault::Died
-            | UpstreamFault::FirstByteTimedOut => Outcome::ConnectFailed,
+            | UpstreamFault::FirstByteTimedOut
+            | UpstreamFault::NoCommonProtocol
+            | UpstreamFault::TlsFailed => Outcome::ConnectFailed,
         }
     }
 }
@@ -368,6 +371,15 @@ impl Pool {
             let (token, addr) = (endpoint.token, endpoint.addr);
             (Picked { token, addr }, endpoint.via.as_ref())
         })
+    }
+
+    /// Position of an endpoint's service in [`PoolPolicy::services`].
+    pub fn service_of(&self, token: Token) -> Option<usize> {
+        let at = self
+            .endpoints
+            .binary_search_by_key(&token, |endpoint| endpoint.token)
+            .ok()?;
+        Some(self.endpoints[at].service)
     }
 
     /// All endpoints, for people.

@@ -51,6 +51,9 @@ pub enum UpstreamFault {
     /// What came is no HTTP.
     #[error("the service answered with something that is not HTTP")]
     BadResponse,
+    /// Its certificate is none that the route takes.
+    #[error("the certificate of the service {0}")]
+    Certificate(CertificateFault),
     /// Refused, unreachable or reset while connecting.
     #[error("no connection to the service")]
     ConnectFailed,
@@ -63,12 +66,63 @@ pub enum UpstreamFault {
     /// No response within the limit.
     #[error("the service did not answer in time")]
     FirstByteTimedOut,
+    /// TLS began, and it does not speak the HTTP version that the route wants.
+    #[error("the service does not agree over TLS to the HTTP version that its route wants")]
+    NoCommonProtocol,
     /// The network is reached through a leg, and there is none.
     #[error("no connection to the service: nothing connects the proxy to its network at the moment")]
     NoLeg,
     /// The proxy itself has no socket left to connect with; says nothing about the endpoint.
     #[error("the proxy has no socket left to reach the service with: raise its limit of open files")]
     NoSocket,
+    /// The authorities that are to have signed its certificate are not known yet; nothing was tried.
+    #[error("the authorities that the certificate of the service is verified with cannot be read")]
+    NoTrust,
+    /// What came instead of a TLS handshake, or an alert.
+    #[error("the service does not speak TLS as its route wants")]
+    TlsFailed,
+}
+
+/// What is wrong with the certificate of an endpoint.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub enum CertificateFault {
+    /// Its time is over.
+    #[error("has expired")]
+    Expired,
+    /// It is broken, revoked, or made for something else.
+    #[error("cannot be used")]
+    Invalid,
+    /// Its time has not come.
+    #[error("is not valid yet")]
+    NotYetValid,
+    /// None of the authorities signed it.
+    #[error("was not signed by an authority that its route trusts")]
+    UnknownAuthority,
+    /// It is for other names.
+    #[error("is not for the name that its route verifies")]
+    WrongName,
+}
+
+impl UpstreamFault {
+    /// Whether the endpoint had a part in it: another one may do better, and this one is judged by it.
+    pub fn blames_endpoint(&self) -> bool {
+        !matches!(self, UpstreamFault::NoSocket | UpstreamFault::NoTrust)
+    }
+
+    /// Whether a TLS handshake failed: that is seldom over in a moment, and whoever waits in vain is told.
+    pub fn is_handshake(&self) -> bool {
+        match self {
+            UpstreamFault::Certificate(_) | UpstreamFault::NoCommonProtocol | UpstreamFault::TlsFailed => true,
+            UpstreamFault::BadResponse
+            | UpstreamFault::ConnectFailed
+            | UpstreamFault::ConnectTimedOut
+            | UpstreamFault::Died
+            | UpstreamFault::FirstByteTimedOut
+            | UpstreamFault::NoLeg
+            | UpstreamFault::NoSocket
+            | UpstreamFault::NoTrust => false,
+        }
+    }
 }
 
 /// Any reason for which a request is answered by the proxy itself.
@@ -153,9 +207,14 @@ impl Fault {
             Fault::UnknownHost { status, .. } => *status,
             Fault::UnknownPath { .. } => 404,
             Fault::Upstream(fault) => match fault {
-                UpstreamFault::BadResponse | UpstreamFault::ConnectFailed | UpstreamFault::Died => 502,
+                UpstreamFault::BadResponse
+                | UpstreamFault::Certificate(_)
+                | UpstreamFault::ConnectFailed
+                | UpstreamFault::Died
+                | UpstreamFault::NoCommonProtocol
+                | UpstreamFault::TlsFailed => 502,
                 UpstreamFault::ConnectTimedOut | UpstreamFault::FirstByteTimedOut => 504,
-                UpstreamFault::NoLeg | UpstreamFault::NoSocket => 503,
+                UpstreamFault::NoLeg | UpstreamFault::NoSocket | UpstreamFault::NoTrust => 503,
             },
         }
     }
@@ -212,12 +271,22 @@ impl Fault {
             Fault::UnknownPath { .. } => "unknown_path",
             Fault::Upstream(fault) => match fault {
                 UpstreamFault::BadResponse => "bad_response",
+                UpstreamFault::Certificate(fault) => match fault {
+                    CertificateFault::Expired => "certificate_expired",
+                    CertificateFault::Invalid => "certificate_invalid",
+                    CertificateFault::NotYetValid => "certificate_not_yet_valid",
+                    CertificateFault::UnknownAuthority => "certificate_unknown_authority",
+                    CertificateFault::WrongName => "certificate_wrong_name",
+                },
                 UpstreamFault::ConnectFailed => "connect_failed",
                 UpstreamFault::ConnectTimedOut => "connect_timed_out",
                 UpstreamFault::Died => "upstream_died",
                 UpstreamFault::FirstByteTimedOut => "first_byte_timed_out",
+                UpstreamFault::NoCommonProtocol => "no_common_protocol",
                 UpstreamFault::NoLeg => "no_leg",
                 UpstreamFault::NoSocket => "no_socket",
+                UpstreamFault::NoTrust => "no_trust",
+                UpstreamFault::TlsFailed => "tls_failed",
             },
         }
     }
@@ -313,6 +382,14 @@ mod tests {
             UpstreamFault::FirstByteTimedOut.into(),
             UpstreamFault::NoLeg.into(),
             UpstreamFault::NoSocket.into(),
+            UpstreamFault::Certificate(CertificateFault::Expired).into(),
+            UpstreamFault::Certificate(CertificateFault::Invalid).into(),
+            UpstreamFault::Certificate(CertificateFault::NotYetValid).into(),
+            UpstreamFault::Certificate(CertificateFault::UnknownAuthority).into(),
+            UpstreamFault::Certificate(CertificateFault::WrongName).into(),
+            UpstreamFault::NoCommonProtocol.into(),
+            UpstreamFault::NoTrust.into(),
+            UpstreamFault::TlsFailed.into(),
         ];
         let mut lines = String::new();
         for fault in faults {

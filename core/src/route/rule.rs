@@ -12,8 +12,8 @@ use crate::request::origin::Origin;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::spec::{
-    Affinity, Balance, BasicAuth, Coding, EndpointSpec, HostPattern, PassiveChecks, PathPrefix, RouteLimits,
-    UpstreamProtocol,
+    Affinity, BackendTls, Balance, BasicAuth, Coding, EndpointSpec, HostPattern, PassiveChecks, PathPrefix,
+    ProxyProtocol, RouteLimits, UpstreamProtocol,
 };
 
 /// Where the requests of one host and path go, and why.
@@ -114,6 +114,8 @@ pub struct PoolSpec {
     pub balance: Balance,
     /// What is spoken to the endpoints.
     pub protocol: UpstreamProtocol,
+    /// What endpoints get before the first byte of a connection that is passed on.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Limits; what is unset is taken from the cluster's settings.
     pub limits: RouteLimits,
     /// How a client comes back to the endpoint that it had.
@@ -134,12 +136,14 @@ pub struct PoolSpec {
 }
 
 /// What holds for the endpoints of one service in a pool, whoever is the oldest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceShare {
     /// Its share of the requests; `None`: one per endpoint.
     pub weight: Option<u32>,
     /// When its endpoints are ejected.
     pub checks: PassiveChecks,
+    /// TLS to its endpoints; `None`: there is none.
+    pub tls: Option<Arc<BackendTls>>,
 }
 
 impl PoolSpec {
@@ -187,8 +191,10 @@ impl PoolSpec {
         );
         lines.extend(self.edits.request.iter().map(|edit| format!("request {edit}")));
         lines.extend(self.edits.response.iter().map(|edit| format!("response {edit}")));
+        lines.extend(self.proxy_protocol.map(|version| format!("PROXY protocol {version}")));
         for (service, share) in self.services.iter().zip(&self.shares) {
             let name = &service.name;
+            lines.extend(share.tls.as_ref().map(|tls| format!("TLS to {name} {tls}")));
             lines.extend(share.weight.map(|weight| format!("weight {weight} of {name}")));
             lines.extend(
                 share

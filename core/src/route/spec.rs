@@ -71,6 +71,9 @@ pub struct RouteSpec {
     /// How responses may be compressed, the most wanted first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub compress: Vec<Coding>,
+    /// TLS between the proxies and the endpoints; `None`: there is none. Requires the feature [`FEATURE_TLS_BACKEND`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backend_tls: Option<BackendTls>,
     /// Where requests can go, sorted by id.
     pub endpoints: Vec<EndpointSpec>,
     /// Where Docker's DNS says which tasks there are, for when no controller is heard.
@@ -125,6 +128,7 @@ impl RouteSpec {
             basic_auth: None,
             tls: ClientTls::default(),
             compress: Vec::new(),
+            backend_tls: None,
             endpoints: Vec::new(),
             witness: None,
             requires: BTreeSet::new(),
@@ -136,7 +140,8 @@ impl RouteSpec {
     pub fn secrets(&self) -> BTreeSet<&str> {
         let certificates = self.tls.certificates.iter().flat_map(CertificateRef::secrets);
         let users = self.basic_auth.iter().map(|auth| auth.secret.as_str());
-        certificates.chain(users).collect()
+        let authorities = self.backend_tls.iter().filter_map(BackendTls::secret);
+        certificates.chain(users).chain(authorities).collect()
     }
 }
 
@@ -266,10 +271,11 @@ pub enum Balance {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamProtocol {
-    /// HTTP/1.1; HTTP/2 with prior knowledge for gRPC (`content-type: application/grpc…`).
+    /// HTTP/1.1; HTTP/2 for gRPC (`content-type: application/grpc…`): with prior knowledge, or over TLS where the endpoint
+    /// agrees to it (ALPN).
     #[default]
     Auto,
-    /// HTTP/2 with prior knowledge, without TLS.
+    /// HTTP/2 always: with prior knowledge, or over TLS.
     H2c,
     /// HTTP/1.1 always.
     Http1,
@@ -282,6 +288,9 @@ pub struct ClientTls {
     /// Connections go to the endpoints as they are, by the name that the client asks for; plain HTTP is not served.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub passthrough: bool,
+    /// How endpoints learn who is at the other end of a connection that is passed on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Plain HTTP is answered with a redirect to HTTPS.
     #[serde(skip_serializing_if = "core::ops::Not::not")]
     pub only: bool,
@@ -301,6 +310,7 @@ impl ClientTls {
         let features = [
             (self.passthrough, FEATURE_TLS_PASSTHROUGH),
             (self.only, FEATURE_TLS_ONLY),
+            (self.proxy_protocol.is_some(), FEATURE_PROXY_PROTOCOL),
         ];
         let wanted = features.iter().filter(|(is_set, _)| *is_set);
         wanted.map(|(_, feature)| String::from(*feature)).collect()
@@ -311,6 +321,76 @@ impl ClientTls {
 pub const FEATURE_TLS_PASSTHROUGH: &str = "tls-passthrough";
 /// Feature of specs with [`ClientTls::only`].
 pub const FEATURE_TLS_ONLY: &str = "tls-only";
+/// Feature of specs with [`ClientTls::proxy_protocol`]: the app waits for a header that a proxy without it never sends.
+pub const FEATURE_PROXY_PROTOCOL: &str = "proxy-protocol";
+/// Feature of specs with [`RouteSpec::backend_tls`]: a proxy without it would send in the clear.
+pub const FEATURE_TLS_BACKEND: &str = "tls-backend";
+
+/// The header before the first byte of a connection (HAProxy's PROXY protocol).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// A line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+impl fmt::Display for ProxyProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ProxyProtocol::V1 => "v1",
+            ProxyProtocol::V2 => "v2",
+        })
+    }
+}
+
+/// TLS between the proxies and the endpoints of a service. What an endpoint cannot prove ends the connection; nothing is ever
+/// sent in the clear instead.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct BackendTls {
+    /// Whose certificates are taken.
+    pub trust: Trust,
+    /// Sent as SNI where it is no address, and what a certificate must be for. Set wherever certificates are verified.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+}
+
+/// Whose certificates are taken from endpoints.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Trust {
+    /// Anybody's: nobody can listen, and anybody could answer.
+    Any,
+    /// Those of the authorities that browsers trust.
+    Web,
+    /// Those of the authorities in this Docker secret, PEM.
+    Secret(String),
+}
+
+impl BackendTls {
+    /// The secret that it needs.
+    pub fn secret(&self) -> Option<&str> {
+        match &self.trust {
+            Trust::Any | Trust::Web => None,
+            Trust::Secret(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for BackendTls {
+    /// `not verified, as shop.internal`, `verified by the authorities in shop.ca, as shop.internal`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.trust {
+            Trust::Any => f.write_str("not verified")?,
+            Trust::Web => f.write_str("verified by the authorities of the web")?,
+            Trust::Secret(name) => write!(f, "verified by the authorities in {name}")?,
+        }
+        self.server_name
+            .as_ref()
+            .map_or(Ok(()), |name| write!(f, ", as {name}"))
+    }
+}
 
 /// The Docker secrets with a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -20,6 +20,8 @@ pub const FEATURES: &[&str] = &[
     crate::route::spec::FEATURE_ALLOW_IPS,
     crate::route::spec::FEATURE_BASIC_AUTH,
     crate::route::spec::FEATURE_LEGS,
+    crate::route::spec::FEATURE_PROXY_PROTOCOL,
+    crate::route::spec::FEATURE_TLS_BACKEND,
     crate::route::spec::FEATURE_TLS_ONLY,
     crate::route::spec::FEATURE_TLS_PASSTHROUGH,
 ];

@@ -16,8 +16,8 @@ use crate::id::{EndpointId, ServiceId};
 use crate::labels::keys::{INTERLOCK_PREFIX, LABELS, PREFIX};
 use crate::route::redirect::{Redirect, Scheme};
 use crate::route::spec::{
-    Affinity, Balance, CertificateRef, ClientTls, EndpointSpec, HostPattern, Leaving, PassiveChecks, PathPrefix,
-    RouteLimits, RouteSpec, UpstreamProtocol,
+    Affinity, BackendTls, Balance, CertificateRef, ClientTls, EndpointSpec, HostPattern, Leaving, PassiveChecks,
+    PathPrefix, ProxyProtocol, RouteLimits, RouteSpec, Trust, UpstreamProtocol,
 };
 use crate::swarm::model::{DesiredState, EndpointMode, STACK_LABEL, Service, ServiceMode, Task, TaskState};
 use crate::testing::sample;
@@ -181,7 +181,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
         option::of(0..4_u32),
         option::of(0..4_u32),
         option::of(many(select(RANGES), 1..3)),
-        client_tls(),
+        (client_tls(), option::weighted(0.2, backend_tls())),
     );
     (
         btree_set(host_pattern(), 0..4),
@@ -199,7 +199,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
     )
         .prop_map(
             move |(hosts, default_backend, path, strip_path, settings, endpoints, day, redirects)| {
-                let (balance, protocol, park_ms, affinity, weight, max_fails, allow_ips, tls) = settings;
+                let (balance, protocol, park_ms, affinity, weight, max_fails, allow_ips, (tls, backend_tls)) = settings;
                 let endpoints = endpoints.into_iter().map(|(slot, is_leaving)| EndpointSpec {
                     id: EndpointId::from(format!("s{number}.{slot}")),
                     addr: SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 0, number, slot)), 8080),
@@ -235,6 +235,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                         })
                         .collect(),
                     requires: tls.requires(),
+                    backend_tls: backend_tls.filter(|_| !tls.passthrough),
                     tls,
                     endpoints: endpoints.collect(),
                     ..RouteSpec::new(
@@ -260,8 +261,18 @@ pub fn client_tls() -> impl Strategy<Value = ClientTls> {
     );
     kinds.prop_map(|(passthrough, only, certificates)| ClientTls {
         passthrough,
+        proxy_protocol: (passthrough && only).then_some(ProxyProtocol::V2),
         only,
         certificates: if passthrough { Vec::new() } else { certificates },
+    })
+}
+
+/// TLS to an app, as labels can make it.
+pub fn backend_tls() -> impl Strategy<Value = BackendTls> {
+    let trust = select(vec![Trust::Any, Trust::Web, Trust::Secret(String::from("a.ca"))]);
+    (trust, select(vec!["a.example", "b.example"])).prop_map(|(trust, name)| BackendTls {
+        trust,
+        server_name: Some(String::from(name)),
     })
 }
 

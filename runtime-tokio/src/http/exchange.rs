@@ -18,7 +18,7 @@ use super::headers;
 use crate::telemetry::log::AccessRecord;
 use crate::upstream::connect::Http1;
 use crate::worker::Shared;
-use crate::worker::pools::PoolHandle;
+use crate::worker::pools::{Endpoint, PoolHandle};
 
 /// One request of a client, from its head to the last byte of its response.
 pub(crate) struct Exchange {
@@ -61,8 +61,8 @@ pub(crate) struct Upstream {
     /// When the request was sent and when the response began.
     pub(crate) sent: Instant,
     pub(crate) responded: Instant,
-    /// To be kept once the response has ended.
-    pub(crate) sender: Option<Http1>,
+    /// To be kept once the response has ended, for what it was made for.
+    pub(crate) sender: Option<(Rc<Endpoint>, Http1)>,
 }
 
 /// Counts as one request under way at an endpoint until dropped.
@@ -228,12 +228,10 @@ impl Exchange {
     /// The response ended as it should: the connection may serve the next request.
     pub(crate) fn finish(mut self: Box<Self>) {
         if let Some(upstream) = &mut self.upstream
-            && let Some(sender) = upstream.sender.take()
+            && let Some((endpoint, sender)) = upstream.sender.take()
         {
-            upstream
-                .hold
-                .pool
-                .keep(upstream.hold.token, sender, self.worker.clock.now());
+            let now = self.worker.clock.now();
+            upstream.hold.pool.keep(upstream.hold.token, &endpoint, sender, now);
         }
         self.end();
     }

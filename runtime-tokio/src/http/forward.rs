@@ -10,7 +10,6 @@ use hyper::body::Incoming;
 use tidegate_core::pool::{Outcome, Pick, Token};
 use tidegate_core::request::fault::{Fault, UpstreamFault};
 use tidegate_core::request::retry::{self, Failure};
-use tidegate_core::route::spec::UpstreamProtocol;
 use tidegate_core::time::Instant;
 use tracing::debug;
 
@@ -20,8 +19,8 @@ use super::exchange::{Exchange, Hold, Upstream};
 use super::first_byte::{SendError, first_byte};
 use super::{hedge, upgrade};
 use crate::net::Net;
-use crate::upstream::connect;
-use crate::worker::pools::PoolHandle;
+use crate::upstream::connect::{self, Opened, Wants};
+use crate::worker::pools::{Endpoint, PoolHandle};
 use crate::worker::serving::{Known, Serving};
 use crate::worker::{Shared, Worker};
 
@@ -236,7 +235,7 @@ async fn pick<N: Net>(
                     token: picked.token,
                 });
             }
-            Pick::Unavailable(why) => return Err(Fault::Unavailable(why)),
+            Pick::Unavailable(why) => return Err(pool.why_none(Fault::Unavailable(why))),
             Pick::Park => {
                 let place = Place(Rc::clone(pool));
                 let since = *parked_since.get_or_insert_with(|| clock.now());
@@ -252,9 +251,8 @@ async fn pick<N: Net>(
                         .metrics
                         .park_timeouts
                         .set(worker.shared.metrics.park_timeouts.get() + 1);
-                    return Err(Fault::ParkTimedOut {
-                        waited: until.since(since),
-                    });
+                    let waited = until.since(since);
+                    return Err(pool.why_none(Fault::ParkTimedOut { waited }));
                 }
                 // Whoever failed before is worth another try now.
                 tried.clear();
@@ -292,82 +290,82 @@ pub(super) async fn send<N: Net>(
     let metrics = &worker.shared.metrics;
     let limit = serving.connect_timeout;
     let refused = |fault: UpstreamFault| {
-        let by_endpoint = fault != UpstreamFault::NoSocket;
-        if by_endpoint {
-            pool.handle_outcome(hold.token, Outcome::of_connect(fault));
+        if fault.blames_endpoint() {
+            pool.handle_connect(hold.token, Err(fault));
         }
         worker.shared.metrics.count_no_leg(fault);
         metrics.connect_failures.set(metrics.connect_failures.get() + 1);
         Failed {
             failure: Failure::Connect,
             fault: fault.into(),
-            head_kept: true,
-            elsewhere: by_endpoint,
+            // Without trust no endpoint of the service is spoken to.
+            head_kept: fault != UpstreamFault::NoTrust,
+            elsewhere: fault.blames_endpoint(),
         }
     };
     let clock = worker.shared.clock;
-    let speaks_http2 = match pool.protocol() {
-        UpstreamProtocol::H2c => true,
-        UpstreamProtocol::Http1 => false,
-        UpstreamProtocol::Auto => is_grpc(&outbound.headers),
+    let wants = Wants::of(pool.protocol(), is_grpc(&outbound.headers));
+    let connections = &endpoint.connections;
+    let speaks_http1 = wants == Wants::Http1 || (wants == Wants::Either && connections.prefers_http1());
+    let kept = if speaks_http1 {
+        let waited_max = retry::waited_max(outbound.method.as_str());
+        connections.take(waited_max, clock.now()).map(Opened::Http1)
+    } else {
+        connections.shared().map(Opened::Http2)
     };
-    let waited_max = retry::waited_max(outbound.method.as_str());
-    if speaks_http2 {
-        let (mut sender, reused) = match endpoint.connections.shared() {
-            Some(sender) => (sender, true),
-            None => {
-                let sender = connect::http2(&worker.net, &endpoint.target, limit)
-                    .await
-                    .map_err(refused)?;
-                pool.handle_outcome(hold.token, Outcome::Connected);
-                (endpoint.connections.share(sender), false)
-            }
-        };
-        metrics.count_connection(reused);
-        let (request, kept) = request(outbound, true, reused);
-        let sent = clock.now();
-        let may_leave = may_leave && kept;
-        let response = sender.try_send_request(request);
-        match first_byte(worker, serving, response, outbound, &hold, &endpoint, may_leave).await {
-            Ok(response) => Ok(answered(worker, response, hold, endpoint.target.addr, sent, None)),
-            Err(error) => {
-                if !matches!(error, SendError::TimedOut) {
-                    endpoint.connections.unshare();
+    let (opened, reused) = match kept {
+        Some(kept) => (kept, true),
+        None => {
+            let opened = connect::open(&worker.net, &endpoint, wants, limit)
+                .await
+                .map_err(refused)?;
+            pool.handle_connect(hold.token, Ok(()));
+            let opened = match opened {
+                Opened::Http2(sender) => Opened::Http2(connections.share(sender)),
+                Opened::Http1(sender) => {
+                    if wants == Wants::Either {
+                        connections.set_prefers_http1();
+                    }
+                    Opened::Http1(sender)
                 }
-                Err(failed(&pool, hold.token, outbound, error, reused, kept))
+            };
+            (opened, false)
+        }
+    };
+    metrics.count_connection(reused);
+    let scheme = match &endpoint.tls {
+        Some(_) => Scheme::HTTPS,
+        None => Scheme::HTTP,
+    };
+    let http2_scheme = matches!(opened, Opened::Http2(_)).then_some(scheme);
+    let (request, kept) = request(outbound, http2_scheme, reused);
+    let sent = clock.now();
+    let may_leave = may_leave && kept;
+    let addr = endpoint.target.addr;
+    match opened {
+        Opened::Http2(mut sender) => {
+            let response = sender.try_send_request(request);
+            match first_byte(worker, serving, response, outbound, &hold, &endpoint, may_leave).await {
+                Ok(response) => Ok(answered(worker, response, hold, addr, sent, None)),
+                Err(error) => {
+                    if !matches!(error, SendError::TimedOut) {
+                        connections.unshare();
+                    }
+                    Err(failed(&pool, hold.token, outbound, error, reused, kept))
+                }
             }
         }
-    } else {
-        let (mut sender, reused) = match endpoint.connections.take(waited_max, clock.now()) {
-            Some(sender) => (sender, true),
-            None => {
-                let sender = connect::http1(&worker.net, &endpoint.target, limit)
-                    .await
-                    .map_err(refused)?;
-                pool.handle_outcome(hold.token, Outcome::Connected);
-                (sender, false)
-            }
-        };
-        metrics.count_connection(reused);
-        let (request, kept) = request(outbound, false, reused);
-        let sent = clock.now();
-        let may_leave = may_leave && kept;
-        let response = sender.try_send_request(request);
-        match first_byte(worker, serving, response, outbound, &hold, &endpoint, may_leave).await {
-            Ok(response) => Ok(answered(
-                worker,
-                response,
-                hold,
-                endpoint.target.addr,
-                sent,
-                Some(sender),
-            )),
-            Err(error) => {
-                if reused {
-                    // Its siblings are as old as it was.
-                    endpoint.connections.close_idle();
+        Opened::Http1(mut sender) => {
+            let response = sender.try_send_request(request);
+            match first_byte(worker, serving, response, outbound, &hold, &endpoint, may_leave).await {
+                Ok(response) => Ok(answered(worker, response, hold, addr, sent, Some((endpoint, sender)))),
+                Err(error) => {
+                    if reused {
+                        // Its siblings are as old as it was.
+                        connections.close_idle();
+                    }
+                    Err(failed(&pool, hold.token, outbound, error, reused, kept))
                 }
-                Err(failed(&pool, hold.token, outbound, error, reused, kept))
             }
         }
     }
@@ -379,7 +377,7 @@ fn answered<N: Net>(
     hold: Hold,
     addr: std::net::SocketAddr,
     sent: Instant,
-    sender: Option<connect::Http1>,
+    sender: Option<(Rc<Endpoint>, connect::Http1)>,
 ) -> Answered {
     hold.pool.handle_outcome(hold.token, Outcome::Responded);
     let upstream = Upstream {
@@ -392,8 +390,8 @@ fn answered<N: Net>(
     Answered { response, upstream }
 }
 
-/// The request as the endpoint gets it, and whether its head is kept for another try.
-fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<RequestBody>, bool) {
+/// The request as the endpoint gets it, and whether its head is kept for another try. `http2`: the scheme, where that is spoken.
+fn request(outbound: &mut Outbound, http2: Option<Scheme>, reused: bool) -> (Request<RequestBody>, bool) {
     let kept = reused || retry::is_idempotent(outbound.method.as_str());
     let mut headers = if kept {
         outbound.headers.clone()
@@ -401,7 +399,8 @@ fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<Reque
         std::mem::take(&mut outbound.headers)
     };
     let mut uri = Uri::from(outbound.target.clone());
-    if http2 {
+    let is_http2 = http2.is_some();
+    if is_http2 {
         headers.remove(header::HOST);
         // RFC 9113 §8.3.1: the host travels as `:authority`.
         let authority = outbound
@@ -410,7 +409,7 @@ fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<Reque
             .and_then(|host| Authority::try_from(host.as_bytes()).ok());
         if let Some(authority) = authority {
             let mut parts = http::uri::Parts::default();
-            parts.scheme = Some(Scheme::HTTP);
+            parts.scheme = http2;
             parts.authority = Some(authority);
             parts.path_and_query = Some(outbound.target.clone());
             uri = Uri::from_parts(parts).unwrap_or(uri);
@@ -435,12 +434,12 @@ fn request(outbound: &mut Outbound, http2: bool, reused: bool) -> (Request<Reque
     let mut request = Request::new(RequestBody::for_try(outbound.body.as_ref()));
     *request.method_mut() = outbound.method.clone();
     *request.uri_mut() = uri;
-    *request.version_mut() = if http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    *request.version_mut() = if is_http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let expects = headers
         .get(header::EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     *request.headers_mut() = headers;
-    if let (Some(body), true, false) = (&outbound.body, expects, http2) {
+    if let (Some(body), true, false) = (&outbound.body, expects, is_http2) {
         let gate = body.expect();
         hyper::ext::on_informational(&mut request, move |informational| {
             if informational.status() == StatusCode::CONTINUE {

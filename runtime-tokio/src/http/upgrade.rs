@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::worker::Shared;
 
 /// Bytes that are under way in each direction of an upgraded connection.
-pub(crate) const COPY_BYTES: usize = 16 * 1024;
+const COPY_BYTES: usize = 16 * 1024;
 
 /// What a client wants to switch to.
 #[derive(Debug)]
@@ -78,14 +78,14 @@ pub(crate) async fn silence(clock: Clock, noted: &std::cell::Cell<Instant>, max:
 }
 
 /// Notes when bytes move.
-pub(crate) struct Noted<'a, S> {
+struct Noted<'a, S> {
     stream: S,
     clock: Clock,
     noted: &'a std::cell::Cell<Instant>,
 }
 
 impl<'a, S> Noted<'a, S> {
-    pub(crate) fn new(stream: S, clock: Clock, noted: &'a std::cell::Cell<Instant>) -> Self {
+    fn new(stream: S, clock: Clock, noted: &'a std::cell::Cell<Instant>) -> Self {
         Noted { stream, clock, noted }
     }
 }

@@ -8,6 +8,7 @@ mod authority;
 mod tls;
 
 pub use authority::{Authority, IdentityError, IdentityPem};
+pub(crate) use tls::ClockTime;
 pub use tls::{client_config, peer_role, server_config};
 
 use std::fmt;

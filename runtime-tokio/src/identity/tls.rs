@@ -17,7 +17,7 @@ use crate::clock::Clock;
 
 /// Certificates are checked at the time of our own clock, which a simulation sets.
 #[derive(Debug)]
-struct ClockTime(Clock);
+pub(crate) struct ClockTime(pub(crate) Clock);
 
 impl TimeProvider for ClockTime {
     fn current_time(&self) -> Option<UnixTime> {

@@ -16,6 +16,7 @@ use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::{NoLeg, pass, socket_path};
+use crate::copy::Moved;
 use crate::net::{Net, TokioNet};
 
 /// Beyond the time that a leg has for the endpoint, for its answer to arrive.
@@ -137,6 +138,14 @@ impl Net for LegNet {
 
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<TcpStream>> {
         TokioNet.connect(addr)
+    }
+
+    fn near_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
+        TokioNet.near_addr(stream)
+    }
+
+    async fn copy(&self, a: &mut TcpStream, b: &mut TcpStream, moved: &Moved) -> io::Result<()> {
+        TokioNet.copy(a, b, moved).await
     }
 
     fn resolve(&self, name: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> {

@@ -6,6 +6,7 @@
 
 pub mod certificates;
 pub(crate) mod passthrough;
+mod proxy_header;
 pub(crate) mod replay;
 
 use std::net::SocketAddr;
@@ -98,10 +99,14 @@ async fn take<N: Net>(worker: &Rc<Worker<N>>, mut stream: N::Stream, addr: Socke
             refuse(&mut stream, Alert::AccessDenied).await;
         }
         TlsRoute::Passthrough(pool) => {
-            if passthrough::pass(worker, name, origin, head, &mut stream, pool)
-                .await
-                .is_err()
-            {
+            let client = passthrough::Client {
+                name,
+                peer,
+                origin,
+                head,
+                stream: &mut stream,
+            };
+            if passthrough::pass(worker, client, pool).await.is_err() {
                 refuse(&mut stream, Alert::InternalError).await;
             }
         }

@@ -1,23 +1,26 @@
-//! A TLS connection that goes to an endpoint as it is: pick, connect, replay the ClientHello, copy both ways.
+//! A TLS connection that goes to an endpoint as it is: pick, connect, say who the client is where that is wanted, replay the
+//! ClientHello, pass bytes on both ways.
 //!
 //! An endpoint that does not take the connection is tried no more and the next one is asked, within the pool's retry budget,
 //! as for HTTP: nothing was sent yet. The connection counts towards its endpoint, and a drain waits for it.
 
-use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 
 use http::HeaderMap;
-use tidegate_core::pool::{Outcome, Pick};
+use tidegate_core::pool::Pick;
 use tidegate_core::request::origin::Origin;
 use tidegate_core::request::retry::Failure;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::AsyncWriteExt;
 use tracing::debug;
 
+use super::proxy_header;
+use crate::copy::Moved;
 use crate::http::exchange::Hold;
 use crate::http::forward::Place;
-use crate::http::upgrade::{COPY_BYTES, Noted, silence};
+use crate::http::upgrade::silence;
 use crate::net::Net;
+use crate::proxy_protocol::Peer;
 use crate::upstream::connect;
 use crate::worker::pools::PoolHandle;
 use crate::worker::{TlsRoute, Worker};
@@ -26,17 +29,31 @@ use crate::worker::{TlsRoute, Worker};
 #[derive(Debug)]
 pub(crate) struct Unserved;
 
+/// A client's connection whose ClientHello was read.
+pub(crate) struct Client<'a, N: Net> {
+    pub(crate) name: Option<&'a str>,
+    pub(crate) peer: Peer,
+    pub(crate) origin: Origin,
+    /// What was read.
+    pub(crate) head: Vec<u8>,
+    pub(crate) stream: &'a mut N::Stream,
+}
+
 /// Passes the connection on; returns when it ended.
-pub(crate) async fn pass<N: Net, S: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn pass<N: Net>(
     worker: &Rc<Worker<N>>,
-    name: Option<&str>,
-    from: Origin,
-    head: Vec<u8>,
-    client: &mut S,
+    client: Client<'_, N>,
     pool: Rc<PoolHandle>,
 ) -> Result<(), Unserved> {
+    let Client {
+        name,
+        peer,
+        origin,
+        head,
+        stream,
+    } = client;
     let metrics = &worker.shared.metrics;
-    let connected = connect(worker, name, from, pool).await;
+    let connected = connect(worker, name, origin, pool).await;
     let Some((hold, mut upstream)) = connected else {
         metrics.count_tls_failure("no_endpoint");
         return Err(Unserved);
@@ -44,21 +61,28 @@ pub(crate) async fn pass<N: Net, S: AsyncRead + AsyncWrite + Unpin>(
     metrics.passthrough.set(metrics.passthrough.get() + 1);
     let clock = worker.shared.clock;
     let idle_max = hold.pool.serving().idle_timeout;
-    let noted = Cell::new(clock.now());
-    let mut client = Noted::new(client, clock, &noted);
+    let proxy_protocol = hold.pool.proxy_protocol();
+    let moved = Moved::new(clock);
     let copy = async {
+        if let Some(version) = proxy_protocol {
+            let mut near = worker.net.near_addr(stream)?;
+            near.set_port(peer.port.unwrap_or(near.port()));
+            upstream
+                .write_all(&proxy_header::encode(version, peer.addr, near))
+                .await?;
+        }
         upstream.write_all(&head).await?;
         drop(head);
-        let mut upstream = Noted::new(upstream, clock, &noted);
-        copy_bidirectional_with_sizes(&mut client, &mut upstream, COPY_BYTES, COPY_BYTES).await
+        worker.net.copy(stream, &mut upstream, &moved).await
     };
     let ended = tokio::select! { biased;
         ended = copy => ended,
-        () = silence(clock, &noted, idle_max) => Err(io::ErrorKind::TimedOut.into()),
+        () = silence(clock, moved.last(), idle_max) => Err(io::ErrorKind::TimedOut.into()),
     };
+    let (up, down) = moved.bytes();
     match ended {
-        Ok((up, down)) => debug!(name, up, down, "a passed connection ended"),
-        Err(error) => debug!(name, %error, "a passed connection ended"),
+        Ok(()) => debug!(name, up, down, "a passed connection ended"),
+        Err(error) => debug!(name, up, down, %error, "a passed connection ended"),
     }
     drop(hold);
     Ok(())
@@ -114,11 +138,11 @@ async fn connect<N: Net>(
         let endpoint = pool.endpoint(picked.token)?; // as the pool was asked just now
         match connect::tcp(&worker.net, &endpoint.target, serving.connect_timeout).await {
             Ok(upstream) => {
-                pool.handle_outcome(picked.token, Outcome::Connected);
+                pool.handle_connect(picked.token, Ok(()));
                 return Some((hold, upstream));
             }
             Err(fault) => {
-                pool.handle_outcome(picked.token, Outcome::of_connect(fault));
+                pool.handle_connect(picked.token, Err(fault));
                 shared.metrics.count_no_leg(fault);
                 let failures = &shared.metrics.connect_failures;
                 failures.set(failures.get() + 1);

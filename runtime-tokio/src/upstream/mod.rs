@@ -4,6 +4,7 @@
 
 pub(crate) mod connect;
 pub(crate) mod reuse;
+pub(crate) mod trust;
 
 use std::future::Future;
 

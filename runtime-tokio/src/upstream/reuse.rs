@@ -15,6 +15,8 @@ use super::connect::{Http1, Http2};
 pub(crate) struct Connections {
     idle: RefCell<Vec<Idle>>,
     shared: RefCell<Option<Http2>>,
+    /// Whether the endpoint chose HTTP/1.1 where it was offered both.
+    prefers_http1: Cell<bool>,
     /// Set when the endpoint is gone: nothing is kept any more.
     closed: Cell<bool>,
 }
@@ -77,6 +79,15 @@ impl Connections {
             *self.shared.borrow_mut() = Some(sender.clone());
         }
         sender
+    }
+
+    /// The endpoint chose HTTP/1.1 where it was offered both, and would again.
+    pub(crate) fn set_prefers_http1(&self) {
+        self.prefers_http1.set(true);
+    }
+
+    pub(crate) fn prefers_http1(&self) -> bool {
+        self.prefers_http1.get()
     }
 
     /// Forgets the shared connection after it failed a request.

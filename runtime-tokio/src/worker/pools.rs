@@ -12,19 +12,22 @@ use tidegate_core::machine::{Input, step};
 use tidegate_core::pool::{
     Action, EndpointView, Fact, Member, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token,
 };
+use tidegate_core::request::fault::{Fault, UpstreamFault};
 use tidegate_core::request::origin::Origin;
 use tidegate_core::request::retry::Failure;
-use tidegate_core::route::spec::UpstreamProtocol;
+use tidegate_core::route::spec::{ProxyProtocol, UpstreamProtocol};
 use tidegate_core::route::{PoolKey, PoolSpec};
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::{Duration, Instant};
 use tokio::sync::Notify;
+use tracing::{debug, warn};
 
 use super::Shared;
 use super::serving::Serving;
 use crate::telemetry::metrics::StatusCounts;
 use crate::upstream::connect::{Http1, Target};
 use crate::upstream::reuse::Connections;
+use crate::upstream::trust::EndpointTls;
 
 /// One pool of one worker.
 pub(crate) struct PoolHandle {
@@ -40,21 +43,39 @@ pub(crate) struct PoolHandle {
     armed: Cell<Option<Instant>>,
     idle_max: Cell<usize>,
     retired: Cell<bool>,
+    /// Why the last TLS handshake with an endpoint failed, until one succeeds.
+    handshake_fault: Cell<Option<UpstreamFault>>,
     statuses: StatusCounts,
 }
 
-/// What is kept for one endpoint.
+/// What is kept for one endpoint, for as long as it is spoken to in one way.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     pub(crate) target: Target,
     addr_value: HeaderValue,
+    /// `None`: without TLS.
+    pub(crate) tls: Option<EndpointTls>,
     pub(crate) connections: Connections,
+    /// Why the last TLS handshake failed, so that it is told once.
+    told: Cell<Option<UpstreamFault>>,
     /// How often it was given up, and whoever waits for that.
     abandonments: Cell<u64>,
     abandoned: Notify,
 }
 
 impl Endpoint {
+    fn new(target: Target, tls: Option<EndpointTls>) -> Rc<Self> {
+        Rc::new(Endpoint {
+            addr_value: addr_value(target.addr),
+            target,
+            tls,
+            connections: Connections::default(),
+            told: Cell::new(None),
+            abandonments: Cell::new(0),
+            abandoned: Notify::new(),
+        })
+    }
+
     /// Grows each time that requests are to go elsewhere.
     pub(crate) fn abandonments(&self) -> u64 {
         self.abandonments.get()
@@ -63,6 +84,20 @@ impl Endpoint {
     /// Returns when it has grown.
     pub(crate) async fn abandoned(&self) {
         self.abandoned.notified().await;
+    }
+
+    /// A TLS handshake failed: an operator is to know, once.
+    pub(crate) fn handshake_failed(&self, fault: UpstreamFault, error: &dyn fmt::Display) {
+        let addr = self.target.addr;
+        if self.told.replace(Some(fault)) == Some(fault) {
+            debug!(%addr, %error, "{fault}");
+        } else {
+            warn!(%addr, %error, "{fault}");
+        }
+    }
+
+    pub(crate) fn handshake_succeeded(&self) {
+        self.told.set(None);
     }
 }
 
@@ -98,6 +133,7 @@ impl PoolHandle {
             armed: Cell::new(None),
             idle_max: Cell::new(0),
             retired: Cell::new(false),
+            handshake_fault: Cell::new(None),
             statuses: StatusCounts::default(),
         });
         handle.apply(spec, settings);
@@ -131,6 +167,7 @@ impl PoolHandle {
             }
         }
         drop((mine, theirs));
+        self.learn_endpoints(&self.machine.borrow());
         self.step(Input::Timeout);
     }
 
@@ -162,6 +199,11 @@ impl PoolHandle {
 
     pub(crate) fn protocol(&self) -> UpstreamProtocol {
         self.spec.borrow().protocol
+    }
+
+    /// What endpoints get before the first byte of a connection that is passed on.
+    pub(crate) fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        self.spec.borrow().proxy_protocol
     }
 
     /// What its requests are served by.
@@ -230,6 +272,28 @@ impl PoolHandle {
         self.step(Input::Fact(Fact::Outcome(token, outcome)));
     }
 
+    /// What came of connecting to an endpoint. A fault of our own says nothing about it.
+    pub(crate) fn handle_connect(self: &Rc<Self>, token: Token, result: Result<(), UpstreamFault>) {
+        let outcome = match result {
+            Ok(()) => {
+                self.handshake_fault.set(None);
+                Outcome::Connected
+            }
+            Err(fault) => {
+                if fault.is_handshake() {
+                    self.handshake_fault.set(Some(fault));
+                }
+                Outcome::of_connect(fault)
+            }
+        };
+        self.handle_outcome(token, outcome);
+    }
+
+    /// What to say instead of `fault` to who found no endpoint: why there is none, where that is known.
+    pub(crate) fn why_none(&self, fault: Fault) -> Fault {
+        self.handshake_fault.get().map_or(fault, Fault::from)
+    }
+
     pub(crate) fn handle_timeout(self: &Rc<Self>) {
         self.armed.set(None);
         self.step(Input::Timeout);
@@ -247,11 +311,10 @@ impl PoolHandle {
             .map_or_else(|| addr_value(addr), |endpoint| endpoint.addr_value.clone())
     }
 
-    /// Keeps a connection whose response ended for the next request.
-    pub(crate) fn keep(&self, token: Token, sender: Http1, now: Instant) {
-        if self.machine.borrow().keeps_idle(token)
-            && let Some(endpoint) = self.endpoint(token)
-        {
+    /// Keeps a connection whose response ended for the next request. `endpoint` is what it was made for, which another may have
+    /// taken the place of.
+    pub(crate) fn keep(&self, token: Token, endpoint: &Endpoint, sender: Http1, now: Instant) {
+        if self.machine.borrow().keeps_idle(token) {
             endpoint.connections.keep(sender, self.idle_max.get(), now);
             self.shared.sweep_soon(now);
         }
@@ -328,21 +391,30 @@ impl PoolHandle {
         }
     }
 
+    /// Secrets have changed, and with them perhaps how endpoints are spoken to.
+    pub(crate) fn handle_secrets(&self) {
+        self.learn_endpoints(&self.machine.borrow());
+    }
+
     fn learn_endpoints(&self, machine: &Pool) {
+        let spec = self.spec.borrow();
         let mut endpoints = self.endpoints.borrow_mut();
         for (Picked { token, addr }, via) in machine.addresses() {
-            if let Err(at) = endpoints.binary_search_by_key(&token, |(token, _)| *token) {
-                let endpoint = Endpoint {
-                    target: Target {
-                        addr,
-                        via: via.cloned(),
-                    },
-                    addr_value: addr_value(addr),
-                    connections: Connections::default(),
-                    abandonments: Cell::new(0),
-                    abandoned: Notify::new(),
-                };
-                endpoints.insert(at, (token, Rc::new(endpoint)));
+            let share = machine.service_of(token).and_then(|service| spec.shares.get(service));
+            let labels = share.and_then(|share| share.tls.as_deref());
+            let tls = labels.map(|labels| self.shared.trusts.endpoint(labels, addr));
+            let made = |tls| {
+                let via = via.cloned();
+                Endpoint::new(Target { addr, via }, tls)
+            };
+            match endpoints.binary_search_by_key(&token, |(token, _)| *token) {
+                // Connections that were made in another way are used no more, by nobody.
+                Ok(at) if endpoints[at].1.tls != tls => {
+                    endpoints[at].1.connections.close();
+                    endpoints[at].1 = made(tls);
+                }
+                Ok(_) => {}
+                Err(at) => endpoints.insert(at, (token, made(tls))),
             }
         }
     }

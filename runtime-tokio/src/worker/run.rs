@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use rustls::ServerConfig;
-use tidegate_core::pool::{Outcome, Picked};
+use tidegate_core::pool::Picked;
 use tidegate_core::request::fault::{ClientFault, Fault};
 use tidegate_core::request::origin::Origin;
 use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, slash_redirect, strip};
@@ -29,7 +29,7 @@ use crate::listen::{self, Acceptor};
 use crate::net::Net;
 use crate::tls;
 use crate::tls::certificates::Served;
-use crate::upstream::connect;
+use crate::upstream::connect::{self, Wants};
 
 /// Between two warnings that connections cannot be accepted: this happens many times a second where it happens.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -103,6 +103,7 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     info!(addr = %local, "listening");
     let _ = bound.send(Ok(local)); // nobody may care
     let mut listener = Some(listener);
+    let mut secrets = config.secrets.changes();
     let mut give_up_at = None;
     let mut complained_at = None;
     let mut tls_first = false;
@@ -154,6 +155,11 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
             Ok(()) = tables.changed() => {
                 let table = Arc::clone(&tables.borrow_and_update());
                 worker.apply(table);
+            }
+            Ok(()) = secrets.changed() => {
+                for pool in worker.pools.borrow().values() {
+                    pool.handle_secrets();
+                }
             }
             Some(query) = queries.recv() => {
                 // Whoever asks after sending a table must find it served.
@@ -368,12 +374,10 @@ impl<N: Net> Worker<N> {
         spawn_local(async move {
             let metrics = &worker.shared.metrics;
             metrics.probes.set(metrics.probes.get() + 1);
-            let outcome = match connect::tcp(&worker.net, &endpoint.target, limit).await {
-                Ok(_) => Outcome::Connected,
-                Err(fault) => Outcome::of_connect(fault),
-            };
-            debug!(addr = %picked.addr, ?outcome, "probed");
-            pool.handle_outcome(picked.token, outcome);
+            let wants = Wants::of(pool.protocol(), true);
+            let result = connect::probe(&worker.net, &endpoint, wants, limit).await;
+            debug!(addr = %picked.addr, ?result, "probed");
+            pool.handle_connect(picked.token, result);
         });
     }
 

@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::http::serve::DateCache;
 use crate::telemetry::log::{AccessBuffer, AccessLog};
 use crate::telemetry::metrics::Metrics;
+use crate::upstream::trust::Trusts;
 
 /// State of one worker.
 pub(crate) struct Shared {
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) access: AccessBuffer,
     pub(crate) proxy_id: HeaderValue,
     pub(crate) server_info: HeaderValue,
+    /// TLS to endpoints.
+    pub(crate) trusts: Trusts,
     serving: RefCell<Rc<ProxySettings>>,
     dates: DateCache,
     timers: RefCell<Timers<PoolKey>>,
@@ -70,6 +73,7 @@ impl Shared {
             access: AccessBuffer::new(access),
             proxy_id: name(&config.proxy_id),
             server_info: name(&config.server_info),
+            trusts: Trusts::new(clock, config.secrets.clone()),
             serving: RefCell::new(Rc::new(settings.clone())),
             dates: DateCache::default(),
             timers: RefCell::new(Timers::new()),

@@ -237,6 +237,10 @@ impl Net for BlackHole {
         TokioNet.connect(addr).await
     }
 
+    fn near_addr(&self, stream: &TcpStream) -> std::io::Result<SocketAddr> {
+        TokioNet.near_addr(stream)
+    }
+
     async fn resolve(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
         TokioNet.resolve(name, port).await
     }
@@ -270,6 +274,10 @@ impl Net for PowerLoss {
             std::future::pending::<()>().await;
         }
         TokioNet.connect(addr).await
+    }
+
+    fn near_addr(&self, stream: &TcpStream) -> std::io::Result<SocketAddr> {
+        TokioNet.near_addr(stream)
     }
 
     async fn resolve(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {

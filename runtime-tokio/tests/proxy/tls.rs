@@ -1,5 +1,6 @@
 //! TLS of users: passed through by name, or ended here with certificates from a folder. Certificates are made in each test.
 
+mod backend;
 mod pass;
 mod terminate;
 

@@ -1,6 +1,7 @@
 //! The table of labels, its documentation, and what is no label.
 
 use super::*;
+use crate::labels::reference::reference_markdown;
 
 #[test]
 fn labels_are_sorted_and_documented() {

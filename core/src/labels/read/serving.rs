@@ -414,6 +414,13 @@ pub fn hidden_clients(route: &LabelledRoute, service: &Service) -> Vec<Diagnosti
             "the proxies are published through the routing mesh, which hides client addresses, so most clients go to one endpoint",
         ));
     }
+    if route.tls.proxy_protocol.is_some() {
+        found.push(say(
+            "proxy_protocol",
+            Severity::Warning,
+            "the proxies are published through the routing mesh, which hides client addresses, so the app is told those of the mesh",
+        ));
+    }
     if route.allow_ips.is_some() {
         found.push(say(
             "allow_ips",

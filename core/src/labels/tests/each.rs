@@ -215,24 +215,6 @@ fn label_ssl_only_redirects_plain_http() {
 }
 
 #[test]
-fn label_ssl_backend_is_never_served_in_the_clear() {
-    for value in ["true", "maybe"] {
-        let reading = read(&labelled(&[("com.docker.lb.ssl_backend", value)]));
-        assert_eq!(the_one(&reading, Severity::Error).label, "com.docker.lb.ssl_backend");
-    }
-    assert_eq!(
-        read(&labelled(&[("com.docker.lb.ssl_backend", "false")])).diagnostics,
-        []
-    );
-}
-
-#[test]
-fn label_ssl_backend_tls_verify_never_passes_in_silence() {
-    let reading = read(&labelled(&[("com.docker.lb.ssl_backend_tls_verify", "required")]));
-    the_one(&reading, Severity::Warning);
-}
-
-#[test]
 fn label_websocket_endpoints_is_a_hint_that_changes_nothing() {
     let plain = labelled(&[]);
     let hinted = labelled(&[("com.docker.lb.websocket_endpoints", "/ws,/foo")]);

@@ -7,9 +7,11 @@ use super::{Diagnostic, LabelledRoute, Reading, Severity, read};
 use crate::swarm::model::Service;
 use crate::testing::sample::service;
 
+mod backend;
 mod each;
 mod hrm;
 mod matrix;
+mod matrix_tls;
 mod reading;
 mod resolving;
 mod serving;

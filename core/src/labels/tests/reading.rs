@@ -6,7 +6,6 @@ use alloc::vec::Vec;
 
 use super::{USUAL, labelled, route, said, the_one};
 use crate::id::ClusterName;
-use crate::labels::keys::{LABELS, Support};
 use crate::labels::read::{HOSTS_MAX, PARK_MS_MAX};
 use crate::labels::{BackendMode, Reading, Severity, read, unknown_cluster};
 use crate::route::spec::{Balance, UpstreamProtocol};
@@ -218,38 +217,6 @@ fn row_21_a_default_backend_needs_no_hosts_and_may_have_them() {
     assert!(alone.default_backend && alone.hosts.is_empty());
     let both = route(&labelled(&[("tidegate.default_backend", "1")]));
     assert!(both.default_backend && both.hosts.len() == 1);
-}
-
-#[test]
-fn security_settings_that_cannot_be_honoured_refuse_the_route() {
-    for label in LABELS.iter().filter(|label| label.support == Support::Refused) {
-        let key = format!("com.docker.lb.{}", label.name);
-        for value in ["true", "maybe"] {
-            let reading = read(&labelled(&[(&key, value)]));
-            assert_eq!(the_one(&reading, Severity::Error).label, key);
-            assert_eq!(
-                reading.hosts.len(),
-                1,
-                "an explanation still knows who claimed the host"
-            );
-        }
-        assert_eq!(read(&labelled(&[(&key, "false")])).diagnostics, []);
-    }
-}
-
-#[test]
-fn labels_of_later_versions_are_ignored_with_a_warning() {
-    let reading = read(&labelled(&[("com.docker.lb.ssl_backend_tls_verify", "required")]));
-    let problem = &the_one(&reading, Severity::Warning).problem;
-    assert!(problem.contains("does not support"), "{problem}");
-    assert_eq!(
-        read(&labelled(&[
-            ("tidegate.ip_hash", "off"),
-            ("tidegate.ssl_backend_tls_verify", "none")
-        ]))
-        .diagnostics,
-        []
-    );
 }
 
 #[test]

@@ -170,6 +170,8 @@ fn row_49_the_routing_mesh_hides_the_addresses_that_a_route_goes_by() {
     let hash = found(&[("com.docker.lb.ip_hash", "true")]);
     assert_eq!((hash.len(), hash[0].severity), (1, Severity::Warning));
     assert!(hash[0].remedy.contains("publish_mode = \"host\""), "{}", hash[0]);
+    let told = found(&[("tidegate.ssl_passthrough", "true"), ("tidegate.proxy_protocol", "v2")]);
+    assert_eq!((told.len(), told[0].severity), (1, Severity::Warning));
     let list = found(&[("tidegate.allow_ips", "10.0.0.0/8")]);
     assert_eq!((list.len(), list[0].severity), (1, Severity::Error));
 }

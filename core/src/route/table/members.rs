@@ -68,6 +68,7 @@ pub(super) fn build_pool(
         shares.push(spec.map_or_else(ServiceShare::default, |spec| ServiceShare {
             weight: spec.weight,
             checks: spec.checks,
+            tls: spec.backend_tls.clone().map(Arc::new),
         }));
         if let Some(ranges) = spec.and_then(|spec| spec.allow_ips.as_ref())
             && !allow_ips.contains(ranges)
@@ -85,6 +86,7 @@ pub(super) fn build_pool(
         key: key.clone(),
         balance: oldest.map(|spec| spec.balance).unwrap_or_default(),
         protocol: oldest.map(|spec| spec.protocol).unwrap_or_default(),
+        proxy_protocol: oldest.and_then(|spec| spec.tls.proxy_protocol),
         limits: oldest.map(|spec| spec.limits.clone()).unwrap_or_default(),
         affinity: oldest.map(|spec| spec.affinity.clone()).unwrap_or_default(),
         edits: oldest.map(|spec| spec.edits.clone()).unwrap_or_default(),

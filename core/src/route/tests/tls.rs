@@ -131,7 +131,7 @@ fn row_12_a_passthrough_host_that_is_also_claimed_with_a_certificate_is_passed_t
 }
 
 #[test]
-fn of_several_passthrough_services_the_oldest_serves_and_the_next_takes_over() {
+fn matrix_canary_passthrough_the_oldest_serves_and_the_next_takes_over() {
     let mut second = passthrough("a-second", &["vault.example.org"]);
     second.created_at = "2026-02-02T00:00:00Z".to_string();
     let first = passthrough("first", &["vault.example.org"]);

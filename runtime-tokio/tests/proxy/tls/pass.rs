@@ -101,7 +101,7 @@ fn a_proxy_header_comes_before_tls_and_says_who_the_client_is() {
 }
 
 #[test]
-fn an_endpoint_that_refuses_is_passed_over_for_the_next() {
+fn matrix_passthrough_task_an_endpoint_that_refuses_is_passed_over_for_the_next() {
     run(async {
         let authority = Authority::new();
         let app = authority.app("a.example.org", "alive").await;
@@ -228,5 +228,143 @@ fn a_drain_waits_for_passed_connections() {
         drop(stream);
         let ended = timeout(LIMIT, proxy.done).await.expect("the worker ends");
         ended.expect("no panic").expect("no error");
+    });
+}
+
+/// An app that repeats what it hears, once it has heard the end.
+async fn echo_at_the_end() -> App {
+    App::scripted(|mut stream| async move {
+        let mut bytes = Vec::new();
+        let _ = stream.read_to_end(&mut bytes).await; // until the client ends its side
+        let _ = stream.write_all(&bytes).await;
+    })
+    .await
+}
+
+/// Sends all of it, then hears what comes back until the end.
+async fn send_and_hear(proxy: &Proxy, bytes: Vec<u8>) -> Vec<u8> {
+    let stream = TcpStream::connect(proxy.tls_addr.expect("it takes TLS"))
+        .await
+        .expect("the proxy accepts");
+    let (mut read, mut write) = stream.into_split();
+    let sent = async {
+        write.write_all(&bytes).await.expect("the proxy reads");
+        write.shutdown().await.expect("half a close");
+    };
+    let mut heard = Vec::new();
+    let ((), end) = timeout(LIMIT, async { tokio::join!(sent, read.read_to_end(&mut heard)) })
+        .await
+        .expect("an end");
+    end.expect("bytes");
+    heard
+}
+
+#[test]
+fn large_transfers_both_ways_and_half_a_close_pass_unchanged() {
+    run(async {
+        let app = echo_at_the_end().await;
+        let proxy = start_bare(snapshot([passthrough(route("a", "a.example.org", &[app.addr]))])).await;
+        let mut bytes = hello(&Authority::new(), "a.example.org");
+        bytes.extend((0..3_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 24) as u8));
+        let heard = send_and_hear(&proxy, bytes.clone()).await;
+        assert!(heard == bytes, "{} bytes of {}", heard.len(), bytes.len());
+    });
+}
+
+#[test]
+fn label_proxy_protocol_says_who_the_client_is_before_its_first_byte() {
+    run(async {
+        let hello = hello(&Authority::new(), "a.example.org");
+        for version in ["v1", "v2"] {
+            let app = echo_at_the_end().await;
+            let labels = [
+                ("tidegate.hosts", "a.example.org"),
+                ("tidegate.ssl_passthrough", "true"),
+                ("tidegate.proxy_protocol", version),
+            ];
+            let proxy = start_bare(snapshot([labelled("a", &labels, &[app.addr])])).await;
+            let to = proxy.tls_addr.expect("it takes TLS");
+            let mut stream = TcpStream::connect(to).await.expect("the proxy accepts");
+            let from = stream.local_addr().expect("an address");
+            stream.write_all(&hello).await.expect("the proxy reads");
+            stream.shutdown().await.expect("half a close");
+            let mut heard = Vec::new();
+            timeout(LIMIT, stream.read_to_end(&mut heard))
+                .await
+                .expect("an end")
+                .expect("bytes");
+            let header = match version {
+                "v1" => format!("PROXY TCP4 127.0.0.1 127.0.0.1 {} {}\r\n", from.port(), to.port()).into_bytes(),
+                _ => {
+                    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x7f\0\0\x01\x7f\0\0\x01".to_vec();
+                    header.extend(from.port().to_be_bytes());
+                    header.extend(to.port().to_be_bytes());
+                    header
+                }
+            };
+            assert_eq!(text(&heard[..header.len()]), text(&header), "{version}");
+            assert_eq!(heard[header.len()..], hello, "{version}");
+        }
+    });
+}
+
+#[test]
+fn row_18_plain_http_to_a_passthrough_host_is_redirected_where_labels_say_so() {
+    run(async {
+        let labels = [
+            ("com.docker.lb.hosts", "a.example.org"),
+            ("com.docker.lb.ssl_passthrough", "true"),
+            ("com.docker.lb.redirects", "http://a.example.org,https://a.example.org"),
+        ];
+        let proxy = start_bare(snapshot([labelled("a", &labels, &[nobody().await])])).await;
+        let answer = proxy.get("a.example.org", "/x?y=z").await;
+        assert_eq!(status(&answer), 302);
+        assert!(answer.contains("location: https://a.example.org/x?y=z\r\n"), "{answer}");
+    });
+}
+
+#[test]
+fn row_12_a_passthrough_host_with_a_certificate_of_its_own_or_another_service_is_passed_through() {
+    run(async {
+        let authority = Authority::new();
+        let app = authority.app("a.example.org", "app").await;
+        let folder = tempfile::tempdir().expect("a folder");
+        put(
+            folder.path(),
+            "a.pem",
+            &Authority::new().issue(&["a.example.org"]).combined(),
+        );
+        let labels = [
+            ("com.docker.lb.hosts", "a.example.org"),
+            ("com.docker.lb.ssl_passthrough", "true"),
+            ("com.docker.lb.ssl_cert", "a.pem"),
+        ];
+        let passed = labelled("b-passed", &labels, &[app.addr]);
+        let ended = labelled("a-ended", &[labels[0], labels[2]], &[nobody().await]);
+        let proxy = start(snapshot([ended, passed]), &keeper(folder.path())).await;
+        let mut stream = connect(&proxy, &authority.client(&[]), "a.example.org")
+            .await
+            .expect("the app's own certificate");
+        assert_eq!(read_text(&mut stream, 3).await, "app");
+    });
+}
+
+#[test]
+fn tls_without_a_name_reaches_the_default_backend_alone() {
+    run(async {
+        let authority = Authority::new();
+        let app = authority.app("127.0.0.1", "app").await;
+        let proxy = start_bare(snapshot([passthrough(route("a", "a.example.org", &[app.addr]))])).await;
+        let client = authority.client(&[]);
+        let refused = connect(&proxy, &client, "127.0.0.1")
+            .await
+            .expect_err("nobody is meant");
+        assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+        let mut fallback = passthrough(route("a", "a.example.org", &[app.addr]));
+        fallback.default_backend = true;
+        proxy.publish(&snapshot([fallback]));
+        proxy.link.applied().await;
+        let mut stream = connect(&proxy, &client, "127.0.0.1").await.expect("a handshake");
+        assert_eq!(read_text(&mut stream, 3).await, "app");
     });
 }
