@@ -73,6 +73,16 @@ pub enum Role {
     Run(RunArgs),
     /// Prints the state of the process beside this one.
     Status(AskArgs),
+    /// Prints the table that stack files would give, and what is wrong with their labels. No Docker needed.
+    ///
+    /// FILE is a stack file, a settings file, Interlock's config.toml, or a file of routes as `run --source file:` takes it.
+    /// Later stack files are laid over earlier ones, as by `docker stack deploy -c a.yml -c b.yml`; ${VARIABLES} come from
+    /// the environment. Each replica becomes an endpoint with a made-up address that depends on its name alone.
+    ///
+    /// In your CI, `tidegate table shop.yml --check routes.txt` shows what differs; `--write routes.txt` accepts it.
+    ///
+    /// Exit codes: 0 ok, 1 a label is refused or the table differs, 2 usage or a file that cannot be read.
+    Table(TableArgs),
 }
 
 /// Options of `import`.
@@ -365,6 +375,26 @@ pub struct ExplainArgs {
     /// Print JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `table`.
+#[derive(Args, Clone, Debug)]
+pub struct TableArgs {
+    /// Stack files, settings, or one file of routes.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The stack's name, as in `docker stack deploy -c FILE STACK`.
+    #[arg(long, default_value = "stack", value_name = "NAME")]
+    pub stack: String,
+    /// Compare with this file: print what differs, exit 1 if anything does.
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with = "write")]
+    pub check: Option<PathBuf>,
+    /// Write to this file instead of to standard output.
+    #[arg(long, value_name = "SNAPSHOT")]
+    pub write: Option<PathBuf>,
+    /// Add what becomes of this URL; may be given several times.
+    #[arg(long, value_name = "URL")]
+    pub explain: Vec<String>,
 }
 
 /// Options of `demo`.

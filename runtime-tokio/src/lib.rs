@@ -21,6 +21,7 @@ pub(crate) mod proxy_protocol;
 #[cfg(feature = "docker")]
 pub mod roles;
 pub mod secrets;
+pub(crate) mod stack;
 pub mod swarm_api;
 pub mod telemetry;
 pub mod tls;

@@ -394,3 +394,85 @@ fn import_interlock_prints_settings_and_a_report_and_says_whether_something_is_l
     let (code, _, error) = output(&["import", "interlock", &config]);
     assert!(code == 2 && error.contains("line 1"), "{error}");
 }
+
+#[test]
+fn table_reads_stack_files_without_docker_and_checks_a_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (stack, snapshot) = (path("shop.yml"), path("routes.txt"));
+    let text = |host: &str| {
+        format!(
+            "services:\n  web:\n    deploy:\n      replicas: 2\n      labels:\n        tidegate.hosts: {host}\n        tidegate.port: 80\n"
+        )
+    };
+    std::fs::write(&stack, text("shop.example.org")).unwrap();
+    let (code, table, error) = output(&["table", &stack, "--stack", "shop"]);
+    assert!(code == 0 && error.is_empty(), "{code} {error}");
+    assert!(
+        table.contains("rule shop.example.org/") && table.contains("shop_web.2 10."),
+        "{table}"
+    );
+    let (code, _, error) = output(&["table", &stack, "--check", &snapshot]);
+    assert!(code == 1 && error.contains("--write"), "{error}");
+    assert_eq!(output(&["table", &stack, "--write", &snapshot]).0, 0);
+    assert_eq!(output(&["table", &stack, "--check", &snapshot]).0, 0);
+
+    std::fs::write(&stack, text("other.example.org")).unwrap();
+    let (code, diff, _) = output(&["table", &stack, "--check", &snapshot]);
+    assert_eq!(code, 1);
+    assert!(
+        diff.contains("-rule shop.example.org/") && diff.contains("+rule other.example.org/"),
+        "{diff}"
+    );
+    let (code, text_of, _) = output(&["table", &stack, "--explain", "http://other.example.org/x"]);
+    assert!(
+        code == 0 && text_of.contains("# http://other.example.org/x\n"),
+        "{text_of}"
+    );
+
+    std::fs::write(&stack, text("'a b'")).unwrap();
+    let (code, table, _) = output(&["table", &stack]);
+    assert!(code == 1 && table.contains("error: service stack_web"), "{table}");
+    std::fs::write(&stack, "services: [").unwrap();
+    let (code, _, error) = output(&["table", &stack]);
+    assert!(code == 2 && error.contains("shop.yml: "), "{error}");
+}
+
+#[test]
+fn table_keeps_service_clusters_apart_and_reads_every_example() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let folder = tempfile::tempdir().unwrap();
+    let settings = folder.path().join("tidegate.toml").display().to_string();
+    std::fs::write(
+        &settings,
+        "[clusters.default]\n[clusters.east]\nhttp_port = 8081\n[clusters.west]\nhttp_port = 8082\n",
+    )
+    .unwrap();
+    let apps = deploy.join("examples/service-clusters-apps.yml").display().to_string();
+    let (code, text, _) = output(&["table", &apps, &settings]);
+    assert!(
+        code == 0 && text.contains("rule east.example.org/ -> stack_east") && text.contains("  stack_west.2 10."),
+        "{text}"
+    );
+    let mut read = 0;
+    for folder in [deploy.clone(), deploy.join("examples")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let file = entry.unwrap().path().display().to_string();
+            if file.ends_with(".yml") {
+                let (code, text, error) = output(&["table", &file, &settings]);
+                assert!(code == 0, "{file}: {text}{error}");
+                read += 1;
+            }
+        }
+    }
+    assert!(read > 10, "{read} files");
+}
+
+/// As docs/route-tests.md shows it, where insta compares the text.
+#[test]
+fn the_table_of_a_file_is_text_in_rust_as_well() {
+    let file = tidegate_core::source_file::read(&ROUTES.replace("ENDPOINT", "127.0.0.1:1")).unwrap();
+    let snapshot = tidegate::app::file::snapshot(&file, &Default::default(), &Default::default());
+    let text = tidegate_core::route::RouteTable::compile(&snapshot).canonical_text();
+    assert!(text.contains("rule shop.example.org/"), "{text}");
+}

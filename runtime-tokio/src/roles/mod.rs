@@ -8,6 +8,7 @@ mod import;
 mod leg;
 mod proxy;
 mod run;
+mod table;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -103,6 +104,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Role::Routes(args) => ask::routes(args).await,
             Role::Run(args) => run::run(args).await,
             Role::Status(args) => ask::status(args).await,
+            Role::Table(args) => table::run(&args),
         }
     });
     match ended {
