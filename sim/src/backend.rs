@@ -1,8 +1,9 @@
-//! Apps: what a task runs that is not Tidegate's own. Each answers HTTP/1.1 with its service and task in headers, says
-//! to the trace what it was asked, and reacts to SIGTERM as its service was told to.
+//! Apps: what a task runs that is not Tidegate's own. Each answers HTTP/1.1 and HTTP/2 with its service and task in
+//! headers, echoes what comes over an upgraded connection, says to the trace what it was asked, and reacts to SIGTERM as
+//! its service was told to.
 
-use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use tidegate::control::LocalExecutor;
 use tidegate_core::id::TaskId;
 use tidegate_core::simulated::{Fact, Start};
 use tokio::sync::watch;
@@ -30,6 +33,10 @@ pub struct App {
     pub think_ms: (u64, u64),
     /// What SIGTERM does.
     pub on_sigterm: OnSigterm,
+    /// Requests in a thousand whose connection is dropped instead of an answer.
+    pub flaky: u64,
+    /// Whether it keeps half-dead connections: it never closes one by itself and stops answering on some.
+    pub leaky: bool,
 }
 
 impl Default for App {
@@ -37,6 +44,8 @@ impl Default for App {
         App {
             think_ms: (0, 20),
             on_sigterm: OnSigterm::Exit,
+            flaky: 0,
+            leaky: false,
         }
     }
 }
@@ -77,8 +86,8 @@ pub async fn run(shared: Rc<Shared>, start: Start, app: App, mut signals: watch:
         loop {
             tokio::select! { biased;
                 code = &mut ending => break code,
-                Ok((stream, _)) = listener.accept() => {
-                    connections.spawn_local(serve(shared.clone(), start.clone(), app.clone(), stream));
+                Ok((stream, peer)) = listener.accept() => {
+                    connections.spawn_local(serve(shared.clone(), start.clone(), app.clone(), stream, peer.ip()));
                 }
                 Some(_) = connections.join_next() => {}
             }
@@ -118,21 +127,76 @@ async fn ending(shared: &Shared, on_sigterm: OnSigterm, signals: &mut watch::Rec
     }
 }
 
-async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream) {
+async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, from: IpAddr) {
     let answer = |request: Request<Incoming>| {
         let (shared, start, app) = (shared.clone(), start.clone(), app.clone());
-        async move { Ok::<_, Infallible>(answer(&shared, &start, &app, request).await) }
+        async move {
+            shared.witness().arrival(&start.task, from, shared.now());
+            if app.flaky > 0
+                && shared.draw(&format!("moods of {}", start.task), 1, 1000).as_millis() as u64 <= app.flaky
+            {
+                shared.trace(
+                    &shared.task_name(&start.task),
+                    "drops a connection instead of an answer",
+                );
+                return Err(Dropped);
+            }
+            if request.headers().contains_key(http::header::UPGRADE) {
+                return Ok(upgrade(&shared, &start, request));
+            }
+            Ok(answer(&shared, &start, &app, request).await)
+        }
     };
+    let mut builder = auto::Builder::new(LocalExecutor);
+    builder.http1().auto_date_header(false);
+    builder.http2().auto_date_header(false);
     // A client that goes away in the middle is no news.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .auto_date_header(false)
-        .serve_connection(TokioIo::new(stream), service_fn(answer))
+    let _ = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer))
         .await;
 }
 
+/// Says 101 and echoes what comes from then on.
+fn upgrade(shared: &Rc<Shared>, start: &Start, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let upgrade = hyper::upgrade::on(&mut request);
+    let (shared, task) = (shared.clone(), start.task.clone());
+    tokio::task::spawn_local(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        shared.trace(&shared.task_name(&task), "holds a stream");
+        let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));
+        // It ends with whoever ends first.
+        let _ = tokio::io::copy(&mut from, &mut to).await;
+    });
+    Response::builder()
+        .status(101)
+        .header(http::header::CONNECTION, "Upgrade")
+        .header(http::header::UPGRADE, "websocket")
+        .header("x-service", &start.name)
+        .header("x-task", start.task.as_str())
+        .body(Full::default())
+        .expect("names of services are header values")
+}
+
+/// An app that drops a connection gives no reason.
+#[derive(Debug)]
+struct Dropped;
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("dropped")
+    }
+}
+
+impl std::error::Error for Dropped {}
+
 async fn answer(shared: &Shared, start: &Start, app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if app.leaky && shared.draw(&format!("leaks of {}", start.task), 1, 1000).as_millis() <= 10 {
+        shared.trace(&shared.task_name(&start.task), "keeps a request for ever");
+        std::future::pending::<()>().await;
+    }
     let host = request.headers().get(http::header::HOST);
-    let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default().to_owned();
+    let host = host.and_then(|host| host.to_str().ok()).or(request.uri().host());
+    let host = host.unwrap_or_default().to_owned();
     let path = request.uri().path().to_owned();
     let read = request.into_body().collect().await.map(|body| body.to_bytes().len());
     let (low, high) = app.think_ms;

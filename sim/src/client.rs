@@ -1,15 +1,17 @@
 //! Users: hosts that send requests to the proxies and remember every answer.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, Response, Version};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
+use tidegate::control::LocalExecutor;
 use tidegate_core::rng::Rng;
 use tidegate_core::time::Instant;
 use turmoil::net::TcpStream;
@@ -41,6 +43,8 @@ pub struct Outcome {
     pub wish: Wish,
     /// Whether it could not be repeated by anybody on the way.
     pub unsafe_method: bool,
+    /// The proxy it was sent to.
+    pub proxy: IpAddr,
     /// The answer.
     pub answer: Answer,
 }
@@ -100,6 +104,12 @@ impl fmt::Display for Outcome {
 pub async fn run(shared: Rc<Shared>, name: String) {
     let mut rng = shared.fork(&name);
     let mut kept: Option<(SocketAddr, Connection)> = None;
+    // A quarter of the users speak HTTP/2.
+    let version = if rng.chance(1, 4) {
+        Version::HTTP_2
+    } else {
+        Version::HTTP_11
+    };
     loop {
         let pause = Duration::from_millis(rng.between(5, 40));
         shared.wait(pause).await;
@@ -115,7 +125,7 @@ pub async fn run(shared: Rc<Shared>, name: String) {
         let asked = ask(
             &shared,
             proxy,
-            reused.map(|(_, connection)| connection),
+            reused.map_or(Err(version), |(_, connection)| Ok(connection)),
             &wish,
             method,
             body,
@@ -132,6 +142,7 @@ pub async fn run(shared: Rc<Shared>, name: String) {
             done,
             wish,
             unsafe_method,
+            proxy: proxy.ip(),
             answer,
         };
         shared.trace(&name, &outcome.to_string());
@@ -139,7 +150,36 @@ pub async fn run(shared: Rc<Shared>, name: String) {
     }
 }
 
-type Connection = http1::SendRequest<Full<Bytes>>;
+/// A connection to a proxy.
+enum Connection {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Connection {
+    /// Itself while it can take one more request.
+    async fn ready(mut self) -> Option<Self> {
+        let ready = match &mut self {
+            Connection::Http1(connection) => connection.ready().await,
+            Connection::Http2(connection) => connection.ready().await,
+        };
+        ready.is_ok().then_some(self)
+    }
+
+    async fn send(&mut self, wish: &Wish, method: Method, body: Bytes) -> Result<Response<Incoming>, String> {
+        let request = Request::builder().method(method);
+        let request = match self {
+            Connection::Http1(_) => request.uri(&wish.path).header(http::header::HOST, &wish.host),
+            Connection::Http2(_) => request.uri(format!("http://{}{}", wish.host, wish.path)),
+        };
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
+        let sent = match self {
+            Connection::Http1(connection) => connection.send_request(request).await,
+            Connection::Http2(connection) => connection.send_request(request).await,
+        };
+        sent.map_err(|error| format!("no head: {error}"))
+    }
+}
 
 fn request_kind(rng: &mut Rng) -> (Method, Bytes) {
     if rng.chance(1, 5) {
@@ -153,29 +193,26 @@ fn request_kind(rng: &mut Rng) -> (Method, Bytes) {
 async fn ask(
     shared: &Rc<Shared>,
     proxy: SocketAddr,
-    reused: Option<Connection>,
+    reused: Result<Connection, Version>,
     wish: &Wish,
     method: Method,
     body: Bytes,
 ) -> Result<(Answer, Option<Connection>), String> {
-    let still_open = match reused {
-        Some(mut connection) => connection.ready().await.is_ok().then_some(connection),
-        None => None,
+    let (version, still_open) = match reused {
+        Ok(connection) => {
+            let version = match &connection {
+                Connection::Http1(_) => Version::HTTP_11,
+                Connection::Http2(_) => Version::HTTP_2,
+            };
+            (version, connection.ready().await)
+        }
+        Err(version) => (version, None),
     };
     let mut connection = match still_open {
         Some(connection) => connection,
-        None => connect(shared, proxy).await?,
+        None => connect(shared, proxy, version).await?,
     };
-    let request = Request::builder()
-        .method(method)
-        .uri(&wish.path)
-        .header(http::header::HOST, &wish.host)
-        .body(Full::new(body))
-        .map_err(|error| error.to_string())?;
-    let response = connection
-        .send_request(request)
-        .await
-        .map_err(|error| format!("no head: {error}"))?;
+    let response = connection.send(wish, method, body).await?;
     let header = |name| {
         let value = response.headers().get(name)?;
         value.to_str().ok().map(str::to_owned)
@@ -183,25 +220,35 @@ async fn ask(
     let (code, service, task) = (response.status().as_u16(), header("x-service"), header("x-task"));
     let whole = response.into_body().collect().await;
     whole.map_err(|error| format!("half a body: {error}"))?;
-    let connection = connection.ready().await.is_ok().then_some(connection);
+    let connection = connection.ready().await;
     Ok((Answer::Status { code, service, task }, connection))
 }
 
-async fn connect(shared: &Rc<Shared>, proxy: SocketAddr) -> Result<Connection, String> {
-    let connecting = within(shared, CONNECT_PATIENCE, TcpStream::connect(proxy)).await;
-    let stream = match connecting {
-        Some(Ok(stream)) => stream,
-        Some(Err(error)) => return Err(format!("cannot connect to {proxy}: {}", error.kind())),
-        None => return Err(format!("cannot connect to {proxy} within {CONNECT_PATIENCE:?}")),
-    };
+pub(crate) async fn open(shared: &Rc<Shared>, proxy: SocketAddr) -> Result<TcpStream, String> {
+    match within(shared, CONNECT_PATIENCE, TcpStream::connect(proxy)).await {
+        Some(Ok(stream)) => Ok(stream),
+        Some(Err(error)) => Err(format!("cannot connect to {proxy}: {}", error.kind())),
+        None => Err(format!("cannot connect to {proxy} within {CONNECT_PATIENCE:?}")),
+    }
+}
+
+async fn connect(shared: &Rc<Shared>, proxy: SocketAddr, version: Version) -> Result<Connection, String> {
+    let stream = open(shared, proxy).await?;
+    if version == Version::HTTP_2 {
+        let (connection, driver) = http2::handshake(LocalExecutor, TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::task::spawn_local(driver);
+        return Ok(Connection::Http2(connection));
+    }
     let (connection, driver) = http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| error.to_string())?;
     tokio::task::spawn_local(driver);
-    Ok(connection)
+    Ok(Connection::Http1(connection))
 }
 
-async fn within<T>(shared: &Shared, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
+pub(crate) async fn within<T>(shared: &Shared, limit: Duration, future: impl Future<Output = T>) -> Option<T> {
     tokio::select! { biased;
         value = future => Some(value),
         () = shared.wait(limit) => None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use tidegate::swarm_api::SwarmApi;
-use tidegate_core::id::{SecretId, ServiceId, Version};
+use tidegate_core::id::{NodeId, SecretId, ServiceId, Version};
 use tidegate_core::reconcile::desired::{ManagedService, ServiceShape};
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::Swarm;
@@ -16,6 +16,7 @@ use tidegate_core::swarm::model::{ApiError, Event, Network, Node, Secret, Servic
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
+use crate::engine::Reach;
 use crate::faults::DockerFaults;
 use crate::shared::Shared;
 
@@ -28,6 +29,14 @@ pub struct FakeDocker {
     faults: DockerFaults,
     rng: RefCell<Rng>,
     name: String,
+    node: NodeId,
+}
+
+/// What a call does to the Swarm: a manager that is cut off still answers reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Read,
+    Write,
 }
 
 impl fmt::Debug for FakeDocker {
@@ -39,14 +48,15 @@ impl fmt::Debug for FakeDocker {
 }
 
 impl FakeDocker {
-    /// The engine as the host called `name` reaches it.
-    pub fn new(shared: Rc<Shared>, faults: DockerFaults, name: &str) -> Self {
+    /// The engine of manager `node` as the host called `name` reaches it.
+    pub fn new(shared: Rc<Shared>, faults: DockerFaults, name: &str, node: NodeId) -> Self {
         let rng = RefCell::new(shared.fork(&format!("docker of {name}")));
         FakeDocker {
             shared,
             faults,
             rng,
             name: name.to_owned(),
+            node,
         }
     }
 
@@ -54,24 +64,50 @@ impl FakeDocker {
     async fn call<T>(
         &self,
         what: &str,
+        kind: Kind,
         run: impl FnOnce(&mut Swarm, Instant) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
-        let (there, back, error, hang) = {
+        let (there, back, error, hang, garbled) = {
             let mut rng = self.rng.borrow_mut();
             let mut half = || self.faults.latency.draw(&mut rng) / 2;
             let (there, back) = (half(), half());
             let quiet = self.shared.is_healed();
             let error = !quiet && rng.chance(self.faults.errors, 1000);
             let hang = !quiet && rng.chance(self.faults.hangs, 1000);
-            (there, back, error, hang)
+            let garbled = !quiet && kind == Kind::Read && rng.chance(self.faults.garbled, 1000);
+            (there, back, error, hang, garbled)
         };
         self.shared.wait(there).await;
-        if hang {
+        let mut reach = self.shared.reach(&self.node);
+        while let Reach::Starts(at) = reach {
+            self.shared.wait(at.since(self.shared.now())).await;
+            reach = self.shared.reach(&self.node);
+        }
+        if hang || reach == Reach::Hangs || (reach == Reach::Believes && kind == Kind::Write) {
             self.note(&format!("{what} hangs"));
             self.shared.wait(HANG).await;
             return Err(ApiError::Server(
                 "rpc error: code = DeadlineExceeded desc = context deadline exceeded".to_owned(),
             ));
+        }
+        match reach {
+            Reach::Stopped => {
+                let refused = "connect: connection refused";
+                return Err(ApiError::Unreachable(refused.to_owned()));
+            }
+            Reach::Leaderless => {
+                return Err(ApiError::Server(
+                    "rpc error: code = Unknown desc = The swarm does not have a leader.".to_owned(),
+                ));
+            }
+            Reach::Believes => {
+                self.note(&format!("{what} is answered with what was true before the cut"));
+                let now = self.shared.now();
+                let answer = self.shared.with_believed(&self.node, |swarm| run(swarm, now));
+                self.shared.wait(back).await;
+                return answer.unwrap_or_else(|| Err(ApiError::Unreachable("the manager came back".to_owned())));
+            }
+            Reach::Answers | Reach::Hangs | Reach::Starts(_) => {}
         }
         if error {
             self.note(&format!("{what} fails"));
@@ -79,6 +115,10 @@ impl FakeDocker {
         }
         let answer = self.shared.with_swarm(run);
         self.shared.wait(back).await;
+        if garbled {
+            self.note(&format!("the answer to {what} is cut short"));
+            return Err(ApiError::Garbled("unexpected end of file".to_owned()));
+        }
         answer
     }
 
@@ -88,14 +128,7 @@ impl FakeDocker {
         what: &str,
         run: impl FnOnce(&Swarm) -> Result<Vec<T>, ApiError>,
     ) -> Result<Vec<T>, ApiError> {
-        let mut items = self
-            .call(what, |swarm, _| match swarm.leaderless_until() {
-                None => run(swarm),
-                Some(_) => Err(ApiError::Server(
-                    "rpc error: code = Unknown desc = The swarm does not have a leader.".to_owned(),
-                )),
-            })
-            .await?;
+        let mut items = self.call(what, Kind::Read, |swarm, _| run(swarm)).await?;
         self.rng.borrow_mut().shuffle(&mut items);
         Ok(items)
     }
@@ -115,6 +148,14 @@ impl SwarmApi for FakeDocker {
     }
 
     async fn networks(&self) -> Result<Vec<Network>, ApiError> {
+        // Answered by the node alone: without quorum it lists what it knows itself, and says nothing of an error.
+        let alone = self.shared.with_swarm(|swarm, _| swarm.leaderless_since().is_some());
+        if alone && matches!(self.shared.reach(&self.node), Reach::Hangs | Reach::Leaderless) {
+            self.note("GET /networks lists what this node knows by itself");
+            return Ok(self
+                .shared
+                .with_swarm(|swarm, _| swarm.networks_without_quorum(&self.node)));
+        }
         self.list("GET /networks", |swarm| Ok(swarm.networks())).await
     }
 
@@ -127,8 +168,20 @@ impl SwarmApi for FakeDocker {
     }
 
     async fn events(&self) -> Result<impl Stream<Item = Result<Event, ApiError>> + 'static, ApiError> {
-        let events = self.call("GET /events", |_, _| Ok(self.shared.subscribe())).await?;
+        while let Reach::Starts(at) = self.shared.reach(&self.node) {
+            self.shared.wait(at.since(self.shared.now())).await;
+        }
+        let latency = self.faults.latency.draw(&mut self.rng.borrow_mut());
+        self.shared.wait(latency).await;
+        // The stream is the manager's own: it opens without a leader too.
+        if self.shared.reach(&self.node) == Reach::Stopped {
+            return Err(ApiError::Unreachable("connect: connection refused".to_owned()));
+        }
+        let (events, replayed) = self.shared.subscribe(&self.node);
         self.note("event stream opens");
+        if replayed > 0 {
+            self.note(&format!("{replayed} events of its history are replayed"));
+        }
         let gaps = self.faults.gaps;
         let rng = self.rng.borrow().fork("gaps");
         let state = (self.shared.clone(), events, rng, false);
@@ -140,6 +193,7 @@ impl SwarmApi for FakeDocker {
                 }
                 let event = events.recv().await?;
                 if !shared.is_healed() && rng.chance(gaps, 1000) {
+                    shared.trace("docker", "the event stream broke");
                     let lost = Err(ApiError::Unreachable("the event stream broke".to_owned()));
                     return Some((lost, (shared, events, rng, true)));
                 }
@@ -154,7 +208,7 @@ impl SwarmApi for FakeDocker {
 
     async fn create_service(&self, shape: &ServiceShape) -> Result<ServiceId, ApiError> {
         let answer = self
-            .call("POST /services/create", |swarm, now| {
+            .call("POST /services/create", Kind::Write, |swarm, now| {
                 swarm.create_service(shape.clone(), now)
             })
             .await;
@@ -164,7 +218,7 @@ impl SwarmApi for FakeDocker {
 
     async fn update_service(&self, id: &ServiceId, version: Version, shape: &ServiceShape) -> Result<(), ApiError> {
         let answer = self
-            .call("POST /services/ID/update", |swarm, now| {
+            .call("POST /services/ID/update", Kind::Write, |swarm, now| {
                 swarm.update_service(id, version, shape.clone(), now)
             })
             .await;
@@ -174,7 +228,9 @@ impl SwarmApi for FakeDocker {
 
     async fn remove_service(&self, id: &ServiceId) -> Result<(), ApiError> {
         let answer = self
-            .call("DELETE /services/ID", |swarm, now| swarm.remove_service(id, now))
+            .call("DELETE /services/ID", Kind::Write, |swarm, now| {
+                swarm.remove_service(id, now)
+            })
             .await;
         self.note(&format!("removes service {id}: {}", outcome(&answer)));
         answer
@@ -182,7 +238,7 @@ impl SwarmApi for FakeDocker {
 
     async fn create_secret(&self, name: &str, labels: &[(String, String)], data: &[u8]) -> Result<SecretId, ApiError> {
         let answer = self
-            .call("POST /secrets/create", |swarm, now| {
+            .call("POST /secrets/create", Kind::Write, |swarm, now| {
                 swarm.create_secret(name, labels, data, now)
             })
             .await;
@@ -191,13 +247,13 @@ impl SwarmApi for FakeDocker {
     }
 
     async fn remove_secret(&self, id: &SecretId) -> Result<(), ApiError> {
-        self.call("DELETE /secrets/ID", |swarm, now| swarm.remove_secret(id, now))
-            .await
+        let remove = |swarm: &mut Swarm, now| swarm.remove_secret(id, now);
+        self.call("DELETE /secrets/ID", Kind::Write, remove).await
     }
 
     async fn create_network(&self, name: &str, internal: bool) -> Result<(), ApiError> {
         let answer = self
-            .call("POST /networks/create", |swarm, now| {
+            .call("POST /networks/create", Kind::Write, |swarm, now| {
                 swarm.create_network(name, internal, now)
             })
             .await;

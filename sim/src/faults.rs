@@ -16,6 +16,8 @@ pub struct DockerFaults {
     pub hangs: u64,
     /// Events that end the stream instead of arriving.
     pub gaps: u64,
+    /// Answers that are cut short.
+    pub garbled: u64,
 }
 
 impl DockerFaults {
@@ -26,7 +28,13 @@ impl DockerFaults {
             errors: 0,
             hangs: 0,
             gaps: 0,
+            garbled: 0,
         }
+    }
+
+    /// Whether nothing goes wrong but time.
+    pub fn is_well(&self) -> bool {
+        self.errors + self.hangs + self.gaps + self.garbled == 0
     }
 
     /// What a seed draws: most engines are well, some are slow, some err.
@@ -37,6 +45,7 @@ impl DockerFaults {
             errors: if rng.chance(1, 3) { rng.between(5, 50) } else { 0 },
             hangs: if rng.chance(1, 4) { rng.between(1, 10) } else { 0 },
             gaps: if rng.chance(1, 4) { rng.between(10, 100) } else { 0 },
+            garbled: if rng.chance(1, 6) { rng.between(5, 30) } else { 0 },
         }
     }
 }
@@ -46,8 +55,8 @@ impl fmt::Display for DockerFaults {
         let Span { min_ms, max_ms } = self.latency;
         write!(
             f,
-            "docker {min_ms}..{max_ms} ms, errors {}‰, hangs {}‰, event gaps {}‰",
-            self.errors, self.hangs, self.gaps
+            "docker {min_ms}..{max_ms} ms, errors {}‰, hangs {}‰, event gaps {}‰, cut short {}‰",
+            self.errors, self.hangs, self.gaps, self.garbled
         )
     }
 }

@@ -5,12 +5,15 @@
 //! - [`world`]: one simulation: its hosts, its Swarm, its clock, and the plain verbs a test is written in
 //! - [`shared`]: what its hosts share
 //! - [`net`]: turmoil's sockets behind Tidegate's own seam
-//! - [`docker`]: the API of a manager, with delays, errors and gaps
-//! - [`backend`], [`client`]: apps that answer and users that ask
+//! - [`docker`], `engine`: the API of a manager, with delays, errors and gaps; managers that are stopped or cut off
+//! - [`backend`], [`client`], `streams`: apps that answer, users that ask, users that hold connections open
 //! - [`product`]: hosts that run Tidegate's controllers and proxies
 //! - [`oracle`]: a naive model of who should answer what, fed by the same facts
-//! - [`faults`]: what may go wrong, drawn from the seed
+//! - [`witness`]: what really happened, for the oracle
+//! - [`faults`], [`walls`], `trouble`, `gate`: what may go wrong: the API's moods, drawn from the seed; verbs for stories; frozen processes
 //! - [`scenario`]: whole stories with a name, for `cargo sim` and for the tests
+//! - [`sweep`], [`marks`], [`shrink`], [`mutants`]: many seeds, the rare paths they took, a failing story with fewer acts,
+//!   planted faults
 //! - [`trace`]: everything that happened, in order, with a digest
 //!
 //! The same seed gives the same trace, in another process too.
@@ -25,12 +28,22 @@ compile_error!(
 pub mod backend;
 pub mod client;
 pub mod docker;
+mod engine;
 pub mod faults;
+mod gate;
+pub mod marks;
+pub mod mutants;
 pub mod net;
 pub mod oracle;
 pub mod product;
 pub mod scenario;
 pub mod seed;
 pub mod shared;
+pub mod shrink;
+mod streams;
+pub mod sweep;
 pub mod trace;
+mod trouble;
+pub mod walls;
+pub mod witness;
 pub mod world;

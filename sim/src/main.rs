@@ -1,10 +1,18 @@
-//! `cargo sim`: replays one seed of a scenario, or looks for one that fails.
+//! `cargo sim`: replays one seed of a scenario, looks for one that fails, makes it smaller, and plants faults to see
+//! whether anybody would notice.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use sim::mutants;
 use sim::scenario::{ALL, Scenario};
-use sim::seed;
+use sim::seed::{self, Failure};
+use sim::shrink::{list, shrink};
+use sim::sweep::sweep;
+
+/// A sweep of as many runs that never takes some rare path fails.
+const MARKS_FROM_RUNS: u64 = 500;
 
 /// Simulations of Tidegate: the real controller and proxies beside a simulated Swarm, drawn from one seed.
 #[derive(Debug, Parser)]
@@ -18,7 +26,10 @@ struct Options {
 enum Command {
     /// Says which scenarios there are.
     List,
+    /// Plants one fault after another and says who notices.
+    Mutants(mutants::Options),
     /// Runs one seed of a scenario; with SIM_TRACE=1 every line of its trace is shown.
+    #[command(alias = "replay")]
     Run {
         /// A name of `cargo sim list`.
         #[arg(long)]
@@ -26,8 +37,23 @@ enum Command {
         /// The seed, as 42 or 0x2a.
         #[arg(long, value_parser = number)]
         seed: u64,
+        /// Acts to leave out, as `shrink` prints them.
+        #[arg(long, value_delimiter = ',')]
+        without: Vec<u32>,
+        /// Prints the story: what was done to the world and what the product said to it, without the traffic.
+        #[arg(long)]
+        story: bool,
     },
-    /// Runs seeds one after another and stops at the first that fails.
+    /// Leaves out of a failing story what need not be.
+    Shrink {
+        /// A name of `cargo sim list`.
+        #[arg(long)]
+        scenario: String,
+        /// The seed that fails.
+        #[arg(long, value_parser = number)]
+        seed: u64,
+    },
+    /// Runs seeds on all processors and stops at the first that fails.
     Sweep {
         /// How many seeds of each scenario.
         #[arg(long, default_value_t = 100)]
@@ -50,58 +76,136 @@ fn number(text: &str) -> Result<u64, String> {
 }
 
 fn main() -> ExitCode {
-    match Options::parse().command.unwrap_or(Command::List) {
+    let done = match Options::parse().command.unwrap_or(Command::List) {
         Command::List => {
-            println!("cargo sim run --scenario NAME --seed N, cargo sim sweep --seeds N; scenarios:\n");
+            println!(
+                "cargo sim run --scenario NAME --seed N, cargo sim sweep --seeds N, cargo sim shrink, cargo sim mutants;"
+            );
+            println!("scenarios:\n");
             for Scenario { name, about, .. } in ALL {
                 println!("{name:<28} {about}");
             }
-            ExitCode::SUCCESS
+            Ok(true)
         }
-        Command::Run { scenario, seed } => match named(&scenario) {
-            Ok(scenario) => run(&scenario, seed),
-            Err(code) => code,
+        Command::Mutants(options) => mutants::run(&options),
+        Command::Run {
+            scenario,
+            seed,
+            without,
+            story,
+        } => named(&scenario).map(|scenario| run(scenario, seed, &without.into_iter().collect(), story)),
+        Command::Shrink { scenario, seed } => named(&scenario).map(|scenario| smaller(scenario, seed)),
+        Command::Sweep { seeds, from, scenario } => match scenario.as_deref().map(named).transpose() {
+            Ok(one) => Ok(many(&one.map_or(ALL.to_vec(), |one| vec![one]), from, seeds)),
+            Err(error) => Err(error),
         },
-        Command::Sweep { seeds, from, scenario } => {
-            let chosen = match scenario.as_deref().map(named).transpose() {
-                Ok(Some(one)) => vec![one],
-                Ok(None) => ALL.to_vec(),
-                Err(code) => return code,
-            };
-            for seed in from..from.saturating_add(seeds) {
-                for scenario in &chosen {
-                    if run(scenario, seed) != ExitCode::SUCCESS {
-                        return ExitCode::FAILURE;
-                    }
-                }
-            }
-            ExitCode::SUCCESS
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
         }
     }
 }
 
-fn named(name: &str) -> Result<Scenario, ExitCode> {
-    ALL.into_iter().find(|scenario| scenario.name == name).ok_or_else(|| {
-        let names = ALL.map(|scenario| scenario.name).join(", ");
-        eprintln!("there is no scenario {name:?}; there are {names}");
-        ExitCode::from(2)
-    })
+fn named(name: &str) -> Result<Scenario, String> {
+    ALL.iter()
+        .find(|scenario| scenario.name == name)
+        .copied()
+        .ok_or_else(|| {
+            let names = ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+            format!("there is no scenario {name:?}; there are {names}")
+        })
 }
 
-fn run(scenario: &Scenario, seed: u64) -> ExitCode {
+fn run(scenario: Scenario, seed: u64, without: &BTreeSet<u32>, story: bool) -> bool {
     let name = scenario.name;
-    match seed::run(seed, scenario.run) {
+    match seed::run_without(seed, without, scenario.run) {
         Ok(report) => {
-            println!(
-                "{name} {seed:#x}: holds, digest {:016x}, {}",
-                report.digest, report.drawn
-            );
-            ExitCode::SUCCESS
+            if story {
+                tell(&report.lines);
+            }
+            let (digest, drawn) = (report.digest, report.drawn);
+            println!("{name} {seed:#x}: holds, digest {digest:016x}, {drawn}");
+            true
         }
         Err(failure) => {
-            eprintln!("{name}: {}", seed::describe(&failure));
-            eprintln!("  replay: cargo sim run --scenario {name} --seed {seed:#x}");
-            ExitCode::FAILURE
+            if story {
+                tell(&failure.lines);
+            }
+            explain(name, &failure, without);
+            false
         }
     }
+}
+
+fn explain(name: &str, failure: &Failure, without: &BTreeSet<u32>) {
+    let seed = failure.seed;
+    eprintln!("{name}: {}", seed::describe(failure));
+    let without = match without.is_empty() {
+        true => String::new(),
+        false => format!(" --without {}", list(without)),
+    };
+    eprintln!("  replay: cargo sim run --scenario {name} --seed {seed:#x}{without}");
+    if without.is_empty() && !failure.acts.is_empty() {
+        eprintln!("  fewer acts: cargo sim shrink --scenario {name} --seed {seed:#x}");
+    }
+}
+
+/// The lines that a person wants first: no traffic, no looks at Docker.
+fn tell(lines: &[String]) {
+    let traffic = |line: &&String| {
+        let noise = ["answers ", "GET /", ": GET ", ": POST ", "events: "];
+        !noise.iter().any(|noise| line.contains(noise))
+    };
+    for line in lines.iter().filter(traffic) {
+        println!("{line}");
+    }
+}
+
+fn smaller(scenario: Scenario, seed: u64) -> bool {
+    let name = scenario.name;
+    let Some(shrunk) = shrink(seed, scenario.run, |what| eprintln!("  {what}")) else {
+        println!("{name} {seed:#x} holds: there is nothing to shrink");
+        return true;
+    };
+    println!("after {} runs, what is left of the story:", shrunk.runs);
+    for act in &shrunk.failure.acts {
+        let number = act.split(' ').next().and_then(|number| number.parse().ok());
+        if number.is_none_or(|number| !shrunk.left_out.contains(&number)) {
+            println!("  act {act}");
+        }
+    }
+    explain(name, &shrunk.failure, &shrunk.left_out);
+    false
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person waits for this sweep")]
+fn many(scenarios: &[Scenario], from: u64, seeds: u64) -> bool {
+    let begin = std::time::Instant::now();
+    let all = seeds.saturating_mul(scenarios.len() as u64);
+    let step = (all / 50).clamp(1, 200);
+    let tally = sweep(scenarios, from, seeds, |done| {
+        if done % step == 0 || done == all {
+            eprintln!("{done} of {all} runs, {} s", begin.elapsed().as_secs());
+        }
+    });
+    let took = begin.elapsed().as_secs_f64();
+    let each = took / (tally.runs.max(1) as f64);
+    if let Some((scenario, failure)) = &tally.failed {
+        explain(scenario.name, failure, &BTreeSet::new());
+        return false;
+    }
+    for (mark, runs) in tally.reached.counts() {
+        println!("{runs:>8} runs: {mark}");
+    }
+    println!("{} runs hold, {took:.0} s, {each:.2} s each", tally.runs);
+    let missed = tally.reached.missed();
+    if tally.runs >= MARKS_FROM_RUNS && scenarios.len() == ALL.len() && !missed.is_empty() {
+        eprintln!("never reached: {}", missed.join("; "));
+        return false;
+    }
+    true
 }

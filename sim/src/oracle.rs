@@ -4,13 +4,18 @@
 //! It knows eras. An era begins when the facts change; a request must be answered as some era allows that overlaps it,
 //! or that ended less than the grace time before it was sent: that is how long the product may take to follow.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tidegate_core::id::TaskId;
 use tidegate_core::simulated::Swarm;
-use tidegate_core::swarm::model::TaskState;
 use tidegate_core::time::Instant;
 
 use crate::client::{Answer, Outcome, Wish};
+use crate::witness::{StreamEnd, Witness};
+
+/// How long a fault that nobody announces may go unseen.
+const OWN_EYES: Duration = Duration::from_millis(1500);
 
 /// One service's claim during an era.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +26,7 @@ pub struct Claim {
     pub hosts: Vec<String>,
     /// Its path prefix, `/` for all.
     pub path: String,
-    /// Tasks whose process serves, leaving or not.
+    /// Tasks that should run and can answer.
     pub serving: usize,
 }
 
@@ -42,8 +47,8 @@ pub struct Oracle {
 
 impl Oracle {
     /// Looks at the facts.
-    pub fn observe(&mut self, swarm: &Swarm, now: Instant) {
-        let claims = claims(swarm);
+    pub fn observe(&mut self, swarm: &Swarm, frozen: impl Fn(&TaskId) -> bool, now: Instant) {
+        let claims = claims(swarm, &frozen);
         if self.eras.last().is_none_or(|era| era.claims != claims) {
             self.eras.push(Era { from: now, claims });
         }
@@ -78,7 +83,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn claims(swarm: &Swarm) -> Vec<Claim> {
+fn claims(swarm: &Swarm, frozen: &dyn Fn(&TaskId) -> bool) -> Vec<Claim> {
     let mut claims = Vec::new();
     for service in swarm.services() {
         let label = |key: &str| {
@@ -86,12 +91,18 @@ fn claims(swarm: &Swarm) -> Vec<Claim> {
             tidegate.or_else(|| service.labels.get(&format!("com.docker.lb.{key}")))
         };
         let Some(hosts) = label("hosts") else { continue };
+        if label("service_cluster").is_some_and(|cluster| cluster != "default") {
+            continue; // no user enters there
+        }
         let tasks = swarm.tasks(std::slice::from_ref(&service.id)).unwrap_or_default();
         claims.push(Claim {
             service: service.name.clone(),
             hosts: hosts.split(',').map(|host| host.trim().to_lowercase()).collect(),
             path: label("context_root").map_or("/", String::as_str).to_owned(),
-            serving: tasks.iter().filter(|task| task.state == TaskState::Running).count(),
+            serving: tasks
+                .iter()
+                .filter(|task| swarm.can_answer(&task.id) && !frozen(&task.id))
+                .count(),
         });
     }
     claims
@@ -106,6 +117,30 @@ pub struct Seen<'a> {
     pub outcomes: &'a [Outcome],
     /// How long the product may take to follow a change.
     pub grace: Duration,
+    /// What really happened.
+    pub witness: &'a Witness,
+    /// Services whose apps drop or keep requests by themselves.
+    pub unreliable: &'a BTreeSet<String>,
+}
+
+impl Seen<'_> {
+    /// Whether no product could have answered: the request was under way at a task that a fault struck, or sent before
+    /// anybody's eyes could see it, or its proxy could not be reached.
+    fn is_excused(&self, outcome: &Outcome) -> bool {
+        if self.witness.was_unreachable(outcome.proxy, outcome.sent, outcome.done) {
+            return true;
+        }
+        let owners: BTreeSet<String> = self
+            .oracle
+            .between(outcome.sent - self.grace, outcome.done)
+            .flat_map(|era| era.owners(&outcome.wish))
+            .map(|claim| claim.service.clone())
+            .collect();
+        owners.iter().any(|owner| self.unreliable.contains(owner))
+            || self.witness.blows().iter().any(|blow| {
+                blow.at <= outcome.done && outcome.sent <= blow.at + OWN_EYES && !blow.services.is_disjoint(&owners)
+            })
+    }
 }
 
 /// A request for which a service with a serving task existed all the time is answered, and by that service.
@@ -122,7 +157,7 @@ pub fn no_request_lost(seen: Seen<'_>) -> Result<(), String> {
                 ..
             }
         );
-        if always_served && !ok {
+        if always_served && !ok && !seen.is_excused(outcome) {
             return Err(format!("a request was lost: {outcome}"));
         }
     }
@@ -159,11 +194,46 @@ pub fn unknown_is_refused(seen: Seen<'_>) -> Result<(), String> {
             allowed.push(503);
         }
         let refused = matches!(&outcome.answer, Answer::Status { code, service: None, .. } if allowed.contains(code));
-        if !refused {
+        if !refused && !seen.is_excused(outcome) {
             return Err(format!("nobody owns this, so {allowed:?} was due: {outcome}"));
         }
     }
     Ok(())
+}
+
+/// A stream ends with the task or the proxy at its ends, and with nothing else.
+pub fn no_stream_lost(seen: Seen<'_>) -> Result<(), String> {
+    for stream in seen.witness.streams() {
+        let over = seen.witness.ended(&stream.task).is_some_and(|at| at <= stream.ended);
+        let unreachable = seen.witness.was_unreachable(stream.proxy, stream.opened, stream.ended);
+        let struck = seen
+            .witness
+            .blows()
+            .iter()
+            .any(|blow| stream.opened <= blow.at && blow.at <= stream.ended);
+        if !over && !unreachable && !struck {
+            let StreamEnd {
+                opened,
+                ended,
+                task,
+                proxy,
+                why,
+            } = stream;
+            return Err(format!(
+                "a stream to {task} through {proxy}, opened {opened}, ended {ended}, and both ends live on: {why}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing new went to a task after a proxy served by a table that says it leaves, and no proxy was given what belongs
+/// to another service cluster.
+pub fn nothing_forbidden(seen: Seen<'_>) -> Result<(), String> {
+    match seen.witness.broken().into_iter().next() {
+        Some(broken) => Err(broken),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -198,6 +268,7 @@ mod tests {
                 path: path.to_owned(),
             },
             unsafe_method: false,
+            proxy: [10, 0, 0, 9].into(),
             answer: Answer::Status {
                 code,
                 service: service.map(str::to_owned),
@@ -208,10 +279,13 @@ mod tests {
 
     fn judge(oracle: &Oracle, outcomes: &[Outcome]) -> [bool; 3] {
         let grace = Duration::from_millis(100);
+        let (witness, unreliable) = Default::default();
         let seen = Seen {
             oracle,
             outcomes,
             grace,
+            witness: &witness,
+            unreliable: &unreliable,
         };
         [
             no_request_lost(seen),
@@ -228,6 +302,51 @@ mod tests {
         assert_eq!(judge(&served, &got(500, "/", 200, Some("a"))), [true; 3]);
         let gone = oracle(&[(0, &[("a", "shop", "/", 0)])]);
         assert_eq!(judge(&gone, &got(500, "/", 503, None)), [true; 3]);
+    }
+
+    #[test]
+    fn what_a_fault_struck_is_excused_for_as_long_as_nobody_can_know() {
+        let served = oracle(&[(0, &[("a", "shop", "/", 1)])]);
+        let (witness, unreliable): (Witness, _) = Default::default();
+        witness.blow(Instant::from_millis(500), ["a".to_owned()].into(), "a crash");
+        let judge = |sent| {
+            let outcomes = got(sent, "/", 502, None);
+            no_request_lost(Seen {
+                oracle: &served,
+                outcomes: &outcomes,
+                grace: Duration::from_millis(100),
+                witness: &witness,
+                unreliable: &unreliable,
+            })
+            .is_ok()
+        };
+        let late = 500 + u64::try_from(OWN_EYES.as_millis()).unwrap() + 1;
+        assert_eq!([480, 495, 600, late].map(judge), [false, true, true, false]);
+    }
+
+    #[test]
+    fn a_stream_whose_ends_live_on_may_not_end() {
+        let (witness, unreliable): (Witness, _) = Default::default();
+        let judge = |witness: &Witness| {
+            let seen = Seen {
+                oracle: &Oracle::default(),
+                outcomes: &[],
+                grace: Duration::ZERO,
+                witness,
+                unreliable: &unreliable,
+            };
+            no_stream_lost(seen).is_ok()
+        };
+        witness.stream(StreamEnd {
+            opened: Instant::from_millis(100),
+            ended: Instant::from_millis(900),
+            task: "t1".into(),
+            proxy: [10, 0, 0, 9].into(),
+            why: "reset".to_owned(),
+        });
+        assert!(!judge(&witness));
+        witness.ends(&"t1".into(), Instant::from_millis(800));
+        assert!(judge(&witness));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tidegate::control::publish::publish;
 use tidegate::control::store::Store;
 use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
 use tidegate::control::witness::SecondWitness;
+use tidegate::control::{LINES_WAITING_MAX, LinkFact};
 use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
 use tidegate::net::Net;
 use tidegate::secrets::Secrets;
@@ -66,6 +67,8 @@ const CONTROL_PORT: u16 = 7171;
 pub struct Deployment {
     /// How many controllers.
     pub controllers: u64,
+    /// Which version of the snapshot protocol the controllers speak.
+    pub protocol: Protocol,
     /// Settings; proxies share the network `apps` unless they say otherwise.
     pub settings: Settings,
 }
@@ -78,9 +81,19 @@ impl Default for Deployment {
         }
         Deployment {
             controllers: 1,
+            protocol: Protocol::Present,
             settings,
         }
     }
+}
+
+/// A version of the snapshot protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// One that proxies do not know yet: kinds of messages and fields that they have never heard of.
+    Newer,
+    /// Their own.
+    Present,
 }
 
 impl World {
@@ -90,10 +103,11 @@ impl World {
     /// If the proxies do not run within two minutes.
     pub fn deploy(&mut self, deployment: &Deployment) -> ServiceId {
         let (settings, faults) = (deployment.settings.clone(), self.faults().clone());
+        let protocol = deployment.protocol;
         let controller = move |shared, start, signals| -> Running {
             Box::pin(process(signals, shared, start, {
                 let (settings, faults) = (settings.clone(), faults.clone());
-                move |shared, start, stop| controller(shared, start, stop, settings, faults)
+                move |shared, start, stop| controller(shared, start, stop, settings, faults, protocol)
             }))
         };
         self.launch(&format!("{ROLE_LABEL}={CONTROLLER_ROLE}"), Box::new(controller));
@@ -197,8 +211,9 @@ async fn controller(
     stop: CancellationToken,
     settings: Settings,
     faults: DockerFaults,
+    protocol: Protocol,
 ) {
-    let (clock, net) = (shared.clock(), SimNet::new(shared.clone()));
+    let (clock, net) = (shared.clock(&start.node), SimNet::new(shared.clone()));
     let authorities: BTreeMap<u64, Authority> = mounted(&shared, &start)
         .into_iter()
         .filter_map(|(file, pem)| {
@@ -208,6 +223,10 @@ async fn controller(
         })
         .collect();
     let (links, incoming) = mpsc::channel(256);
+    let incoming = match protocol {
+        Protocol::Newer => newer(incoming),
+        Protocol::Present => incoming,
+    };
     // Signed by the oldest authority, which every proxy knows.
     let tls = authorities.values().next().map(|oldest| {
         let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
@@ -229,7 +248,12 @@ async fn controller(
         wall_at_start: clock.wall(),
     };
     let app = ControllerApp {
-        api: FakeDocker::new(shared.clone(), faults, &shared.task_name(&start.task)),
+        api: FakeDocker::new(
+            shared.clone(),
+            faults,
+            &shared.task_name(&start.task),
+            start.node.clone(),
+        ),
         clock,
         settings,
         me,
@@ -253,7 +277,7 @@ fn identity(files: &BTreeMap<String, String>) -> IdentityPem {
 }
 
 async fn courier(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
-    let (clock, files) = (shared.clock(), mounted(&shared, &start));
+    let (clock, files) = (shared.clock(&start.node), mounted(&shared, &start));
     let controller = variable(&start, "TIDEGATE_CONTROLLER");
     let (host, port) = controller.split_once(':').expect("host and port of the controllers");
     let app = CourierApp {
@@ -275,7 +299,7 @@ async fn courier(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
 }
 
 async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
-    let (clock, net) = (shared.clock(), SimNet::new(shared.clone()));
+    let (clock, net) = (shared.clock(&start.node), SimNet::new(shared.clone()));
     let variable = |name: &str| variable(&start, name);
     let files = mounted(&shared, &start);
     let controller = variable("TIDEGATE_CONTROLLER");
@@ -319,12 +343,23 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     };
     shared.tell(unready);
     // As in production, it listens from its first table on.
+    let seen = Installed {
+        shared: shared.clone(),
+        proxy: own_address(&shared, &start),
+        cluster: ClusterName::from(variable("TIDEGATE_CLUSTER")),
+    };
     let install = move |install: Install| -> Pin<Box<dyn Future<Output = ()>>> {
         let named = install.snapshot.routes.values().flat_map(|spec| spec.secrets());
         secrets.want(named.map(str::to_owned).collect());
+        let seen = seen.clone();
         if let Some(front) = &front {
-            return Box::pin(front.install(&install));
+            let installing = front.install(&install);
+            return Box::pin(async move {
+                installing.await;
+                seen.note(&install);
+            });
         }
+        seen.note(&install);
         if let Some((worker, ended)) = waiting.take() {
             front = Some(worker.start(&install, ended));
             begins.set(true);
@@ -350,6 +385,93 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     }
     subscribing.abort();
     asking.abort();
+}
+
+/// The address of the product's host on the control network, where the world runs it.
+fn own_address(shared: &Shared, start: &Start) -> IpAddr {
+    let control = shared.with_swarm(|swarm, _| swarm.network_named(CONTROL_NETWORK));
+    let own = start
+        .addresses
+        .iter()
+        .find(|held| control.as_ref() == Some(&held.network));
+    own.map_or(Ipv4Addr::UNSPECIFIED.into(), |held| held.addr)
+}
+
+/// Tells the witness what a proxy has put to work.
+#[derive(Clone)]
+struct Installed {
+    shared: Rc<Shared>,
+    proxy: IpAddr,
+    cluster: ClusterName,
+}
+
+impl Installed {
+    fn note(&self, install: &Install) {
+        let (shared, now) = (&self.shared, self.shared.now());
+        for spec in install.snapshot.routes.values() {
+            let cluster = shared.with_swarm(|swarm, _| {
+                let shape = swarm.shape(&spec.service)?;
+                shape.labels.get("com.docker.lb.service_cluster").cloned()
+            });
+            let cluster = cluster.map_or_else(ClusterName::default_cluster, ClusterName::from);
+            if cluster != self.cluster {
+                let (own, name) = (&self.cluster, &spec.name);
+                shared
+                    .witness()
+                    .breaks(format!("{now}: a proxy of {own} was given service {name} of {cluster}"));
+            }
+        }
+        shared
+            .witness()
+            .table(self.proxy, &self.cluster, &install.snapshot, now);
+    }
+}
+
+/// Stands between a controller and its proxies and lets it speak as a later version would: more fields in what is known,
+/// and kinds of messages that are not.
+fn newer(mut incoming: mpsc::Receiver<LinkFact>) -> mpsc::Receiver<LinkFact> {
+    let (pass, passed) = mpsc::channel(256);
+    tokio::task::spawn_local(async move {
+        while let Some(fact) = incoming.recv().await {
+            let fact = match fact {
+                LinkFact::Connected {
+                    connection,
+                    cluster,
+                    proxy,
+                    digest,
+                    lines,
+                } => {
+                    let (sender, mut said) = mpsc::channel::<Arc<str>>(LINES_WAITING_MAX);
+                    tokio::task::spawn_local(async move {
+                        while let Some(line) = said.recv().await {
+                            let unknown = Arc::from("{\"weather\":{\"sky\":\"clear\"}}\n");
+                            let more = line.replacen(":{", ":{\"of_a_later_version\":[1,{\"a\":null}],", 1);
+                            if lines.send(unknown).await.is_err() || lines.send(Arc::from(more)).await.is_err() {
+                                return;
+                            }
+                        }
+                    });
+                    LinkFact::Connected {
+                        connection,
+                        cluster,
+                        proxy,
+                        digest,
+                        lines: sender,
+                    }
+                }
+                other @ (LinkFact::Ack { .. }
+                | LinkFact::CourierConnected { .. }
+                | LinkFact::Disconnected { .. }
+                | LinkFact::Report { .. }
+                | LinkFact::SecretsEnded(_)
+                | LinkFact::SecretsWanted { .. }) => other,
+            };
+            if pass.send(fact).await.is_err() {
+                return;
+            }
+        }
+    });
+    passed
 }
 
 /// A proxy that is told to stop before it has a table just goes; one that serves ends with its worker.
@@ -408,7 +530,6 @@ impl Store for Volume {
     }
 
     fn save(&self, text: &str) -> io::Result<()> {
-        self.shared.keep(&self.name, text);
-        Ok(())
+        self.shared.keep(&self.name, text)
     }
 }

@@ -1,5 +1,6 @@
 //! Many seeds, each on a fresh thread: a second simulation on one thread differs once anything keeps state there.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Lines of the trace that a failure shows.
@@ -9,6 +10,7 @@ const TAIL_LINES: usize = 40;
 #[derive(Clone, Debug)]
 pub struct Seed {
     value: u64,
+    left_out: Arc<BTreeSet<u32>>,
     report: Arc<Mutex<Report>>,
 }
 
@@ -17,6 +19,8 @@ pub struct Seed {
 pub struct Report {
     /// What the seed drew, as one line.
     pub drawn: String,
+    /// What may be left out of the story, by number, and what it is.
+    pub acts: Vec<String>,
     /// The trace so far.
     pub lines: Vec<String>,
     /// Digest over all of it.
@@ -26,10 +30,21 @@ pub struct Report {
 impl Seed {
     /// A seed with an empty report.
     pub fn new(value: u64) -> Self {
+        Seed::without(value, BTreeSet::new())
+    }
+
+    /// A seed whose story leaves out these acts.
+    pub fn without(value: u64, acts: BTreeSet<u32>) -> Self {
         Seed {
             value,
+            left_out: Arc::new(acts),
             report: Arc::default(),
         }
+    }
+
+    /// Whether the story leaves out an act.
+    pub fn leaves_out(&self, act: u32) -> bool {
+        self.left_out.contains(&act)
     }
 
     /// The number.
@@ -55,10 +70,12 @@ pub struct Failure {
     pub seed: u64,
     /// The first broken expectation.
     pub what: String,
-    /// The last lines of its trace.
-    pub tail: Vec<String>,
     /// What the seed drew.
     pub drawn: String,
+    /// What may be left out of its story.
+    pub acts: Vec<String>,
+    /// Its whole trace.
+    pub lines: Vec<String>,
 }
 
 /// Runs `simulation` with one seed on a thread of its own.
@@ -69,7 +86,18 @@ pub fn run<F>(seed: u64, simulation: F) -> Result<Report, Failure>
 where
     F: FnOnce(&Seed) + Send + 'static,
 {
-    let given = Seed::new(seed);
+    run_without(seed, &BTreeSet::new(), simulation)
+}
+
+/// The same without some acts of the story.
+///
+/// # Errors
+/// If it panics: with what it said.
+pub fn run_without<F>(seed: u64, acts: &BTreeSet<u32>, simulation: F) -> Result<Report, Failure>
+where
+    F: FnOnce(&Seed) + Send + 'static,
+{
+    let given = Seed::without(seed, acts.clone());
     let theirs = given.clone();
     let thread = std::thread::Builder::new()
         .name(format!("seed {seed:#x}"))
@@ -83,12 +111,12 @@ where
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string));
-            let from = report.lines.len().saturating_sub(TAIL_LINES);
             Err(Failure {
                 seed,
                 what: text.unwrap_or_else(|| "it panicked without a word".to_owned()),
-                tail: report.lines[from..].to_vec(),
                 drawn: report.drawn,
+                acts: report.acts,
+                lines: report.lines,
             })
         }
     }
@@ -116,7 +144,8 @@ where
 
 /// A failure in words, without the command.
 pub fn describe(failure: &Failure) -> String {
-    let tail = failure.tail.join("\n  ");
+    let from = failure.lines.len().saturating_sub(TAIL_LINES);
+    let tail = failure.lines[from..].join("\n  ");
     format!(
         "seed {:#x} failed\n  drawn: {}\n  trace, last lines:\n  {tail}\n  broken: {}",
         failure.seed, failure.drawn, failure.what

@@ -4,13 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
 use tidegate::clock::Clock;
 use tidegate::secrets::Secrets;
-use tidegate_core::id::TaskId;
+use tidegate_core::id::{NodeId, TaskId};
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Swarm};
 use tidegate_core::swarm::model::Event;
@@ -18,8 +19,11 @@ use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::client::{Outcome, Wish};
+use crate::engine::{Engines, Reach};
+use crate::gate::Gate;
 use crate::product::CONTROL_NETWORK;
 use crate::trace::Trace;
+use crate::witness::Witness;
 
 /// Wall time at the start of every simulation: 2026-01-01, as in the Swarm's own time stamps.
 pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
@@ -32,7 +36,12 @@ pub struct Shared {
     pub(crate) trace: Rc<Trace>,
     pub(crate) now: Cell<Instant>,
     pub(crate) facts: RefCell<Vec<Fact>>,
-    pub(crate) subscribers: RefCell<Vec<mpsc::UnboundedSender<Event>>>,
+    pub(crate) engines: RefCell<Engines>,
+    pub(crate) gates: RefCell<BTreeMap<TaskId, Rc<Gate>>>,
+    pub(crate) disk: Cell<Disk>,
+    /// How far the wall clocks of nodes are from the true time, in seconds.
+    pub(crate) skews: RefCell<BTreeMap<NodeId, i64>>,
+    pub(crate) witness: Witness,
     pub(crate) names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
     pub(crate) wishes: RefCell<Vec<Wish>>,
     pub(crate) entries: RefCell<Entries>,
@@ -42,6 +51,17 @@ pub struct Shared {
     pub(crate) healed: Cell<bool>,
     pub(crate) under_way: Cell<u64>,
     pub(crate) outcomes: RefCell<Vec<Outcome>>,
+}
+
+/// The disks that proxies keep their tables on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// Nothing can be written.
+    Full,
+    /// The power goes in the middle of a write: half of the text is there afterwards.
+    Torn,
+    /// All is well.
+    Well,
 }
 
 /// Where users send their requests.
@@ -70,7 +90,11 @@ impl Shared {
             trace,
             now: Cell::new(Instant::START),
             facts: RefCell::default(),
-            subscribers: RefCell::default(),
+            engines: RefCell::default(),
+            gates: RefCell::default(),
+            disk: Cell::new(Disk::Well),
+            skews: RefCell::default(),
+            witness: Witness::default(),
             names: RefCell::default(),
             wishes: RefCell::default(),
             entries: RefCell::new(Entries::At(Vec::new())),
@@ -107,9 +131,27 @@ impl Shared {
         clock.sleep_until(Some(clock.now() + time)).await;
     }
 
-    /// The product's clock for a host that starts now.
-    pub fn clock(&self) -> Clock {
-        Clock::simulated(EPOCH + self.now().since_start())
+    /// The product's clock for a process that starts now on a node, with that node's idea of the wall time.
+    pub fn clock(&self, node: &NodeId) -> Clock {
+        let wall = EPOCH + self.now().since_start();
+        let skew = self.skews.borrow().get(node).copied().unwrap_or_default();
+        let far = Duration::from_secs(skew.unsigned_abs());
+        Clock::simulated(if skew < 0 { wall - far } else { wall + far })
+    }
+
+    /// What becomes of a call to the engine of `node` now.
+    pub(crate) fn reach(&self, node: &NodeId) -> Reach {
+        self.engines.borrow().reach(node, &self.swarm.borrow(), self.now())
+    }
+
+    /// Asks the Swarm that a manager which is cut off believes in; `None` where it is not.
+    pub(crate) fn with_believed<T>(&self, node: &NodeId, run: impl FnOnce(&mut Swarm) -> T) -> Option<T> {
+        self.engines.borrow_mut().believed(node).map(run)
+    }
+
+    /// What really happened.
+    pub fn witness(&self) -> &Witness {
+        &self.witness
     }
 
     /// A stream of chance named `name`.
@@ -139,11 +181,9 @@ impl Shared {
         run(&mut self.swarm.borrow_mut(), self.now())
     }
 
-    /// A manager's event stream.
-    pub fn subscribe(&self) -> mpsc::UnboundedReceiver<Event> {
-        let (sender, receiver) = mpsc::unbounded_channel();
-        self.subscribers.borrow_mut().push(sender);
-        receiver
+    /// The event stream of a manager, and how many events of its history it begins with.
+    pub(crate) fn subscribe(&self, node: &NodeId) -> (mpsc::UnboundedReceiver<Event>, usize) {
+        self.engines.borrow_mut().subscribe(node)
     }
 
     /// What names stand for: hosts of the world, and Docker's `tasks.NAME`.
@@ -165,7 +205,17 @@ impl Shared {
     /// What a user asks for next, and at which proxy; `None` while there is nothing to ask.
     pub fn next_wish(&self, rng: &mut Rng) -> Option<(Wish, SocketAddr)> {
         let wish = rng.pick(&self.wishes.borrow()).cloned()?;
-        let entry = match &*self.entries.borrow() {
+        Some((wish, self.entry(rng)?))
+    }
+
+    /// Whether users ask for anything now.
+    pub(crate) fn is_loaded(&self) -> bool {
+        !self.wishes.borrow().is_empty()
+    }
+
+    /// A proxy, as Docker's balancer or a user's list gives one.
+    pub(crate) fn entry(&self, rng: &mut Rng) -> Option<SocketAddr> {
+        match &*self.entries.borrow() {
             Entries::At(addresses) => rng.pick(addresses).copied(),
             Entries::Service { name, port } => {
                 let known = self.with_swarm(|swarm, _| {
@@ -174,8 +224,7 @@ impl Shared {
                 });
                 rng.pick(&known).map(|ip| SocketAddr::new(*ip, *port))
             }
-        };
-        Some((wish, entry?))
+        }
     }
 
     /// What a volume holds.
@@ -183,9 +232,18 @@ impl Shared {
         self.volumes.borrow().get(name).cloned()
     }
 
-    /// Keeps a text in a volume.
-    pub fn keep(&self, name: &str, text: &str) {
-        self.volumes.borrow_mut().insert(name.to_owned(), text.to_owned());
+    /// Keeps a text in a volume, as far as the disk lets it.
+    ///
+    /// # Errors
+    /// If the disk is full.
+    pub fn keep(&self, name: &str, text: &str) -> io::Result<()> {
+        let kept = match self.disk.get() {
+            Disk::Full => return Err(io::Error::new(io::ErrorKind::StorageFull, "No space left on device")),
+            Disk::Torn => text.get(..text.len() / 2).unwrap_or_default(),
+            Disk::Well => text,
+        };
+        self.volumes.borrow_mut().insert(name.to_owned(), kept.to_owned());
+        Ok(())
     }
 
     /// A request begins.

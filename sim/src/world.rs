@@ -5,14 +5,14 @@
 //! the same for the same seed.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
-use tidegate_core::id::{NodeId, ServiceId, TaskId};
+use tidegate_core::id::{NodeId, ServiceId, TaskId, Version};
 use tidegate_core::machine::{Input, Machine, step};
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Action, Delays, Fact, Start, Swarm};
@@ -23,11 +23,14 @@ use tokio::sync::watch;
 use crate::backend::{self, App, Signal};
 use crate::client::{self, Outcome, Wish};
 use crate::faults::DockerFaults;
+use crate::gate::{self, Gate};
 use crate::oracle::{Oracle, Seen};
 use crate::product::CONTROL_NETWORK;
 use crate::seed::Seed;
 use crate::shared::{EPOCH, Entries, Shared};
+use crate::streams;
 use crate::trace::Trace;
+use crate::walls::{Link, Side};
 
 /// A process that runs on a simulated host.
 pub type Running = Pin<Box<dyn Future<Output = ()>>>;
@@ -35,14 +38,14 @@ pub type Running = Pin<Box<dyn Future<Output = ()>>>;
 /// What runs on a host whose address the Swarm gave out.
 type Program = Rc<dyn Fn() -> Running>;
 
-struct Host {
+pub(crate) struct Host {
     program: RefCell<Program>,
-    task: RefCell<Option<TaskId>>,
-    node: RefCell<Option<NodeId>>,
+    pub(crate) task: RefCell<Option<TaskId>>,
+    pub(crate) node: RefCell<Option<NodeId>>,
 }
 
-struct Process {
-    addresses: Vec<IpAddr>,
+pub(crate) struct Process {
+    pub(crate) addresses: Vec<IpAddr>,
     signals: watch::Sender<Signal>,
     exited: bool,
 }
@@ -53,11 +56,19 @@ pub type Launcher =
 
 /// One simulation.
 pub struct World {
-    sim: turmoil::Sim<'static>,
-    shared: Rc<Shared>,
-    hosts: BTreeMap<IpAddr, Rc<Host>>,
-    fixed: Vec<IpAddr>,
-    processes: BTreeMap<TaskId, Process>,
+    pub(crate) seed: Seed,
+    pub(crate) acts: u32,
+    pub(crate) sim: turmoil::Sim<'static>,
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) hosts: BTreeMap<IpAddr, Rc<Host>>,
+    pub(crate) fixed: Vec<IpAddr>,
+    pub(crate) processes: BTreeMap<TaskId, Process>,
+    /// The manager that leads.
+    pub(crate) leader: Option<NodeId>,
+    /// Between which sides nothing passes.
+    pub(crate) walls: Vec<(Side, Side)>,
+    observed: Option<Version>,
+    unreliable: BTreeSet<String>,
     apps: BTreeMap<String, App>,
     launchers: Vec<(String, Rc<Launcher>)>,
     oracle: Oracle,
@@ -78,6 +89,11 @@ impl fmt::Debug for World {
 impl World {
     /// An empty world: a manager and two to four workers, a network for apps, nobody on it.
     pub fn new(seed: &Seed, faults: DockerFaults) -> Self {
+        World::with_managers(seed, faults, 1)
+    }
+
+    /// The same with so many managers.
+    pub fn with_managers(seed: &Seed, faults: DockerFaults, managers: u64) -> Self {
         let rng = Rng::new(seed.value());
         let mut topology = rng.fork("topology");
         let (low, high) = (topology.between(0, 2), topology.between(2, 6));
@@ -93,19 +109,39 @@ impl World {
             .tcp_capacity(1024);
         let mut swarm = Swarm::new(Delays::default(), rng.fork("swarm"));
         let workers = topology.between(2, 4);
-        swarm.add_node("m1", None, true, Instant::START);
+        for number in 1..=managers {
+            swarm.add_node(&format!("m{number}"), None, true, Instant::START);
+        }
         for number in 1..=workers {
             swarm.add_node(&format!("w{number}"), None, false, Instant::START);
         }
         swarm
             .create_network("apps", false, Instant::START)
             .expect("a new Swarm has no network of this name");
-        let drawn = format!("1 manager, {workers} workers, links {low}..{high} ms, {faults}");
+        let mut clocks = rng.fork("clocks");
+        let skews = if clocks.chance(1, 4) {
+            let nodes = swarm.nodes().into_iter();
+            nodes
+                .map(|node| (node.id, clocks.between(0, 240) as i64 - 120))
+                .collect()
+        } else {
+            BTreeMap::new()
+        };
+        let wrong = if skews.is_empty() { "right" } else { "wrong" };
+        let drawn = format!("{managers} managers, {workers} workers, links {low}..{high} ms, {wrong} clocks, {faults}");
         seed.note(|report| report.drawn = drawn);
         let trace = Trace::new(seed.clone());
         let logs = trace.capture();
+        let leader = swarm.nodes().into_iter().find(|node| node.manager).map(|node| node.id);
         let shared = Rc::new(Shared::new(rng.clone(), swarm, trace));
+        *shared.skews.borrow_mut() = skews;
         World {
+            seed: seed.clone(),
+            acts: 0,
+            leader,
+            walls: Vec::new(),
+            observed: None,
+            unreliable: BTreeSet::new(),
             sim: builder.build(),
             shared,
             hosts: BTreeMap::new(),
@@ -143,6 +179,9 @@ impl World {
 
     /// How tasks of the service called `name` behave, instead of the default app.
     pub fn app(&mut self, name: &str, app: App) {
+        if app.flaky > 0 || app.leaky {
+            self.unreliable.insert(name.to_owned());
+        }
         self.apps.insert(name.to_owned(), app);
     }
 
@@ -204,6 +243,16 @@ impl World {
         *self.shared.entries.borrow_mut() = Entries::Service { name, port };
     }
 
+    /// Adds a user that holds streams to what `wish` names.
+    pub fn stream_user(&mut self, name: &str, wish: &Wish) {
+        let (shared, own, wish) = (self.shared.clone(), name.to_owned(), wish.clone());
+        self.sim.client(name, async move {
+            streams::run(shared, own, wish).await;
+            Ok(())
+        });
+        self.fixed.push(self.sim.lookup(name));
+    }
+
     /// Users ask for these from now on.
     pub fn load(&mut self, wishes: Vec<Wish>) {
         *self.shared.wishes.borrow_mut() = wishes;
@@ -241,6 +290,8 @@ impl World {
     /// The process of a task dies.
     pub fn kill_process(&mut self, task: &TaskId) {
         self.shared.trace(&self.shared.task_name(task), "is killed");
+        self.strike(std::slice::from_ref(task), "a process is killed");
+        self.thaw(task);
         if let Some(process) = self.processes.get(task) {
             process.signals.send_replace(Signal::Kill);
         }
@@ -302,6 +353,8 @@ impl World {
             oracle: &self.oracle,
             outcomes: &outcomes,
             grace: self.grace,
+            witness: &self.shared.witness,
+            unreliable: &self.unreliable,
         };
         if let Err(broken) = expectation(seen) {
             panic!("{broken}");
@@ -326,6 +379,8 @@ impl World {
                 && let Some(process) = self.processes.get_mut(task)
             {
                 process.exited = true;
+                self.shared.witness.ends(task, now);
+                self.observed = None;
             }
             self.step_swarm(Input::Fact(fact));
         }
@@ -334,10 +389,20 @@ impl World {
         if due.is_some_and(|due| due.at <= now) {
             self.step_swarm(Input::Timeout);
         }
-        self.oracle.observe(&self.shared.swarm.borrow(), now);
+        let index = self.shared.swarm.borrow().index();
+        if self.observed != Some(index) {
+            self.observed = Some(index);
+            self.observe();
+        }
         if let Some(error) = self.shared.trace.errors().first() {
             panic!("the product logged an error: {error}");
         }
+    }
+
+    /// Looks at the facts again.
+    pub(crate) fn observe(&mut self) {
+        let frozen = |task: &TaskId| self.shared.gates.borrow().get(task).is_some_and(|gate| gate.is_shut());
+        self.oracle.observe(&self.shared.swarm.borrow(), frozen, self.now());
     }
 
     fn step_swarm(&mut self, input: Input<Fact>) {
@@ -368,10 +433,7 @@ impl World {
             Action::Emit(event) => {
                 let line = format!("{:?} {:?} {}", event.kind, event.action, event.id);
                 self.shared.trace("events", &line);
-                self.shared
-                    .subscribers
-                    .borrow_mut()
-                    .retain(|subscriber| subscriber.send(event.clone()).is_ok());
+                self.shared.engines.borrow_mut().emit(&event);
             }
             Action::Unlink(node) => self.link(&node, Link::Cut),
             Action::Rejoin(node) => self.link(&node, Link::Whole),
@@ -402,16 +464,22 @@ impl World {
         let (shared, launcher) = (self.shared.clone(), launcher.map(|(_, launcher)| launcher.clone()));
         let task = start.task.clone();
         let node = start.node.clone();
-        let program: Program = Rc::new(move || match &launcher {
-            Some(launcher) => launcher(shared.clone(), start.clone(), receiver.clone()),
-            None => Box::pin(backend::run(
-                shared.clone(),
-                start.clone(),
-                app.clone(),
-                receiver.clone(),
-            )),
+        let gate = Rc::new(Gate::default());
+        self.shared.gates.borrow_mut().insert(task.clone(), gate.clone());
+        let program: Program = Rc::new(move || {
+            let process: Running = match &launcher {
+                Some(launcher) => launcher(shared.clone(), start.clone(), receiver.clone()),
+                None => Box::pin(backend::run(
+                    shared.clone(),
+                    start.clone(),
+                    app.clone(),
+                    receiver.clone(),
+                )),
+            };
+            gate::behind(gate.clone(), process)
         });
         for ip in addresses {
+            self.shared.witness.reachable(ip, self.now());
             self.occupy(ip, &task, &node, program.clone());
         }
     }
@@ -426,6 +494,7 @@ impl World {
                 self.sim.release(ip, other);
             }
             self.sim.bounce(ip);
+            self.raise_walls(ip);
             return;
         }
         let host = Rc::new(Host {
@@ -441,11 +510,19 @@ impl World {
                 Ok(())
             }
         });
+        self.raise_walls(ip);
     }
 
     fn signal(&mut self, task: &TaskId, signal: Signal) {
         self.shared
             .trace(&self.shared.task_name(task), &format!("gets {signal:?}"));
+        if !self.processes.contains_key(task) {
+            return;
+        }
+        self.shared.witness.ends(task, self.now());
+        if signal == Signal::Kill {
+            self.thaw(task);
+        }
         let Some(process) = self.processes.get(task) else {
             return;
         };
@@ -477,33 +554,4 @@ impl World {
             }
         }
     }
-
-    fn link(&mut self, node: &NodeId, link: Link) {
-        let here = |host: &Rc<Host>| host.node.borrow().as_ref() == Some(node);
-        let inside: Vec<IpAddr> = self
-            .hosts
-            .iter()
-            .filter(|(_, host)| here(host))
-            .map(|(ip, _)| *ip)
-            .collect();
-        for ip in &inside {
-            for other in self.others(*ip).into_iter().filter(|other| !inside.contains(other)) {
-                match link {
-                    Link::Cut => self.sim.hold(*ip, other),
-                    Link::Whole => self.sim.release(*ip, other),
-                }
-            }
-        }
-    }
-
-    fn others(&self, ip: IpAddr) -> Vec<IpAddr> {
-        let all = self.hosts.keys().chain(&self.fixed);
-        all.copied().filter(|other| *other != ip).collect()
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Link {
-    Cut,
-    Whole,
 }

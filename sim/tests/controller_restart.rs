@@ -5,5 +5,5 @@ use sim::seed::sweep;
 
 #[test]
 fn without_a_controller_traffic_goes_on_and_its_successor_follows_changes() {
-    sweep(4, scenario::controller_restart);
+    sweep(2, scenario::controller_restart);
 }

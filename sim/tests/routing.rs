@@ -5,5 +5,5 @@ use sim::seed::sweep;
 
 #[test]
 fn hosts_and_paths_reach_their_services_and_label_changes_are_followed() {
-    sweep(4, scenario::routing);
+    sweep(2, scenario::routing);
 }

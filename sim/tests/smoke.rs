@@ -90,8 +90,12 @@ fn a_stopped_task_serves_for_three_seconds_then_refuses_then_swallows_packets() 
 fn an_app_that_drains_finishes_what_it_has() {
     sweep(4, |seed| {
         let mut world = World::new(seed, DockerFaults::none());
-        let (think_ms, on_sigterm) = ((0, 400), OnSigterm::Drain(500));
-        world.app("shop", App { think_ms, on_sigterm });
+        let app = App {
+            think_ms: (0, 400),
+            on_sigterm: OnSigterm::Drain(500),
+            ..App::default()
+        };
+        world.app("shop", app);
         let shop = shop(&mut world, 1);
         world.user("user-1");
         let task = world.tasks(&shop)[0].clone();
@@ -122,7 +126,7 @@ fn an_address_that_is_reused_reaches_the_new_task() {
             .unwrap();
         world.until("shop is gone", MINUTE, |world| world.tasks(&shop).is_empty());
         world.command("loses the leader", |swarm, now| swarm.lose_leader(now));
-        let has_leader = |world: &World| world.shared().with_swarm(|swarm, _| swarm.leaderless_until().is_none());
+        let has_leader = |world: &World| world.shared().with_swarm(|swarm, _| swarm.leaderless_since().is_none());
         world.until("a leader is elected", MINUTE, has_leader);
         world
             .command("scales shop to 1", |swarm, now| swarm.scale(&shop, 1, now))

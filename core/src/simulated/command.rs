@@ -247,7 +247,7 @@ impl Swarm {
         self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
         if replaces {
             self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-            self.timers.clear(&Due::Monitored(id.clone()));
+            self.clear(&Due::Monitored(id.clone()));
             self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
         }
         if refills {
@@ -274,6 +274,26 @@ impl Swarm {
         self.edit_service(id, now, |shape| shape.replicas = Some(replicas))
     }
 
+    /// `docker service rollback`: the shape before the last change that is remembered, as an update that is a rollback.
+    pub fn rollback_service(&mut self, id: &ServiceId, now: Instant) -> Result<(), ApiError> {
+        self.has_leader()?;
+        let version = self.next_version();
+        let service = self
+            .services
+            .get_mut(id)
+            .ok_or_else(|| not_found("service", id.as_str()))?;
+        if service.previous.is_none() {
+            return Err(ApiError::Refused("service does not have a previous spec".to_string()));
+        }
+        service.roll_back();
+        service.version = version;
+        self.clear(&Due::Monitored(id.clone()));
+        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
+        self.after(Due::Fill(id.clone()), self.delays.orchestrate, now);
+        Ok(())
+    }
+
     /// Removes a service at once; its tasks follow, without an event.
     pub fn remove_service(&mut self, id: &ServiceId, now: Instant) -> Result<(), ApiError> {
         self.has_leader()?;
@@ -289,7 +309,7 @@ impl Swarm {
             Due::AdvanceUpdate(id.clone()),
             Due::Monitored(id.clone()),
         ] {
-            self.timers.clear(&due);
+            self.clear(&due);
         }
         self.emit(EventKind::Service, EventAction::Remove, id.as_str(), now);
         let tasks: Vec<_> = self.ids_of(id);
@@ -371,7 +391,7 @@ impl Swarm {
     }
 
     pub(super) fn has_leader(&self) -> Result<(), ApiError> {
-        match self.leaderless {
+        match &self.leaderless {
             None => Ok(()),
             Some(_) => Err(ApiError::Server(
                 "rpc error: code = Unknown desc = The swarm does not have a leader. It's possible that too few \

@@ -56,6 +56,10 @@ pub struct Delays {
     pub report_end: Span,
     /// From the end of a process that was not to `failed`.
     pub report_failed: Span,
+    /// From a health check that begins to fail to the address leaving Docker's DNS.
+    pub unhealthy_leave_dns: Span,
+    /// From a health check that begins to fail to SIGTERM; `/tasks` says `running` until the process has ended.
+    pub unhealthy_signal: Span,
     /// From the end of a process to the end of its network namespace: refused before, black hole after.
     pub black_hole: Span,
     /// From `failed` to the start of the replacement.
@@ -91,6 +95,8 @@ impl Default for Delays {
             signal_bare: Span::ms(1103, 1185),
             report_end: Span::ms(105, 655),
             report_failed: Span::ms(180, 430),
+            unhealthy_leave_dns: Span::ms(1050, 1100),
+            unhealthy_signal: Span::ms(1950, 2050),
             black_hole: Span::ms(40, 100),
             restart: Span::ms(5000, 5000),
             notice_power: Span::ms(14_600, 15_500),

@@ -1,10 +1,11 @@
 //! What goes wrong with nodes and leaders, and how late a Swarm notices (facts §2, §4).
 
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
 use super::record::{Loss, Place, Process};
-use super::{Action, Due, Span, Swarm};
+use super::{Action, Due, Leaderless, Span, Swarm};
 use crate::id::{NodeId, TaskId};
 use crate::swarm::model::{ApiError, DesiredState, EventAction, EventKind, NodeState};
 use crate::time::Instant;
@@ -94,8 +95,8 @@ impl Swarm {
                 Loss::Link => {}
                 Loss::Power => {
                     record.process = Process::Ended { code: 137 };
-                    self.timers.clear(&Due::Signal(task.clone()));
-                    self.timers.clear(&Due::Kill(task.clone()));
+                    self.clear(&Due::Signal(task.clone()));
+                    self.clear(&Due::Kill(task.clone()));
                     // In this order: a host without power answers nothing, not even with a reset.
                     self.actions.push_back(Action::BlackHole(task.clone()));
                     self.actions.push_back(Action::Kill(task));
@@ -108,7 +109,7 @@ impl Swarm {
     pub fn return_node(&mut self, node: &NodeId, now: Instant) {
         let Some(record) = self.nodes.get_mut(node) else { return };
         let Some(loss) = record.loss.take() else { return };
-        self.timers.clear(&Due::NodeDown(node.clone()));
+        self.clear(&Due::NodeDown(node.clone()));
         if loss == Loss::Link {
             self.actions.push_back(Action::Rejoin(node.clone()));
         }
@@ -119,9 +120,17 @@ impl Swarm {
                 Process::Running if record.task.desired.is_past_running() => {
                     self.after(Due::Signal(task), RETURN_SIGNAL, now);
                 }
-                Process::Running => {}
+                Process::Running => self.rejoin_dns(&task),
                 Process::Ended { .. } | Process::None => self.after(Due::ReportEnd(task), RETURN_REPORT, now),
             }
+        }
+    }
+
+    /// Gossip reaches the node again: what still runs there is found by name.
+    fn rejoin_dns(&mut self, id: &TaskId) {
+        self.clear(&Due::LeaveDns(id.clone()));
+        if let Some(record) = self.tasks.get_mut(id) {
+            record.in_dns = record.task.is_serving();
         }
     }
 
@@ -155,17 +164,45 @@ impl Swarm {
     /// The leader is gone; until the next one is elected nothing is orchestrated and the API does not answer.
     pub fn lose_leader(&mut self, now: Instant) {
         let at = now + self.delays.election.draw(&mut self.rng);
-        self.leaderless = Some(at);
+        self.be_leaderless(now);
         self.timers.set(Due::Elected, at);
     }
 
-    /// When the next leader is elected; `None` while there is one.
-    pub fn leaderless_until(&self) -> Option<Instant> {
-        self.leaderless
+    /// So many managers are gone that no leader can be elected, until [`Swarm::regain_quorum`].
+    pub fn lose_quorum(&mut self, now: Instant) {
+        self.be_leaderless(now);
+        self.clear(&Due::Elected);
+    }
+
+    /// Enough managers are back: an election begins. Nothing happens where there was a leader all the time.
+    pub fn regain_quorum(&mut self, now: Instant) {
+        if self.leaderless.is_some() && self.timers.get(&Due::Elected).is_none() {
+            let at = now + self.delays.election.draw(&mut self.rng);
+            self.timers.set(Due::Elected, at);
+        }
+    }
+
+    fn be_leaderless(&mut self, now: Instant) {
+        self.leaderless.get_or_insert(Leaderless {
+            since: now,
+            waiting: BTreeSet::new(),
+        });
+    }
+
+    /// Since when there is no leader; `None` while there is one.
+    pub fn leaderless_since(&self) -> Option<Instant> {
+        self.leaderless.as_ref().map(|leaderless| leaderless.since)
     }
 
     pub(super) fn elected(&mut self, now: Instant) {
-        self.leaderless = None;
+        for due in self
+            .leaderless
+            .take()
+            .into_iter()
+            .flat_map(|leaderless| leaderless.waiting)
+        {
+            self.timers.set(due, now);
+        }
         for network in self.networks.values_mut() {
             network.subnet.restart_from_lowest();
         }

@@ -28,7 +28,7 @@ mod task;
 mod tests;
 mod view;
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -70,7 +70,7 @@ pub enum Fact {
         code: i32,
     },
     /// What the health check of a task would find from now on; healthy unless this says otherwise. Counts only where the
-    /// service has a check, and only until the task runs: a check that fails later is left out here.
+    /// service has a check. A task that runs already and turns unhealthy is stopped, and nobody is told (facts §2).
     Health {
         /// The task.
         task: TaskId,
@@ -195,8 +195,15 @@ impl Due {
     }
 }
 
-/// The model.
-#[derive(Debug)]
+/// A time without a leader, and what waits for the next one.
+#[derive(Clone, Debug)]
+struct Leaderless {
+    since: Instant,
+    waiting: BTreeSet<Due>,
+}
+
+/// The model. A copy of it is what a manager that is cut off still believes.
+#[derive(Clone, Debug)]
 pub struct Swarm {
     delays: Delays,
     rng: Rng,
@@ -207,8 +214,8 @@ pub struct Swarm {
     nodes: BTreeMap<NodeId, NodeRecord>,
     networks: BTreeMap<NetworkId, NetworkRecord>,
     secrets: BTreeMap<SecretId, SecretRecord>,
-    /// Until when there is no leader.
-    leaderless: Option<Instant>,
+    /// Set while there is no leader.
+    leaderless: Option<Leaderless>,
     timers: Timers<Due>,
     /// Events on their way, by number.
     events: BTreeMap<u64, Event>,
@@ -274,6 +281,14 @@ impl Swarm {
         self.timers.set(due, now + delay);
     }
 
+    /// Forgets a timer, also one that waits for a leader.
+    fn clear(&mut self, due: &Due) {
+        self.timers.clear(due);
+        if let Some(leaderless) = &mut self.leaderless {
+            leaderless.waiting.remove(due);
+        }
+    }
+
     fn fire(&mut self, due: Due, now: Instant) {
         match due {
             Due::Elected => self.elected(now),
@@ -315,18 +330,14 @@ impl Machine for Swarm {
                 published,
             } => self.bound(&task, target, published),
             Fact::Exited { task, code } => self.exited(&task, code, now),
-            Fact::Health { task, healthy } => {
-                if let Some(record) = self.tasks.get_mut(&task) {
-                    record.healthy = healthy;
-                }
-            }
+            Fact::Health { task, healthy } => self.health(&task, healthy, now),
         }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         while let Some(due) = self.timers.pop_due(now) {
-            match self.leaderless {
-                Some(until) if due.needs_leader() => self.timers.set(due, until),
+            match &mut self.leaderless {
+                Some(leaderless) if due.needs_leader() => _ = leaderless.waiting.insert(due),
                 Some(_) | None => self.fire(due, now),
             }
         }
@@ -349,7 +360,12 @@ impl Machine for Swarm {
                 .as_ref()
                 .and_then(|node| self.nodes.get(node))
                 .is_some_and(|node| node.loss.is_some());
-            let reported = self.timers.get(&Due::ReportEnd(task.id.clone())).is_none();
+            let report = Due::ReportEnd(task.id.clone());
+            let waits = self
+                .leaderless
+                .as_ref()
+                .is_some_and(|leaderless| leaderless.waiting.contains(&report));
+            let reported = self.timers.get(&report).is_none() && !waits;
             assert!(
                 task.state != TaskState::Running || record.process == Process::Running || unheard || !reported,
                 "{} is said to run and does not",
@@ -391,8 +407,13 @@ impl Machine for Swarm {
                     .is_some_and(|update| update.steps.contains_key(place));
                 assert!(
                     count <= 1 + usize::from(in_step),
-                    "{count} tasks of {} should run at {place:?}",
-                    service.shape.name
+                    "{count} tasks of {} should run at {place:?}, {:?}: {:#?}",
+                    service.shape.name,
+                    service.update,
+                    self.tasks
+                        .values()
+                        .filter(|record| record.task.service == service.id && record.place == *place)
+                        .collect::<Vec<_>>()
                 );
             }
         }

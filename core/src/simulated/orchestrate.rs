@@ -2,10 +2,9 @@
 //! replaced after a delay when they fail.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::record::{Place, Step, Update};
+use super::record::{Place, Step, TaskRecord};
 use super::{Due, Swarm};
 use crate::id::{NodeId, ServiceId, TaskId};
 use crate::swarm::model::{DesiredState, EventAction, EventKind, TaskState};
@@ -108,6 +107,8 @@ impl Swarm {
             self.timers.set_at_latest(Due::Monitored(id.clone()), now + monitor);
             return;
         }
+        // There is work after all: the watch over the end begins anew when it is done.
+        self.clear(&Due::Monitored(id.clone()));
         let room = match policy.parallelism {
             0 => usize::MAX,
             parallelism => usize::try_from(parallelism).unwrap_or(usize::MAX).saturating_sub(busy),
@@ -233,27 +234,27 @@ impl Swarm {
             return;
         };
         let Some(update) = &service.update else { return };
+        let mut abandoned = BTreeMap::new();
         match service.shape.update.failure_action.as_str() {
             "continue" => return,
             "rollback" if !update.rollback => {
-                let Some(previous) = service.previous.clone() else {
+                if !service.roll_back() {
                     return;
-                };
-                service.previous = Some(core::mem::replace(&mut service.shape, Arc::clone(&previous)));
-                service.template += 1;
-                service.update_state = Some("rollback_started");
-                service.update = Some(Update {
-                    rollback: true,
-                    ..Update::default()
-                });
+                }
             }
             _ => {
                 let paused = if update.rollback { "rollback_paused" } else { "paused" };
                 service.update_state = Some(paused);
-                service.update = None;
+                abandoned = service.update.take().map(|update| update.steps).unwrap_or_default();
             }
         }
         service.version = version;
+        // A place whose old task still runs keeps it alone.
+        for step in abandoned.into_values() {
+            if self.tasks.get(&step.old).is_some_and(TaskRecord::is_live) {
+                self.stop(&step.new, DesiredState::Shutdown, now);
+            }
+        }
         self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
         self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
     }

@@ -34,6 +34,26 @@ pub(super) struct ServiceRecord {
     pub(super) update_state: Option<&'static str>,
 }
 
+impl ServiceRecord {
+    /// Begins a rollback to the shape before; false, and nothing changed, where there is none. A step that is under way
+    /// goes on, so that of each place at most two tasks live.
+    pub(super) fn roll_back(&mut self) -> bool {
+        let Some(previous) = self.previous.take() else {
+            return false;
+        };
+        self.previous = Some(core::mem::replace(&mut self.shape, previous));
+        self.template += 1;
+        self.update_state = Some("rollback_started");
+        let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
+        self.update = Some(Update {
+            steps,
+            rollback: true,
+            ..Update::default()
+        });
+        true
+    }
+}
+
 /// A rolling update under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Update {

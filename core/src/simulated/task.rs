@@ -301,6 +301,17 @@ impl Swarm {
         }
     }
 
+    /// What the health check of a task finds from now on. A container that turns unhealthy is stopped by its node.
+    pub(super) fn health(&mut self, id: &TaskId, healthy: bool, now: Instant) {
+        let Some(record) = self.tasks.get_mut(id) else { return };
+        record.healthy = healthy;
+        let checked = !record.shape.health_command.is_empty();
+        if !healthy && checked && record.task.is_serving() && record.process == Process::Running {
+            self.after(Due::LeaveDns(id.clone()), self.delays.unhealthy_leave_dns, now);
+            self.after(Due::Signal(id.clone()), self.delays.unhealthy_signal, now);
+        }
+    }
+
     /// Sets a desired state beyond running: the moment `T` of facts §1.1.
     pub(super) fn stop(&mut self, id: &TaskId, desired: DesiredState, now: Instant) {
         let version = self.next_version();
@@ -336,9 +347,9 @@ impl Swarm {
                 Due::Assign(id.clone()),
                 Due::Prepared(id.clone()),
             ] {
-                self.timers.clear(&due);
+                self.clear(&due);
             }
-            self.timers.clear(&Due::Started(id.clone()));
+            self.clear(&Due::Started(id.clone()));
             self.after(Due::ReportEnd(id.clone()), self.delays.report_end, now);
         }
     }
@@ -380,8 +391,8 @@ impl Swarm {
             .as_ref()
             .and_then(|node| self.nodes.get(node))
             .is_none_or(|node| node.loss.is_some());
-        self.timers.clear(&Due::Signal(id.clone()));
-        self.timers.clear(&Due::Kill(id.clone()));
+        self.clear(&Due::Signal(id.clone()));
+        self.clear(&Due::Kill(id.clone()));
         self.after(Due::BlackHole(id.clone()), self.delays.black_hole, now);
         if lost {
             return;
@@ -413,7 +424,7 @@ impl Swarm {
         };
         record.task.version = version;
         record.in_dns = false;
-        self.timers.clear(&Due::ReportRunning(id.clone()));
+        self.clear(&Due::ReportRunning(id.clone()));
         self.give_back(id);
         if !told {
             self.replace_failed(id, now);

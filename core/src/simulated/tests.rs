@@ -12,6 +12,8 @@ use crate::reconcile::desired::UpdatePolicy;
 use crate::swarm::model::{ApiError, NodeState, PublishMode, PublishedPort, Task};
 use crate::time::Duration;
 
+mod outages;
+
 /// A shell whose apps exit `drain_ms` after SIGTERM.
 struct Shell {
     swarm: Swarm,
@@ -395,7 +397,7 @@ fn after_an_election_nodes_are_unknown_and_addresses_start_from_the_lowest() {
     shell.command(|swarm, now| swarm.lose_leader(now));
     let refused = shell.command(|swarm, now| swarm.create_service(shape("blog", 1, false), now));
     assert!(matches!(refused, Err(ApiError::Server(_))));
-    shell.until(|swarm| swarm.leaderless_until().is_none());
+    shell.until(|swarm| swarm.leaderless_since().is_none());
     assert!(shell.swarm.nodes().iter().all(|node| node.state == NodeState::Unknown));
     let mut blog = shape("blog", 1, false);
     blog.dnsrr = true;
@@ -552,8 +554,9 @@ fn random_life(seed: u64) -> Vec<(u64, String)> {
         let service = dice.pick(&services).unwrap().clone();
         let node = dice.pick(&nodes).unwrap().clone();
         let size = dice.below(6);
-        match dice.below(14) {
-            0..=3 => new_image(&mut shell, &service),
+        match dice.below(18) {
+            0..=3 if shell.swarm.leaderless_since().is_none() => new_image(&mut shell, &service),
+            0..=3 => {}
             4..=6 => drop(shell.command(|swarm, now| swarm.scale(&service, size, now))),
             7 => drop(shell.command(|swarm, now| swarm.drain_node(&node, now))),
             8 => drop(shell.command(|swarm, now| swarm.activate_node(&node, now))),
@@ -571,11 +574,17 @@ fn random_life(seed: u64) -> Vec<(u64, String)> {
                     shell.input(Input::Fact(Fact::Exited { task, code: 1 }));
                 }
             }
+            13 => drop(shell.command(|swarm, now| swarm.rollback_service(&service, now))),
+            14 => shell.command(|swarm, now| swarm.lose_quorum(now)),
+            15 => shell.command(|swarm, now| swarm.regain_quorum(now)),
+            16 => shell.command(|swarm, now| swarm.lose_leader(now)),
             _ => shell.command(|swarm, now| swarm.lose_node(&node, Loss::Link, now)),
         }
         shell.run_for(dice.between(0, 4000));
     }
     // Liveness: once the faults stop, every service has what it wants.
+    shell.command(|swarm, now| swarm.regain_quorum(now));
+    shell.until(|swarm| swarm.leaderless_since().is_none());
     for node in &nodes {
         shell.command(|swarm, now| swarm.return_node(node, now));
         shell.command(|swarm, now| swarm.activate_node(node, now)).unwrap();

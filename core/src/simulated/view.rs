@@ -1,12 +1,13 @@
 //! What the API of a manager answers, in the types that Tidegate decides by.
 
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Swarm;
-use super::record::{ServiceRecord, TaskRecord, template};
-use crate::id::{NetworkId, SecretId, ServiceId, TaskId, Version};
+use super::record::{Process, ServiceRecord, TaskRecord, template};
+use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
 use crate::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use crate::swarm::model::{ApiError, EndpointMode, Network, NetworkAddress, Node, Secret, Service, ServiceMode, Task};
 
@@ -33,6 +34,38 @@ impl Swarm {
     /// `GET /networks`
     pub fn networks(&self) -> Vec<Network> {
         self.networks.values().map(|record| record.network.clone()).collect()
+    }
+
+    /// `GET /networks` of a manager without quorum: 200, and without the networks that have no task on its node.
+    pub fn networks_without_quorum(&self, node: &NodeId) -> Vec<Network> {
+        let here: BTreeSet<&NetworkId> = self
+            .tasks
+            .values()
+            .filter(|record| record.task.node.as_ref() == Some(node) && record.process == Process::Running)
+            .flat_map(|record| record.task.addresses.iter().map(|held| &held.network))
+            .collect();
+        let known = self.networks.values().map(|record| &record.network);
+        known.filter(|network| here.contains(&network.id)).cloned().collect()
+    }
+
+    /// The index of the newest change: while it stays, every answer stays.
+    pub fn index(&self) -> Version {
+        Version(self.raft)
+    }
+
+    /// Whether a node cannot be heard. What no API tells at once.
+    pub fn is_lost(&self, node: &NodeId) -> bool {
+        self.nodes.get(node).is_some_and(|record| record.loss.is_some())
+    }
+
+    /// Whether a task can really answer: it should run, says so, and its process and node are there. What no API tells.
+    pub fn can_answer(&self, id: &TaskId) -> bool {
+        self.tasks.get(id).is_some_and(|record| {
+            let home = record.task.node.as_ref().and_then(|node| self.nodes.get(node));
+            record.task.is_serving()
+                && record.process == Process::Running
+                && home.is_some_and(|home| home.loss.is_none())
+        })
     }
 
     /// `GET /nodes`

@@ -1,0 +1,144 @@
+//! What goes wrong beyond a crash: quorum, health, rollbacks, addresses that another service gets (facts §2, §4, §5).
+
+use super::*;
+
+#[test]
+fn a_task_that_turns_unhealthy_serves_for_two_seconds_and_nobody_is_told() {
+    let mut shell = Shell::new(21);
+    let mut shape = shape("shop", 2, false);
+    shape.health_command = vec!["CMD".to_string(), "true".to_string()];
+    let shop = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+    let task = serving(&shell.swarm, &shop)[0].id.clone();
+    let begin = shell.ms();
+    shell.input(Input::Fact(Fact::Health {
+        task: task.clone(),
+        healthy: false,
+    }));
+    shell.run_for(1900);
+    assert_eq!(shell.swarm.dns("shop", None).len(), 1, "DNS drops it first");
+    assert!(shell.swarm.task(&task).unwrap().is_serving(), "no list says a word");
+    shell.run_for(1000);
+    let told = shell.when(&format!("signal {task}")) - begin;
+    assert!((1950..=2051).contains(&told), "SIGTERM after {told} ms");
+    assert!(shell.swarm.can_answer(&task), "it drains");
+    shell.run_for(1500);
+    assert!(!shell.swarm.can_answer(&task));
+    shell.run_for(10_000);
+    assert_eq!(
+        serving(&shell.swarm, &shop).len(),
+        2,
+        "it is replaced after the restart delay"
+    );
+}
+
+#[test]
+fn without_quorum_nothing_is_orchestrated_until_an_election_after_its_return() {
+    let mut shell = Shell::new(22);
+    let shop = shell.service("shop", 2, false);
+    let victim = serving(&shell.swarm, &shop)[0].id.clone();
+    shell.command(|swarm, now| swarm.lose_quorum(now));
+    shell.running.remove(&victim);
+    shell.input(Input::Fact(Fact::Exited {
+        task: victim.clone(),
+        code: 1,
+    }));
+    shell.run_for(120_000);
+    assert!(shell.swarm.leaderless_since().is_some());
+    assert!(
+        shell.swarm.task(&victim).unwrap().is_serving(),
+        "the last table stays as it was"
+    );
+    assert!(!shell.swarm.can_answer(&victim));
+    assert!(shell.command(|swarm, now| swarm.scale(&shop, 3, now)).is_err());
+
+    let manager = shell.swarm.nodes().into_iter().find(|node| node.manager).unwrap().id;
+    let home = |shell: &Shell| {
+        let tasks = tasks(&shell.swarm, &shop);
+        tasks
+            .iter()
+            .any(|task| task.node.as_ref() == Some(&manager) && shell.running.contains(&task.id))
+    };
+    let known = shell.swarm.networks_without_quorum(&manager);
+    assert_eq!(
+        known.iter().any(|network| network.name == "apps"),
+        home(&shell),
+        "only the networks of tasks on the node are listed: {known:?}"
+    );
+
+    let begin = shell.ms();
+    shell.command(|swarm, now| swarm.regain_quorum(now));
+    shell.until(|swarm| swarm.leaderless_since().is_none());
+    assert!((10_400..=18_401).contains(&(shell.ms() - begin)));
+    shell.until(|swarm| !swarm.task(&victim).is_some_and(Task::is_serving));
+    shell.run_for(20_000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
+}
+
+#[test]
+fn after_a_short_cut_a_task_is_found_by_name_again() {
+    let mut shell = Shell::new(26);
+    shell.service("shop", 3, false);
+    let names = shell.swarm.dns("shop", None);
+    let nodes: Vec<NodeId> = shell.swarm.nodes().into_iter().map(|node| node.id).collect();
+    for node in &nodes {
+        shell.command(|swarm, now| swarm.lose_node(node, Loss::Link, now));
+    }
+    shell.run_for(7300);
+    assert!(shell.swarm.dns("shop", None).is_empty());
+    for node in &nodes {
+        shell.command(|swarm, now| swarm.return_node(node, now));
+    }
+    assert_eq!(shell.swarm.dns("shop", None), names);
+}
+
+#[test]
+fn regaining_a_quorum_that_was_never_lost_does_nothing() {
+    let mut shell = Shell::new(23);
+    shell.command(|swarm, now| swarm.regain_quorum(now));
+    assert_eq!(shell.swarm.leaderless_since(), None);
+    shell.command(|swarm, now| swarm.lose_leader(now));
+    let due = shell.swarm.poll_timeout();
+    shell.command(|swarm, now| swarm.regain_quorum(now));
+    assert_eq!(shell.swarm.poll_timeout(), due, "the election that runs is not put off");
+}
+
+#[test]
+fn a_rollback_brings_the_shape_before_back_and_says_so() {
+    let mut shell = Shell::new(24);
+    let shop = shell.service("shop", 2, true);
+    let refused = shell.command(|swarm, now| swarm.rollback_service(&shop, now));
+    assert!(matches!(refused, Err(ApiError::Refused(_))), "nothing to go back to");
+    let image = shell.swarm.shape(&shop).unwrap().image.clone();
+    new_image(&mut shell, &shop);
+    shell.run_for(900);
+    shell.command(|swarm, now| swarm.rollback_service(&shop, now)).unwrap();
+    shell.until(|swarm| !swarm.is_updating(&shop));
+    shell.run_for(10_000);
+    assert_eq!(shell.swarm.shape(&shop).unwrap().image, image);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
+    assert!(shell.swarm.is_at_rest());
+}
+
+#[test]
+fn after_an_election_another_service_gets_the_address_of_a_task_that_ended() {
+    let mut shell = Shell::new(25);
+    let shop = shell.service("shop", 3, false);
+    let before: BTreeSet<_> = serving(&shell.swarm, &shop)
+        .iter()
+        .map(|task| task.addresses[0].addr)
+        .collect();
+    shell.command(|swarm, now| swarm.scale(&shop, 1, now)).unwrap();
+    shell.until(|swarm| tasks(swarm, &shop).len() == 1);
+    shell.command(|swarm, now| swarm.lose_leader(now));
+    shell.until(|swarm| swarm.leaderless_since().is_none());
+    let mut blog = shape("blog", 2, false);
+    blog.dnsrr = true;
+    let blog = shell.command(|swarm, now| swarm.create_service(blog, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &blog).len() == 2);
+    assert!(
+        serving(&shell.swarm, &blog)
+            .iter()
+            .all(|task| before.contains(&task.addresses[0].addr))
+    );
+}

@@ -1,0 +1,224 @@
+//! The managers' engines as their clients meet them: one that is stopped, that starts, that is cut off from its peers and
+//! believes what was true then, that replays its history as events, and all of them without a leader (facts §3, §4).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use tidegate_core::id::NodeId;
+use tidegate_core::simulated::Swarm;
+use tidegate_core::swarm::model::Event;
+use tidegate_core::time::Instant;
+use tokio::sync::mpsc;
+
+/// A manager that lost its peers answers with what it knew for this long.
+const BELIEVES: Duration = Duration::from_secs(10);
+/// Without a leader calls hang until this long after the loss, and are refused at once from then on.
+const HOPES: Duration = Duration::from_secs(30);
+/// Events of its history that a restarted manager replays.
+const REPLAYED_MAX: usize = 300;
+
+/// One manager's engine.
+enum Engine {
+    /// Its links to the other managers are cut.
+    CutOff {
+        since: Instant,
+        believed: Box<Swarm>,
+        missed: Vec<Event>,
+    },
+    Starting {
+        until: Instant,
+    },
+    Stopped,
+}
+
+/// What becomes of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// By the Swarm itself.
+    Answers,
+    /// By the Swarm as it was when this manager was cut off.
+    Believes,
+    /// Not before this moment.
+    Hangs,
+    /// Refused: there is no leader.
+    Leaderless,
+    /// Refused: nobody listens.
+    Stopped,
+    /// Answered from this moment on.
+    Starts(Instant),
+}
+
+/// All engines; one that is not named is well.
+#[derive(Default)]
+pub(crate) struct Engines {
+    unwell: BTreeMap<NodeId, Engine>,
+    subscribers: Vec<(NodeId, mpsc::UnboundedSender<Event>)>,
+    history: Vec<Event>,
+    /// Managers whose next stream begins with their history.
+    replaying: BTreeMap<NodeId, ()>,
+}
+
+impl fmt::Debug for Engines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.unwell.keys()).finish()
+    }
+}
+
+impl Engines {
+    pub(crate) fn reach(&self, node: &NodeId, swarm: &Swarm, now: Instant) -> Reach {
+        match self.unwell.get(node) {
+            Some(Engine::Stopped) => Reach::Stopped,
+            Some(Engine::Starting { until }) if *until > now => Reach::Starts(*until),
+            Some(Engine::CutOff { since, .. }) => match now.since(*since) {
+                long if long < BELIEVES => Reach::Believes,
+                long if long < HOPES => Reach::Hangs,
+                _ => Reach::Leaderless,
+            },
+            Some(Engine::Starting { .. }) | None => match swarm.leaderless_since() {
+                None => Reach::Answers,
+                Some(since) if now.since(since) < HOPES => Reach::Hangs,
+                Some(_) => Reach::Leaderless,
+            },
+        }
+    }
+
+    /// The Swarm that a manager which is cut off believes in.
+    pub(crate) fn believed(&mut self, node: &NodeId) -> Option<&mut Swarm> {
+        match self.unwell.get_mut(node) {
+            Some(Engine::CutOff { believed, .. }) => Some(believed),
+            Some(Engine::Starting { .. } | Engine::Stopped) | None => None,
+        }
+    }
+
+    pub(crate) fn stop(&mut self, node: &NodeId) {
+        self.unwell.insert(node.clone(), Engine::Stopped);
+        self.subscribers.retain(|(of, _)| of != node);
+    }
+
+    pub(crate) fn start(&mut self, node: &NodeId, until: Instant) {
+        if matches!(self.unwell.get(node), Some(Engine::Stopped)) {
+            self.unwell.insert(node.clone(), Engine::Starting { until });
+            self.replaying.insert(node.clone(), ());
+        }
+    }
+
+    pub(crate) fn cut_off(&mut self, node: &NodeId, believed: Swarm, now: Instant) {
+        let cut_off = Engine::CutOff {
+            since: now,
+            believed: Box::new(believed),
+            missed: Vec::new(),
+        };
+        self.unwell.insert(node.clone(), cut_off);
+    }
+
+    /// A manager hears its peers again, and tells its subscribers what it missed.
+    pub(crate) fn rejoin(&mut self, node: &NodeId) {
+        if let Some(Engine::CutOff { .. }) = self.unwell.get(node)
+            && let Some(Engine::CutOff { missed, .. }) = self.unwell.remove(node)
+        {
+            for event in missed {
+                self.tell(Some(node), &event);
+            }
+        }
+    }
+
+    pub(crate) fn subscribe(&mut self, node: &NodeId) -> (mpsc::UnboundedReceiver<Event>, usize) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let mut replayed = 0;
+        if self.replaying.remove(node).is_some() {
+            let from = self.history.len().saturating_sub(REPLAYED_MAX);
+            for event in &self.history[from..] {
+                replayed += usize::from(sender.send(event.clone()).is_ok());
+            }
+        }
+        self.subscribers.push((node.clone(), sender));
+        (receiver, replayed)
+    }
+
+    pub(crate) fn emit(&mut self, event: &Event) {
+        self.history.push(event.clone());
+        for engine in self.unwell.values_mut() {
+            if let Engine::CutOff { missed, .. } = engine {
+                missed.push(event.clone());
+            }
+        }
+        self.tell(None, event);
+    }
+
+    fn tell(&mut self, only: Option<&NodeId>, event: &Event) {
+        let deaf: Vec<NodeId> = match only {
+            Some(_) => Vec::new(),
+            None => {
+                let cut_off = |(_, engine): &(&NodeId, &Engine)| matches!(engine, Engine::CutOff { .. });
+                self.unwell
+                    .iter()
+                    .filter(cut_off)
+                    .map(|(node, _)| node.clone())
+                    .collect()
+            }
+        };
+        self.subscribers.retain(|(of, subscriber)| {
+            let hears = only.is_none_or(|only| only == of) && !deaf.contains(of);
+            !hears || subscriber.send(event.clone()).is_ok()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_core::rng::Rng;
+    use tidegate_core::simulated::Delays;
+    use tidegate_core::swarm::model::{EventAction, EventKind};
+
+    fn event(id: &str) -> Event {
+        Event {
+            kind: EventKind::Service,
+            action: EventAction::Update,
+            id: id.to_owned(),
+        }
+    }
+
+    fn heard(receiver: &mut mpsc::UnboundedReceiver<Event>) -> Vec<String> {
+        std::iter::from_fn(|| receiver.try_recv().ok())
+            .map(|event| event.id)
+            .collect()
+    }
+
+    #[test]
+    fn a_manager_that_is_cut_off_believes_then_hangs_then_refuses_and_hears_later_what_it_missed() {
+        let swarm = Swarm::new(Delays::default(), Rng::new(1));
+        let (mut engines, m1) = (Engines::default(), NodeId::from("m1"));
+        let at = |s: u64| Instant::from_millis(s * 1000);
+        let (mut stream, _) = engines.subscribe(&m1);
+        engines.cut_off(&m1, swarm.clone(), at(0));
+        let reach = [1, 11, 31].map(|s| engines.reach(&m1, &swarm, at(s)));
+        assert_eq!(reach, [Reach::Believes, Reach::Hangs, Reach::Leaderless]);
+        engines.emit(&event("a"));
+        assert_eq!(heard(&mut stream), Vec::<String>::new());
+        engines.rejoin(&m1);
+        assert_eq!(heard(&mut stream), ["a"]);
+        assert_eq!(engines.reach(&m1, &swarm, at(32)), Reach::Answers);
+    }
+
+    #[test]
+    fn a_restarted_manager_replays_its_history_once() {
+        let swarm = Swarm::new(Delays::default(), Rng::new(1));
+        let (mut engines, m1) = (Engines::default(), NodeId::from("m1"));
+        let at = |s: u64| Instant::from_millis(s * 1000);
+        engines.emit(&event("old"));
+        let (mut stream, _) = engines.subscribe(&m1);
+        engines.stop(&m1);
+        assert_eq!(engines.reach(&m1, &swarm, at(1)), Reach::Stopped);
+        assert!(stream.is_closed(), "the stream ends with its engine");
+        assert_eq!(heard(&mut stream), Vec::<String>::new());
+        engines.start(&m1, at(4));
+        assert_eq!(engines.reach(&m1, &swarm, at(2)), Reach::Starts(at(4)));
+        assert_eq!(engines.reach(&m1, &swarm, at(5)), Reach::Answers);
+        let (mut stream, replayed) = engines.subscribe(&m1);
+        assert_eq!((heard(&mut stream), replayed), (vec!["old".to_owned()], 1));
+        let (_, again) = engines.subscribe(&m1);
+        assert_eq!(again, 0);
+    }
+}

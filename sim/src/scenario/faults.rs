@@ -1,0 +1,446 @@
+//! Stories of what fails: nodes, managers, links, disks, apps, and people.
+
+use std::time::Duration;
+
+use tidegate_core::id::{ClusterName, TaskId};
+use tidegate_core::simulated::Loss;
+
+use super::*;
+use crate::backend::{App, OnSigterm};
+use crate::client::Wish;
+use crate::faults::DockerFaults;
+use crate::product::{CONTROLLERS, Deployment, PROXIES, Protocol};
+use crate::seed::Seed;
+use crate::shared::Disk;
+use crate::walls::Side;
+
+fn side(name: &str) -> Side {
+    Side::Service(name.to_owned())
+}
+
+/// A worker is lost, and comes back.
+pub fn node_loss(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    world.deploy(&Deployment::default());
+    let [shop, _] = shop_and_blog(&mut world);
+    let workers = world.nodes(false);
+    let node = world.rng().pick(&workers).expect("there are workers").id.clone();
+    let loss = *world
+        .rng()
+        .pick(&[Loss::Power, Loss::Link, Loss::Dockerd])
+        .unwrap_or(&Loss::Power);
+    world.lose_node(&node, loss);
+    world.run_for(Duration::from_millis(1500));
+    if world.can_serve(&shop) {
+        answered_within(&mut world, SETTLED, "shop.example.org", "shop");
+    }
+    let apart = world.rng().between(2, 30);
+    world.run_for(Duration::from_secs(apart));
+    world.return_node(&node);
+    settle(&mut world);
+    answered(&mut world, "shop.example.org", "shop");
+    judge(world);
+}
+
+/// Addresses change hands.
+pub fn leader_change(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    world.deploy(&Deployment::default());
+    let [shop, _] = shop_and_blog(&mut world);
+    edit(&mut world, "scales shop to 1", &shop, |shape| shape.replicas = Some(1));
+    let pause = world.rng().between(0, 9000);
+    world.run_for(Duration::from_millis(pause));
+    world.command("loses the leader", |swarm, now| swarm.lose_leader(now));
+    world.until("a leader is elected", SETTLED, |world| {
+        world.shared().with_swarm(|swarm, _| swarm.leaderless_since().is_none())
+    });
+    let labels = [("hosts", "news.example.org")];
+    serve(&mut world, "news", 3, &labels, |shape| shape.dnsrr = true);
+    world.load(vec![
+        Wish::new("shop.example.org", "/"),
+        Wish::new("blog.example.org", "/"),
+        Wish::new("news.example.org", "/"),
+    ]);
+    answered(&mut world, "news.example.org", "news");
+    edit(&mut world, "scales shop to 3", &shop, |shape| shape.replicas = Some(3));
+    world.run_for(Duration::from_secs(3));
+    settle(&mut world);
+    judge(world);
+}
+
+/// The control network is cut.
+pub fn controller_partition(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    world.deploy(&Deployment::default());
+    let [shop, _] = shop_and_blog(&mut world);
+    let (controllers, proxies) = (side(CONTROLLERS), side(PROXIES));
+    let one_way = world.rng().chance(1, 3);
+    let begin = world.now();
+    if one_way {
+        world.deafen(&proxies, &controllers);
+    } else {
+        world.cut(controllers.clone(), proxies.clone());
+    }
+    let apart = world.rng().between(1, 25);
+    world.run_for(Duration::from_secs(apart) / 2);
+    relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
+    world.run_for(Duration::from_secs(apart) / 2);
+    if one_way {
+        world.undeafen(&proxies, &controllers);
+    } else {
+        world.mend(&controllers, &proxies);
+    }
+    // Silence is noticed after 12 s, and then a proxy looks for a controller with growing pauses.
+    let limit = Duration::from_secs(40);
+    let mark = world.mark();
+    world.until("the change is followed", limit, |world| {
+        world.got_since(mark, |outcome| outcome.is_from("store.example.org", "shop"))
+    });
+    let blind = world.now().since(begin);
+    world.set_grace(blind);
+    settle(&mut world);
+    judge(world);
+}
+
+/// No quorum.
+pub fn quorum_loss(seed: &Seed) {
+    let mut world = world_of(seed, 3, DockerFaults::draw);
+    let deployment = Deployment {
+        controllers: world.rng().between(1, 2),
+        ..Deployment::default()
+    };
+    world.deploy(&deployment);
+    let [shop, _] = shop_and_blog(&mut world);
+    let mut managers: Vec<_> = world.nodes(true).into_iter().map(|node| node.id).collect();
+    world.rng().shuffle(&mut managers);
+    let loss = *world.rng().pick(&[Loss::Power, Loss::Link]).unwrap_or(&Loss::Power);
+    let begin = world.now();
+    for node in managers.iter().take(2) {
+        world.lose_node(node, loss);
+        let pause = world.rng().between(0, 4000);
+        world.run_for(Duration::from_millis(pause));
+    }
+    let pause = world.rng().between(5, 50);
+    world.run_for(Duration::from_secs(pause));
+    if world.can_serve(&shop) {
+        answered_within(&mut world, SETTLED, "shop.example.org", "shop");
+    }
+    for node in managers.iter().take(2) {
+        world.return_node(node);
+    }
+    world.until("a leader is elected", SETTLED, |world| {
+        world.shared().with_swarm(|swarm, _| swarm.leaderless_since().is_none())
+    });
+    relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
+    let mark = world.mark();
+    world.until("the change is followed", SETTLED, |world| {
+        world.got_since(mark, |outcome| outcome.is_from("store.example.org", "shop"))
+    });
+    let blind = world.now().since(begin);
+    world.set_grace(blind);
+    settle(&mut world);
+    judge(world);
+}
+
+/// Proxies restart by themselves.
+pub fn stored_table(seed: &Seed) {
+    let mut world = world(seed, |_| DockerFaults::none());
+    let controllers = world.deploy(&Deployment::default());
+    let [shop, _] = shop_and_blog(&mut world);
+    let disk = *world
+        .rng()
+        .pick(&[Disk::Well, Disk::Full, Disk::Torn])
+        .unwrap_or(&Disk::Well);
+    world.set_disk(disk);
+    // A table that meets the disk as it is now.
+    relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
+    answered(&mut world, "store.example.org", "shop");
+    world.run_for(Duration::from_secs(2));
+    edit(&mut world, "scales the controllers to 0", &controllers, |shape| {
+        shape.replicas = Some(0);
+    });
+    world.until("no controller runs", SETTLED, |world| {
+        world.tasks(&controllers).iter().all(|task| task.is_over())
+    });
+    let proxies = world.service(PROXIES).expect("it was made");
+    let begin = world.now();
+    let one = world.tasks(&proxies).into_iter().find(|task| task.is_serving());
+    world.kill_process(&one.expect("a proxy runs").id);
+    world.run_for(Duration::from_secs(20));
+    // The other one never stopped.
+    answered(&mut world, "shop.example.org", "shop");
+    world.set_disk(Disk::Well);
+    edit(&mut world, "scales the controllers to 1", &controllers, |shape| {
+        shape.replicas = Some(1);
+    });
+    let blind = world.now().since(begin);
+    world.set_grace(blind + FOLLOWED_WITH_FAULTS);
+    settle(&mut world);
+    judge(world);
+}
+
+/// Upgraded connections.
+pub fn streams(seed: &Seed) {
+    let mut world = world(seed, |rng| DockerFaults {
+        hangs: 0,
+        ..DockerFaults::draw(rng)
+    });
+    let controllers = world.deploy(&Deployment::default());
+    let [shop, blog] = shop_and_blog(&mut world);
+    for number in 1..=4 {
+        world.stream_user(&format!("viewer-{number}"), &Wish::new("blog.example.org", "/live"));
+    }
+    world.run_for(Duration::from_secs(1));
+    for _ in 0..6 {
+        let Some(mut dice) = world.act("a change that concerns no stream") else {
+            continue;
+        };
+        match dice.below(6) {
+            0 => edit(&mut world, "updates shop", &shop, |shape| shape.image.push('1')),
+            1 => {
+                let hosts = *dice
+                    .pick(&["shop.example.org", "shop.example.org,store.example.org"])
+                    .unwrap_or(&"shop.example.org");
+                relabel(&mut world, &shop, "hosts", hosts);
+            }
+            2 => {
+                let path = *dice.pick(&["/", "/live"]).unwrap_or(&"/");
+                relabel(&mut world, &shop, "context_root", path);
+            }
+            3 => {
+                let task = world.tasks(&controllers).into_iter().find(|task| task.is_serving());
+                if let Some(task) = task {
+                    world.kill_process(&task.id);
+                }
+            }
+            4 => relabel(&mut world, &blog, "hosts", "blog.example.org,log.example.org"),
+            _ => {
+                let replicas = dice.between(2, 4);
+                let more = world.tasks(&blog).len() as u64 <= replicas;
+                if more {
+                    edit(&mut world, "scales blog up", &blog, |shape| {
+                        shape.replicas = Some(replicas)
+                    });
+                }
+            }
+        }
+        let pause = dice.between(200, 4000);
+        world.run_for(Duration::from_millis(pause));
+    }
+    world.set_grace(FOLLOWED_WITH_FAULTS);
+    settle(&mut world);
+    judge(world);
+}
+
+/// A later version of the protocol.
+pub fn newer_controller(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    let deployment = Deployment {
+        protocol: Protocol::Newer,
+        ..Deployment::default()
+    };
+    world.deploy(&deployment);
+    let [shop, blog] = shop_and_blog(&mut world);
+    relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
+    answered(&mut world, "store.example.org", "shop");
+    edit(&mut world, "updates blog", &blog, |shape| shape.image.push('1'));
+    world.run_for(Duration::from_secs(6));
+    settle(&mut world);
+    judge(world);
+}
+
+/// Two controllers that do not see the same.
+pub fn two_controllers(seed: &Seed) {
+    let mut world = world_of(seed, 3, DockerFaults::draw);
+    let deployment = Deployment {
+        controllers: 2,
+        ..Deployment::default()
+    };
+    let controllers = world.deploy(&deployment);
+    let [shop, _] = shop_and_blog(&mut world);
+    let homes: Vec<_> = world
+        .tasks(&controllers)
+        .into_iter()
+        .filter_map(|task| task.node)
+        .collect();
+    let begin = world.now();
+    for _ in 0..3 {
+        let Some(mut dice) = world.act("a manager fails") else {
+            continue;
+        };
+        let node = dice.pick(&homes).expect("controllers run somewhere").clone();
+        let loss = *dice.pick(&[Loss::Dockerd, Loss::Link]).unwrap_or(&Loss::Link);
+        world.lose_node(&node, loss);
+        let pause = dice.between(500, 12_000);
+        world.run_for(Duration::from_millis(pause));
+        let hosts = *dice
+            .pick(&["shop.example.org", "shop.example.org,store.example.org"])
+            .unwrap_or(&"shop.example.org");
+        let told = world.try_relabel(&shop, "hosts", hosts);
+        let proxies = world.service(PROXIES).filter(|_| told);
+        if let Some(proxies) = proxies.filter(|_| dice.chance(1, 2)) {
+            world.try_edit("an operator edits the proxies", &proxies, |shape| {
+                shape.labels.insert("team".to_owned(), "edge".to_owned());
+            });
+        }
+        world.run_for(Duration::from_millis(pause));
+        world.return_node(&node);
+        let pause = dice.between(1000, 20_000);
+        world.run_for(Duration::from_millis(pause));
+    }
+    let blind = world.now().since(begin);
+    world.set_grace(blind + FOLLOWED_WITH_FAULTS);
+    settle(&mut world);
+    judge(world);
+}
+
+/// What people do.
+pub fn operator_mistakes(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    world.deploy(&Deployment::default());
+    let [shop, blog] = shop_and_blog(&mut world);
+    let odd = serve(&mut world, "odd", 1, &[("hosts", "odd.example.org")], |_| {});
+    let begin = world.now();
+    for _ in 0..7 {
+        let Some(mut dice) = world.act("a mistake") else {
+            continue;
+        };
+        let odd = world.service("odd").unwrap_or(odd.clone());
+        match dice.below(8) {
+            0 => _ = world.try_relabel(&odd, "hosts", "shop.example.org"),
+            1 => _ = world.try_relabel(&odd, "hosts", "*.*.org, ,http://x/"),
+            2 => _ = world.try_relabel(&odd, "port", "eighty"),
+            3 => _ = world.try_relabel(&odd, "context_root", "no slash"),
+            4 => {
+                if let Some(id) = world.service("odd") {
+                    // A rename is a removal and a creation, with the same labels.
+                    world
+                        .command("removes odd", |swarm, now| swarm.remove_service(&id, now))
+                        .ok();
+                    serve(&mut world, "odd", 1, &[("hosts", "odd.example.org")], |_| {});
+                }
+            }
+            5 => {
+                if let Some(proxies) = world.service(PROXIES) {
+                    world.try_edit("an operator edits the proxies", &proxies, |shape| {
+                        shape.env.insert("DEBUG=1".to_owned());
+                    });
+                }
+            }
+            6 => {
+                relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
+                relabel(&mut world, &blog, "hosts", "blog.example.org,store.example.org");
+            }
+            _ => {
+                if let Some(proxies) = world.service(PROXIES) {
+                    let tasks: Vec<TaskId> = world.tasks(&proxies).into_iter().map(|task| task.id).collect();
+                    world.strike(&tasks, "the proxies are removed");
+                    world
+                        .command("removes the proxies", |swarm, now| swarm.remove_service(&proxies, now))
+                        .ok();
+                    let back = Duration::from_secs(60);
+                    world.until("the proxies are made anew", back, |world| world.proxies() > 0);
+                }
+            }
+        }
+        let pause = dice.between(200, 5000);
+        world.run_for(Duration::from_millis(pause));
+    }
+    let blind = world.now().since(begin);
+    world.set_grace(blind);
+    world.heal();
+    world.run_for(FOLLOWED_WITH_FAULTS);
+    judge(world);
+}
+
+/// Two service clusters.
+pub fn two_clusters(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    let mut deployment = Deployment::default();
+    let mut inner = deployment.settings.clusters[&ClusterName::default_cluster()].clone();
+    (inner.service_name, inner.http_port, inner.https_port) = ("tidegate_inner".to_owned(), 8080, 8443);
+    deployment.settings.clusters.insert(ClusterName::from("inner"), inner);
+    world.deploy(&deployment);
+    let [shop, _] = shop_and_blog(&mut world);
+    let labels = [("hosts", "inner.example.org"), ("service_cluster", "inner")];
+    let inner = serve(&mut world, "inner", 2, &labels, |_| {});
+    relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
+    answered(&mut world, "store.example.org", "shop");
+    edit(&mut world, "updates inner", &inner, |shape| shape.image.push('1'));
+    world.run_for(Duration::from_secs(5));
+    settle(&mut world);
+    judge(world);
+}
+
+/// Apps of every kind.
+pub fn apps(seed: &Seed) {
+    let mut world = world(seed, |rng| DockerFaults {
+        hangs: 0,
+        ..DockerFaults::draw(rng)
+    });
+    let drain = world.rng().between(0, 4000);
+    let slow = App {
+        think_ms: (200, 1500),
+        on_sigterm: OnSigterm::Drain(drain),
+        ..App::default()
+    };
+    world.app("slow", slow);
+    let flaky = App {
+        flaky: world.rng().between(20, 300),
+        leaky: world.rng().chance(1, 2),
+        on_sigterm: OnSigterm::Ignore,
+        ..App::default()
+    };
+    world.app("flaky", flaky);
+    world.deploy(&Deployment::default());
+    let [shop, blog] = shop_and_blog(&mut world);
+    let h2c = [("hosts", "slow.example.org"), ("backend_protocol", "h2c")];
+    serve(&mut world, "slow", 2, &h2c, |shape| {
+        shape.health_command = vec!["CMD".to_owned(), "true".to_owned()]
+    });
+    serve(&mut world, "flaky", 2, &[("hosts", "flaky.example.org")], |_| {});
+    let everywhere = serve_globally(&mut world, "everywhere", "everywhere.example.org");
+    world.load(
+        ["shop", "blog", "slow", "flaky", "everywhere"]
+            .map(|name| Wish::new(&format!("{name}.example.org"), "/"))
+            .to_vec(),
+    );
+    answered(&mut world, "slow.example.org", "slow");
+    answered(&mut world, "everywhere.example.org", "everywhere");
+    let mut frozen: Option<TaskId> = None;
+    for _ in 0..6 {
+        let Some(mut dice) = world.act("an app fails") else {
+            continue;
+        };
+        let services = [shop.clone(), blog.clone(), everywhere.clone()];
+        let service = dice.pick(&services).expect("there are some").clone();
+        let tasks: Vec<_> = world
+            .tasks(&service)
+            .into_iter()
+            .filter(|task| task.is_serving())
+            .collect();
+        // One at a time: what is judged is how its siblings take over.
+        if let (Some(task), true) = (dice.pick(&tasks), tasks.len() > 1) {
+            match dice.below(4) {
+                0 => world.kill_process(&task.id),
+                1 if frozen.is_none() => {
+                    world.freeze(&task.id);
+                    frozen = Some(task.id.clone());
+                }
+                2 => world.sicken(&task.id),
+                _ => edit(&mut world, "updates an image", &service, |shape| shape.image.push('1')),
+            }
+        }
+        let pause = dice.between(300, 6000);
+        world.run_for(Duration::from_millis(pause));
+        if let Some(task) = frozen.take_if(|_| dice.chance(1, 2)) {
+            world.thaw(&task);
+        }
+    }
+    if let Some(task) = frozen {
+        world.thaw(&task);
+    }
+    world.set_grace(FOLLOWED_WITH_FAULTS);
+    settle(&mut world);
+    judge(world);
+}

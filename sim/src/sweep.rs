@@ -1,0 +1,87 @@
+//! Many seeds of many scenarios on all processors. It stops at the first failure.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use crate::marks::Reached;
+use crate::scenario::Scenario;
+use crate::seed::{self, Failure};
+
+/// What a sweep saw.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// Runs that held.
+    pub runs: u64,
+    /// Rare paths.
+    pub reached: Reached,
+    /// The first failure, and of what.
+    pub failed: Option<(Scenario, Failure)>,
+}
+
+/// Runs seeds `from` and up, `seeds` of them, of each scenario. `progress` is told the number of runs so far, now and
+/// then.
+pub fn sweep(scenarios: &[Scenario], from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Tally {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let all = seeds.saturating_mul(scenarios.len() as u64);
+    let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
+    let tally = Mutex::new(Tally::default());
+    thread::scope(|scope| {
+        for _ in 0..processors {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= all {
+                        return;
+                    }
+                    // Every scenario of a seed before the next seed.
+                    let scenario = scenarios[usize::try_from(number).unwrap_or_default() % scenarios.len()];
+                    let seed = from + number / scenarios.len() as u64;
+                    let ended = seed::run(seed, scenario.run);
+                    let mut reached = Reached::default();
+                    match &ended {
+                        Ok(report) => reached.look(&report.lines),
+                        Err(failure) => reached.look(&failure.lines),
+                    }
+                    let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                    tally.reached.merge(reached);
+                    match ended {
+                        Ok(_) => tally.runs += 1,
+                        Err(failure) => {
+                            tally.failed.get_or_insert((scenario, failure));
+                            next.store(all, Ordering::Relaxed);
+                        }
+                    }
+                    drop(tally);
+                    progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+                }
+            });
+        }
+    });
+    tally.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sweep_stops_at_the_first_seed_that_fails() {
+        let scenario = |run| Scenario {
+            name: "s",
+            about: "",
+            run,
+        };
+        let holds = sweep(&[scenario(|_| {})], 1, 40, |_| {});
+        assert_eq!((holds.runs, holds.failed.is_none()), (40, true));
+        let breaks = sweep(
+            &[scenario(|seed| assert_ne!(seed.value(), 7, "seven"))],
+            1,
+            1000,
+            |_| {},
+        );
+        let (_, failure) = breaks.failed.expect("seed 7 fails");
+        assert_eq!(failure.seed, 7);
+        assert!(breaks.runs < 100, "{} runs after the failure", breaks.runs);
+    }
+}

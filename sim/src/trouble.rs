@@ -1,0 +1,288 @@
+//! What may go wrong in a world, as verbs a story is written in. Each tells the witness what it struck, so that answers
+//! are judged by what was possible.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tidegate_core::id::{NodeId, ServiceId, TaskId};
+use tidegate_core::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL, ServiceShape};
+use tidegate_core::rng::Rng;
+use tidegate_core::simulated::{Fact, Loss};
+use tidegate_core::swarm::model::{Node, Service, Task};
+
+use crate::product::PROXIES;
+use crate::shared::Disk;
+use crate::walls::Side;
+use crate::witness::Table;
+use crate::world::World;
+
+impl World {
+    /// The next act of the story; `None` where this run leaves it out. Each has chance of its own, so leaving one out
+    /// changes no other.
+    pub fn act(&mut self, what: &str) -> Option<Rng> {
+        self.acts += 1;
+        let number = self.acts;
+        self.seed.note(|report| report.acts.push(format!("{number} {what}")));
+        if self.seed.leaves_out(number) {
+            return None;
+        }
+        self.shared.trace("story", &format!("act {number}: {what}"));
+        Some(Rng::new(self.seed.value()).fork(&format!("act {number}")))
+    }
+
+    /// Tells the witness that a fault struck tasks, and makes those that are proxies unreachable for users.
+    pub(crate) fn strike(&self, tasks: &[TaskId], what: &str) {
+        let services: BTreeSet<String> = self.shared.with_swarm(|swarm, _| {
+            let of = tasks.iter().filter_map(|task| swarm.task(task));
+            of.filter_map(|task| Some(swarm.shape(&task.service)?.name.clone()))
+                .collect()
+        });
+        self.shared.witness.blow(self.now(), services, what);
+        for ip in self.addresses_of(tasks) {
+            self.shared.witness.unreachable(ip, self.now());
+        }
+    }
+
+    fn addresses_of(&self, tasks: &[TaskId]) -> Vec<IpAddr> {
+        let of = tasks.iter().filter_map(|task| self.processes.get(task));
+        of.flat_map(|process| process.addresses.clone()).collect()
+    }
+
+    fn tasks_on(&self, node: &NodeId) -> Vec<TaskId> {
+        let all = self.shared.with_swarm(|swarm, _| swarm.tasks(&[])).unwrap_or_default();
+        let here = all.into_iter().filter(|task| task.node.as_ref() == Some(node));
+        here.map(|task| task.id).collect()
+    }
+
+    /// Nodes, managers or not.
+    pub fn nodes(&self, managers: bool) -> Vec<Node> {
+        let all = self.shared.with_swarm(|swarm, _| swarm.nodes());
+        all.into_iter().filter(|node| node.manager == managers).collect()
+    }
+
+    /// A node is lost; if it is a manager, its engine and perhaps the leader or the quorum go with it.
+    pub fn lose_node(&mut self, node: &NodeId, loss: Loss) {
+        self.strike(&self.tasks_on(node), &format!("{loss:?} of a node is lost"));
+        let is_manager = self.nodes(true).iter().any(|manager| manager.id == *node);
+        if is_manager {
+            match loss {
+                Loss::Link => {
+                    let believed = self.shared.with_swarm(|swarm, _| swarm.clone());
+                    self.shared.engines.borrow_mut().cut_off(node, believed, self.now());
+                }
+                Loss::Dockerd | Loss::Power => self.shared.engines.borrow_mut().stop(node),
+            }
+        }
+        self.command(&format!("loses {loss:?} of {node}"), |swarm, now| {
+            swarm.lose_node(node, loss, now)
+        });
+        if is_manager {
+            self.elect();
+        }
+        self.observe();
+    }
+
+    /// A lost node is back.
+    pub fn return_node(&mut self, node: &NodeId) {
+        let starts = self.now() + self.shared.draw("engine starts", 1000, 4000);
+        let mut engines = self.shared.engines.borrow_mut();
+        engines.rejoin(node);
+        engines.start(node, starts);
+        drop(engines);
+        self.command(&format!("gets {node} back"), |swarm, now| swarm.return_node(node, now));
+        for ip in self.addresses_on(node) {
+            self.shared.witness.reachable(ip, self.now());
+        }
+        if self.has_quorum() {
+            self.command("has a quorum", |swarm, now| swarm.regain_quorum(now));
+        }
+        self.observe();
+    }
+
+    fn is_lost(&self, node: &NodeId) -> bool {
+        self.shared.with_swarm(|swarm, _| swarm.is_lost(node))
+    }
+
+    fn has_quorum(&self) -> bool {
+        let managers = self.nodes(true);
+        let alive = managers.iter().filter(|node| !self.is_lost(&node.id)).count();
+        alive * 2 > managers.len()
+    }
+
+    /// What the loss of a manager does to the others.
+    fn elect(&mut self) {
+        let lost_leader = self.leader.as_ref().is_some_and(|leader| self.is_lost(leader));
+        if !self.has_quorum() {
+            self.command("has no quorum", |swarm, now| swarm.lose_quorum(now));
+        } else if lost_leader {
+            self.command("loses its leader", |swarm, now| swarm.lose_leader(now));
+        }
+        if lost_leader {
+            let managers = self.nodes(true).into_iter().map(|node| node.id);
+            self.leader = managers.into_iter().find(|node| !self.is_lost(node));
+        }
+    }
+
+    /// A process stands still: it neither runs nor ends.
+    pub fn freeze(&mut self, task: &TaskId) {
+        self.shared.trace(&self.shared.task_name(task), "is frozen");
+        self.strike(std::slice::from_ref(task), "a process is frozen");
+        if let Some(gate) = self.shared.gates.borrow().get(task) {
+            gate.freeze();
+        }
+        self.observe();
+    }
+
+    /// A frozen process goes on.
+    pub fn thaw(&mut self, task: &TaskId) {
+        let gate = self.shared.gates.borrow().get(task).cloned();
+        let Some(gate) = gate.filter(|gate| gate.is_shut()) else {
+            return;
+        };
+        self.shared.trace(&self.shared.task_name(task), "goes on");
+        gate.thaw();
+        for ip in self.addresses_of(std::slice::from_ref(task)) {
+            self.shared.witness.reachable(ip, self.now());
+        }
+        self.observe();
+    }
+
+    /// The health check of a task fails from now on.
+    pub fn sicken(&mut self, task: &TaskId) {
+        self.shared.trace(&self.shared.task_name(task), "is unhealthy");
+        self.strike(std::slice::from_ref(task), "a task is unhealthy");
+        let task = task.clone();
+        self.shared.tell(Fact::Health { task, healthy: false });
+    }
+
+    /// What is sent from one side to the other is lost, not so the other way.
+    pub fn deafen(&mut self, from: &Side, to: &Side) {
+        self.shared.trace("world", &format!("what {from} say to {to} is lost"));
+        for (ip, other) in self.pairs(from, to) {
+            self.sim.partition_oneway(ip, other);
+        }
+    }
+
+    /// It is heard again.
+    pub fn undeafen(&mut self, from: &Side, to: &Side) {
+        self.shared.trace("world", &format!("{to} hear {from} again"));
+        for (ip, other) in self.pairs(from, to) {
+            self.sim.repair_oneway(ip, other);
+        }
+    }
+
+    /// Messages between two sides take so long at most.
+    pub fn slow(&mut self, a: &Side, b: &Side, latency: Duration) {
+        self.shared
+            .trace("world", &format!("{a} and {b} are {latency:?} apart"));
+        for (ip, other) in self.pairs(a, b) {
+            self.sim.set_link_max_message_latency(ip, other, latency);
+        }
+    }
+
+    /// The disks that proxies keep their tables on.
+    pub fn set_disk(&mut self, disk: Disk) {
+        self.shared.trace("world", &format!("disks are {disk:?}"));
+        self.shared.disk.set(disk);
+    }
+
+    /// The wall clock of a node jumps; processes that start later see it.
+    pub fn jump_clock(&mut self, node: &NodeId, seconds: i64) {
+        self.shared
+            .trace("world", &format!("the clock of {node} jumps by {seconds} s"));
+        *self.shared.skews.borrow_mut().entry(node.clone()).or_default() += seconds;
+    }
+
+    /// Whether the Swarm has a leader.
+    pub fn has_leader(&self) -> bool {
+        self.shared.with_swarm(|swarm, _| swarm.leaderless_since().is_none())
+    }
+
+    /// The service of this name.
+    pub fn service(&self, name: &str) -> Option<ServiceId> {
+        self.shared.with_swarm(|swarm, _| swarm.service_named(name))
+    }
+
+    /// Whether some task of a service can really answer, through some proxy.
+    pub fn can_serve(&self, service: &ServiceId) -> bool {
+        let can = |task: &Task| self.shared.with_swarm(|swarm, _| swarm.can_answer(&task.id));
+        let proxies = self.service(PROXIES);
+        let proxies = proxies.iter().flat_map(|proxies| self.tasks(proxies));
+        self.tasks(service).iter().any(can) && proxies.into_iter().any(|task| can(&task))
+    }
+
+    /// An operator's change, which the Swarm may refuse; whether it took it.
+    pub fn try_edit(&mut self, what: &str, service: &ServiceId, change: impl FnOnce(&mut ServiceShape)) -> bool {
+        self.command(what, |swarm, now| swarm.edit_service(service, now, change))
+            .is_ok()
+    }
+
+    /// The same for a label of the old prefix.
+    pub fn try_relabel(&mut self, service: &ServiceId, key: &str, value: &str) -> bool {
+        let label = format!("com.docker.lb.{key}");
+        self.try_edit(&format!("sets {label}={value}"), service, |shape| {
+            shape.labels.insert(label.clone(), value.to_owned());
+        })
+    }
+
+    /// Whether every proxy that runs serves each service by exactly the tasks that Docker says serve.
+    ///
+    /// # Errors
+    /// With the first difference.
+    pub fn tables_match(&self) -> Result<(), String> {
+        let tables = self.shared.witness.tables();
+        let services = self.shared.with_swarm(|swarm, _| swarm.services());
+        for service in &services {
+            let Some(cluster) = service
+                .labels
+                .get(CLUSTER_LABEL)
+                .filter(|_| service.labels.contains_key(ROLE_LABEL))
+            else {
+                continue;
+            };
+            for proxy in self.tasks(&service.id).iter().filter(|task| task.is_serving()) {
+                let ips = self.addresses_of(std::slice::from_ref(&proxy.id));
+                let table = ips.first().and_then(|ip| tables.get(ip));
+                let table = table.ok_or_else(|| format!("proxy {} has no table", proxy.id))?;
+                self.table_matches(table, cluster, &services)
+                    .map_err(|why| format!("proxy {}: {why}", proxy.id))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn table_matches(&self, table: &Table, cluster: &str, services: &[Service]) -> Result<(), String> {
+        for service in services
+            .iter()
+            .filter(|service| service.labels.contains_key("com.docker.lb.hosts"))
+        {
+            let own = service
+                .labels
+                .get("com.docker.lb.service_cluster")
+                .map_or("default", String::as_str);
+            if own != cluster {
+                continue;
+            }
+            let tasks = self.tasks(&service.id);
+            let wanted: BTreeSet<&str> = tasks
+                .iter()
+                .filter(|task| task.is_serving())
+                .map(|task| task.id.as_str())
+                .collect();
+            let spec = table.snapshot.routes.get(&service.id);
+            let endpoints = spec.iter().flat_map(|spec| &spec.endpoints);
+            let served: BTreeSet<&str> = endpoints
+                .filter(|endpoint| endpoint.leaving.is_none())
+                .map(|endpoint| endpoint.id.as_str())
+                .collect();
+            if wanted != served {
+                return Err(format!(
+                    "{} is served by {served:?} and should be by {wanted:?}",
+                    service.name
+                ));
+            }
+        }
+        Ok(())
+    }
+}

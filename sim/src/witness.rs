@@ -1,0 +1,204 @@
+//! What really happened, seen from outside the product: which requests arrived where, what each proxy has put to work,
+//! which faults struck, and how streams ended. Expectations judge by it.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidegate_core::id::{ClusterName, TaskId};
+use tidegate_core::snapshot::model::Snapshot;
+use tidegate_core::time::Instant;
+
+/// A request that a proxy had sent off before it put a table to work arrives within this time.
+const UNDER_WAY: Duration = Duration::from_millis(600);
+/// An endpoint that fails makes its pool use what it has; for this long after a blow a leaving task may be all of it.
+const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// A fault that nobody announced.
+#[derive(Clone, Debug)]
+pub struct Blow {
+    /// When it struck.
+    pub at: Instant,
+    /// The services whose tasks it struck.
+    pub services: BTreeSet<String>,
+    /// What it was.
+    pub what: String,
+}
+
+/// A stream that a user held open.
+#[derive(Clone, Debug)]
+pub struct StreamEnd {
+    /// When it was opened.
+    pub opened: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// The task that answered.
+    pub task: TaskId,
+    /// Through which proxy.
+    pub proxy: IpAddr,
+    /// How.
+    pub why: String,
+}
+
+/// What one proxy serves by.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Since when.
+    pub at: Instant,
+    /// Its service cluster.
+    pub cluster: ClusterName,
+    /// The specs.
+    pub snapshot: Arc<Snapshot>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Witness {
+    blows: RefCell<Vec<Blow>>,
+    streams: RefCell<Vec<StreamEnd>>,
+    tables: RefCell<BTreeMap<IpAddr, Table>>,
+    /// Tasks that a proxy knows to be leaving while it has others, since when.
+    left: RefCell<BTreeMap<(IpAddr, TaskId), Instant>>,
+    /// Proxies that cannot be reached, from and until when.
+    unreachable: RefCell<Vec<(IpAddr, Instant, Option<Instant>)>>,
+    /// When processes were told to stop or ended without being told.
+    ended: RefCell<BTreeMap<TaskId, Instant>>,
+    /// When what had been held back was let go.
+    mended: RefCell<Vec<Instant>>,
+    broken: RefCell<Vec<String>>,
+    arrivals: RefCell<u64>,
+}
+
+impl Witness {
+    /// A fault struck.
+    pub fn blow(&self, at: Instant, services: BTreeSet<String>, what: &str) {
+        self.blows.borrow_mut().push(Blow {
+            at,
+            services,
+            what: what.to_owned(),
+        });
+    }
+
+    /// All faults so far.
+    pub fn blows(&self) -> Vec<Blow> {
+        self.blows.borrow().clone()
+    }
+
+    /// A proxy put a table to work: every worker serves by it.
+    pub fn table(&self, proxy: IpAddr, cluster: &ClusterName, snapshot: &Arc<Snapshot>, now: Instant) {
+        let mut left = self.left.borrow_mut();
+        let mut listed = BTreeSet::new();
+        for spec in snapshot.routes.values() {
+            let has_others = spec.endpoints.iter().any(|endpoint| endpoint.leaving.is_none());
+            for endpoint in &spec.endpoints {
+                let key = (proxy, TaskId::from(endpoint.id.as_str()));
+                listed.insert(key.clone());
+                if endpoint.leaving.is_some() && has_others {
+                    left.entry(key).or_insert(now);
+                } else {
+                    left.remove(&key);
+                }
+            }
+        }
+        let before = self.tables.borrow().get(&proxy).cloned();
+        for spec in before.iter().flat_map(|table| table.snapshot.routes.values()) {
+            for endpoint in &spec.endpoints {
+                let key = (proxy, TaskId::from(endpoint.id.as_str()));
+                if !listed.contains(&key) {
+                    left.entry(key).or_insert(now);
+                }
+            }
+        }
+        let table = Table {
+            at: now,
+            cluster: cluster.clone(),
+            snapshot: snapshot.clone(),
+        };
+        self.tables.borrow_mut().insert(proxy, table);
+    }
+
+    /// What each proxy serves by.
+    pub fn tables(&self) -> BTreeMap<IpAddr, Table> {
+        self.tables.borrow().clone()
+    }
+
+    /// A request reached a task.
+    pub fn arrival(&self, task: &TaskId, from: IpAddr, now: Instant) {
+        *self.arrivals.borrow_mut() += 1;
+        let Some(left) = self.left.borrow().get(&(from, task.clone())).copied() else {
+            return;
+        };
+        let struck = self.blows.borrow().iter().any(|blow| blow.at + AFTERMATH >= left);
+        let held = self.mended.borrow().iter().any(|at| *at + UNDER_WAY >= now);
+        if now > left + UNDER_WAY && !struck && !held {
+            let late = now.since(left);
+            self.broken.borrow_mut().push(format!(
+                "{now}: a request reached task {task} {late:?} after proxy {from} served by a table that says it leaves"
+            ));
+        }
+    }
+
+    /// What a cut held back is let go now.
+    pub fn mended(&self, now: Instant) {
+        self.mended.borrow_mut().push(now);
+    }
+
+    /// How many requests reached tasks.
+    pub fn arrivals(&self) -> u64 {
+        *self.arrivals.borrow()
+    }
+
+    /// A process was told to stop, or ended.
+    pub fn ends(&self, task: &TaskId, now: Instant) {
+        self.ended.borrow_mut().entry(task.clone()).or_insert(now);
+    }
+
+    /// When a process was told to stop or ended.
+    pub fn ended(&self, task: &TaskId) -> Option<Instant> {
+        self.ended.borrow().get(task).copied()
+    }
+
+    /// A stream ended.
+    pub fn stream(&self, end: StreamEnd) {
+        self.streams.borrow_mut().push(end);
+    }
+
+    /// All streams that ended.
+    pub fn streams(&self) -> Vec<StreamEnd> {
+        self.streams.borrow().clone()
+    }
+
+    /// A proxy cannot be reached from now on.
+    pub fn unreachable(&self, proxy: IpAddr, now: Instant) {
+        self.unreachable.borrow_mut().push((proxy, now, None));
+    }
+
+    /// It can again.
+    pub fn reachable(&self, proxy: IpAddr, now: Instant) {
+        for (of, _, until) in self.unreachable.borrow_mut().iter_mut() {
+            if *of == proxy {
+                until.get_or_insert(now);
+            }
+        }
+    }
+
+    /// Whether a proxy could not be reached at some moment between two others.
+    pub fn was_unreachable(&self, proxy: IpAddr, from: Instant, to: Instant) -> bool {
+        let spans = self.unreachable.borrow();
+        spans
+            .iter()
+            .any(|(of, begin, end)| *of == proxy && *begin <= to && end.is_none_or(|end| end >= from))
+    }
+
+    /// Something was seen that must never be.
+    pub fn breaks(&self, what: String) {
+        self.broken.borrow_mut().push(what);
+    }
+
+    /// What was seen that must never be.
+    pub fn broken(&self) -> Vec<String> {
+        self.broken.borrow().clone()
+    }
+}
