@@ -11,7 +11,7 @@ use e2e::scene::{Scene, effect};
 use e2e::{gate, swarm};
 
 const LIMIT: Duration = Duration::from_secs(120);
-const ROUNDS: usize = 2;
+const ROUNDS: usize = 1;
 
 #[test]
 fn proxies_join_the_networks_of_routed_services_and_leave_them_again() {
