@@ -422,7 +422,10 @@ async fn behind_a_black_hole(retries_max: u32) -> (Proxy, App) {
     snapshot.settings.connect_timeout_ms = 30;
     snapshot.settings.retries_max = retries_max;
     let access = tidegate::telemetry::log::AccessLog::off();
-    (Proxy::start_over(BlackHole(hole), snapshot, access, |_| {}).await, app)
+    (
+        Proxy::start_over(PowerLoss::at(hole), snapshot, access, |_| {}).await,
+        app,
+    )
 }
 
 #[test]

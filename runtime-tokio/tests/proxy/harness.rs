@@ -210,47 +210,20 @@ pub(crate) struct App {
     pub(crate) task: JoinHandle<()>,
 }
 
-/// Real sockets, but packets to one address vanish, as they do when a network namespace is gone.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BlackHole(pub(crate) SocketAddr);
-
-impl Net for BlackHole {
-    type Stream = TcpStream;
-    type Listener = TcpListener;
-
-    async fn listen(&self, addr: SocketAddr) -> std::io::Result<TcpListener> {
-        TokioNet.listen(addr).await
-    }
-
-    fn local_addr(&self, listener: &TcpListener) -> std::io::Result<SocketAddr> {
-        TokioNet.local_addr(listener)
-    }
-
-    async fn accept(&self, listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
-        TokioNet.accept(listener).await
-    }
-
-    async fn connect(&self, addr: SocketAddr) -> std::io::Result<TcpStream> {
-        if addr == self.0 {
-            std::future::pending::<()>().await;
-        }
-        TokioNet.connect(addr).await
-    }
-
-    fn near_addr(&self, stream: &TcpStream) -> std::io::Result<SocketAddr> {
-        TokioNet.near_addr(stream)
-    }
-
-    async fn resolve(&self, name: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
-        TokioNet.resolve(name, port).await
-    }
-}
-
-/// Real sockets, until an endpoint loses power: then no new connection to it comes about, and none is refused.
+/// Real sockets, until an endpoint loses power: then packets to it vanish, as they do when a network namespace is gone. No
+/// new connection to it comes about, and none is refused.
 #[derive(Clone, Debug)]
 pub(crate) struct PowerLoss {
     pub(crate) addr: SocketAddr,
     pub(crate) is_lost: Rc<Cell<bool>>,
+}
+
+impl PowerLoss {
+    /// Nothing at this address ever had power.
+    pub(crate) fn at(addr: SocketAddr) -> Self {
+        let is_lost = Rc::new(Cell::new(true));
+        PowerLoss { addr, is_lost }
+    }
 }
 
 impl Net for PowerLoss {
