@@ -33,6 +33,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     own: CertificateDer<'static>,
+    pem: String,
     host: String,
 }
 
@@ -53,14 +54,22 @@ impl Authority {
     pub fn new(host: &str) -> Result<Authority> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        params.distinguished_name.push(DnType::CommonName, "Test authority");
+        params
+            .distinguished_name
+            .push(DnType::CommonName, format!("Test authority of {host}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let own = params.self_signed(&key)?.der().clone();
+        let signed = params.self_signed(&key)?;
         Ok(Authority {
+            own: signed.der().clone(),
+            pem: signed.pem(),
             issuer: Issuer::new(params, key),
-            own,
             host: host.to_string(),
         })
+    }
+
+    /// Its own certificate, as clients are given it.
+    pub fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// A certificate of its own each time.

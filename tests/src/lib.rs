@@ -11,6 +11,7 @@ pub mod image;
 pub mod legs;
 pub mod load;
 pub mod product;
+pub mod python;
 pub mod report;
 pub mod scene;
 pub mod swarm;

@@ -24,6 +24,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub struct Product {
     child: Child,
     http: SocketAddr,
+    https: Option<SocketAddr>,
     admin: SocketAddr,
     folder: TempDir,
 }
@@ -61,7 +62,26 @@ impl Product {
         let file = folder.path().join("routes.toml");
         fs::write(&file, routes)?;
         let source = format!("file:{}", file.display());
-        Self::run(folder, &["--source", &source])
+        Self::run(folder, &["--source", &source], None)
+    }
+
+    /// As [`start`](Self::start), with a listener for HTTPS and a folder of secrets by name.
+    ///
+    /// # Errors
+    /// If it does not get ready.
+    pub fn start_tls(routes: &str, secrets: &[(&str, &str)]) -> Result<Product> {
+        let folder = tempfile::tempdir()?;
+        let (file, certificates) = (folder.path().join("routes.toml"), folder.path().join("secrets"));
+        fs::write(&file, routes)?;
+        fs::create_dir(&certificates)?;
+        for (name, content) in secrets {
+            fs::write(certificates.join(name), content)?;
+        }
+        let source = format!("file:{}", file.display());
+        let certificates = certificates.display().to_string();
+        let https = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let flags = ["--source", &source, "--certificates", &certificates];
+        Self::run(folder, &flags, Some(https))
     }
 
     /// Starts it over the Docker engine of this socket, and waits until it has seen the Swarm.
@@ -70,23 +90,26 @@ impl Product {
     /// If it does not get ready.
     pub fn over_docker(socket: &Path) -> Result<Product> {
         let engine = format!("controller.docker=unix://{}", socket.display());
-        Self::run(tempfile::tempdir()?, &["--source", "docker", "--set", &engine])
+        Self::run(tempfile::tempdir()?, &["--source", "docker", "--set", &engine], None)
     }
 
-    fn run(folder: TempDir, source: &[&str]) -> Result<Product> {
+    fn run(folder: TempDir, flags: &[&str], https: Option<SocketAddr>) -> Result<Product> {
         let address = || Ok::<SocketAddr, anyhow::Error>(([127, 0, 0, 1], free_port()?).into());
         let (http, admin) = (address()?, address()?);
         let log = File::create(folder.path().join("log"))?;
+        let https_flag = https.map(|https| ["--https".to_string(), https.to_string()]);
         let child = command(program()?)
             .arg("run")
-            .args(source)
+            .args(flags)
             .args(["--http", &http.to_string(), "--admin", &admin.to_string()])
+            .args(https_flag.iter().flatten())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
         let product = Product {
             child,
             http,
+            https,
             admin,
             folder,
         };
@@ -102,6 +125,14 @@ impl Product {
     /// Where it takes requests.
     pub fn http(&self) -> SocketAddr {
         self.http
+    }
+
+    /// Where it takes HTTPS.
+    ///
+    /// # Panics
+    /// If it was started without.
+    pub fn https(&self) -> SocketAddr {
+        self.https.expect("it was started with TLS")
     }
 
     /// Where it answers about itself.

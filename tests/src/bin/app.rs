@@ -5,6 +5,7 @@
 //! | any | task, node, version, and the request as it arrived, a line each |
 //! | any, with `Upgrade:` | 101, then every byte comes back (WebSocket or not) |
 //! | `/echo` | the request's body, streamed |
+//! | `/length` | how long the request's body was, once it is there |
 //! | `/slow?MS` | as any, after so many milliseconds |
 //! | `/login?COOKIE` | as any, and sets the cookie of that name to a value that no other answer sets |
 //!
@@ -162,6 +163,13 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
     }
     if request.uri().path() == "/echo" {
         return Ok(Response::new(request.into_body().boxed()));
+    }
+    if request.uri().path() == "/length" {
+        let length = match request.into_body().collect().await {
+            Ok(whole) => whole.to_bytes().len().to_string(),
+            Err(error) => error.to_string(),
+        };
+        return Ok(built(Response::builder(), Full::from(format!("length: {length}\n"))));
     }
     if request.uri().path() == "/slow"
         && let Some(ms) = request.uri().query().and_then(|query| query.parse().ok())
