@@ -22,10 +22,10 @@ struct Set {
 
 impl Set {
     fn up(more: &str) -> Set {
-        let app = App::start("v1").unwrap();
+        let app = App::start("v1").expect("an app");
         let (wild, other) = (
-            Authority::new("*.example.org").unwrap(),
-            Authority::new("other.example.net").unwrap(),
+            Authority::new("*.example.org").expect("an authority"),
+            Authority::new("other.example.net").expect("an authority"),
         );
         let service = |name: &str, host: &str, secret: &str| {
             let labels = format!("\"tidegate.hosts\" = \"{host}\", \"tidegate.ssl_cert\" = \"{secret}\"");
@@ -36,13 +36,13 @@ impl Set {
         };
         let routes = service("shop", HOST, "wild") + &service("other", "other.example.net", "other") + more;
         let secrets = [
-            ("wild", wild.issue().unwrap().pem),
-            ("other", other.issue().unwrap().pem),
+            ("wild", wild.issue().expect("a certificate").pem),
+            ("other", other.issue().expect("a certificate").pem),
         ];
         let secrets: Vec<(&str, &str)> = secrets.iter().map(|(name, pem)| (*name, pem.as_str())).collect();
-        let product = Product::start_tls(&routes, &secrets).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), wild.pem().to_string() + other.pem()).unwrap();
+        let product = Product::start_tls(&routes, &secrets).expect("it gets ready");
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join("ca.pem"), wild.pem().to_string() + other.pem()).expect("it works");
         Set {
             product,
             folder,
@@ -78,7 +78,7 @@ impl Set {
                 curl.args(["--resolve", &format!("{host}:{port}:127.0.0.1")]);
             }
         }
-        let output = curl.args(arguments).output().unwrap();
+        let output = curl.args(arguments).output().expect("curl");
         let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         assert!(
             output.status.success(),
@@ -101,7 +101,7 @@ impl Set {
             script,
             &[host, &self.https().to_string(), &self.path("ca.pem"), arguments],
         )
-        .unwrap()
+        .expect("it works")
     }
 }
 
@@ -110,7 +110,7 @@ fn missing(program: &str, package: &str) -> Option<String> {
 }
 
 fn version(program: &str, flag: &str) -> String {
-    let printed = run(command(program).arg(flag)).unwrap();
+    let printed = run(command(program).arg(flag)).expect("a version");
     printed.lines().next().unwrap_or_default().to_string()
 }
 
