@@ -341,11 +341,24 @@ impl Start {
 #[cfg(test)]
 mod tests {
     use super::connections_max;
+    use crate::roles::raise_open_files;
 
     #[test]
     fn clients_leave_sockets_for_endpoints() {
         assert_eq!(connections_max(1024, 2), 240);
         assert_eq!(connections_max(10, 64), 8);
         assert!(connections_max(u64::MAX, 1) > 1_000_000);
+    }
+
+    #[test]
+    fn option_r_limit_no_file_is_the_limit_of_the_process() {
+        use rustix::process::{Resource, getrlimit};
+        let most = getrlimit(Resource::Nofile).maximum;
+        let wanted = most.map_or(2000, |most| most.min(2000));
+        assert_eq!(raise_open_files(wanted), wanted);
+        assert_eq!(getrlimit(Resource::Nofile).current, Some(wanted));
+        // Never beyond what the system allows, and all of that where nothing is said.
+        assert_eq!(raise_open_files(u64::MAX), most.unwrap_or(u64::MAX));
+        assert_eq!(raise_open_files(0), most.unwrap_or(u64::MAX));
     }
 }

@@ -216,3 +216,27 @@ fn a_client_that_speaks_http_2_and_ignores_its_goodbye_is_left() {
         assert_eq!(metrics.slow_clients, 1);
     });
 }
+
+#[test]
+fn option_max_connections_lets_clients_wait_for_each_other() {
+    const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+    run(async {
+        let (proxy, _app) = with(|settings| settings.connections_max = 2).await;
+        let mut served = Vec::new();
+        for _ in 0..2 {
+            let mut stream = proxy.connect().await;
+            stream.write_all(GET).await.expect("the proxy reads");
+            assert_eq!(status(&read_head(&mut stream).await), 200);
+            served.push(stream);
+        }
+        let mut third = proxy.connect().await; // the system takes it
+        third.write_all(GET).await.expect("there is room for it");
+        for _ in 0..10 {
+            let metrics = proxy.link.metrics().await.expect("metrics");
+            assert_eq!((metrics.connections, metrics.connections_open), (2, 2));
+        }
+        served.clear();
+        assert_eq!(status(&read_head(&mut third).await), 200);
+        assert_eq!(proxy.link.metrics().await.expect("metrics").connections, 3);
+    });
+}

@@ -7,6 +7,7 @@ use super::{labelled, route, said, the_one};
 use crate::labels::{Severity, hidden_clients, read};
 use crate::route::redirect::Scheme;
 use crate::route::spec::{Affinity, FEATURE_ALLOW_IPS, FEATURE_BASIC_AUTH, PassiveChecks, RouteLimits};
+use crate::settings::cluster::ClusterSettings;
 use crate::snapshot::FEATURES;
 use crate::snapshot::entry::Entry;
 use crate::testing::sample::service;
@@ -124,6 +125,27 @@ fn of_several_ways_to_know_a_client_again_the_most_exact_holds() {
     let wrong = read(&labelled(&[("tidegate.sticky_cookie", "a b")]));
     the_one(&wrong, Severity::Warning);
     assert_eq!(wrong.route.map(|route| route.affinity), Some(Affinity::None));
+}
+
+#[test]
+fn option_ip_hash_is_for_services_that_say_nothing_of_sessions() {
+    let everywhere = ClusterSettings {
+        ip_hash: true,
+        ..ClusterSettings::default()
+    };
+    let affinity = |labels: &[(&str, &str)], cluster: &ClusterSettings| {
+        let own = route(&labelled(labels));
+        own.with_defaults(cluster).unwrap_or(own).affinity
+    };
+    assert_eq!(affinity(&[], &ClusterSettings::default()), Affinity::None);
+    assert_eq!(affinity(&[], &everywhere), Affinity::Address);
+    let own = [("tidegate.sticky_cookie", "lb")];
+    assert_eq!(affinity(&own, &everywhere), Affinity::OwnCookie("lb".into()));
+    // Nothing can be pinned behind a virtual IP.
+    assert_eq!(
+        affinity(&[("tidegate.backend_mode", "vip")], &everywhere),
+        Affinity::None
+    );
 }
 
 #[test]

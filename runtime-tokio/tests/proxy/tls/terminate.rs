@@ -5,8 +5,10 @@ use http::Request;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use rcgen::PKCS_RSA_SHA256;
+use rustls::CipherSuite;
 use tidegate_core::secrets::SecretText;
 use tidegate_core::secrets::message::{Delivery, Parcel};
+use tidegate_core::settings::proxy::ProxySettings;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 
@@ -21,13 +23,19 @@ struct Scene {
 
 impl Scene {
     async fn new() -> Scene {
+        Scene::with(ProxySettings::default()).await
+    }
+
+    async fn with(settings: ProxySettings) -> Scene {
         let authority = Authority::new();
         let folder = tempfile::tempdir().expect("a folder");
         put(folder.path(), "cert", &authority.issue(&["a.example.org"]).combined());
         let app = App::named("hello").await;
         let keep = keeper(folder.path());
         let spec = with_certificate(route("a", "a.example.org", &[app.addr]), &["cert"]);
-        let proxy = start(snapshot([spec]), &keep).await;
+        let mut snapshot = snapshot([spec]);
+        snapshot.settings = settings;
+        let proxy = start(snapshot, &keep).await;
         Scene {
             authority,
             folder,
@@ -76,6 +84,57 @@ fn label_ssl_cert_ends_tls_and_the_app_learns_of_it() {
         // §2.2: plain HTTP goes on beside it.
         assert!(scene.proxy.get("a.example.org", "/").await.ends_with("hello"));
         assert_eq!(scene.app.head().headers()["x-forwarded-proto"], "http");
+    });
+}
+
+#[test]
+fn option_ssl_protocols_keeps_older_clients_out() {
+    run(async {
+        let scene = Scene::with(ProxySettings {
+            tls_min_version: "1.3".to_owned(),
+            ..ProxySettings::default()
+        })
+        .await;
+        let client = |version| scene.authority.client_with(provider(), &[version], &[]);
+        let (older, newer) = (client(&rustls::version::TLS12), client(&rustls::version::TLS13));
+        let refused = connect(&scene.proxy, &older, "a.example.org").await;
+        let error = refused.expect_err("it is too old").to_string();
+        assert!(error.contains("ProtocolVersion"), "{error}");
+        let mut stream = connect(&scene.proxy, &newer, "a.example.org")
+            .await
+            .expect("a handshake");
+        assert!(get(&mut stream, "a.example.org").await.ends_with("hello"));
+    });
+}
+
+#[test]
+fn option_ssl_ciphers_are_the_only_ones_of_their_version() {
+    const NAMED: CipherSuite = CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    run(async {
+        let scene = Scene::with(ProxySettings {
+            tls_ciphers: vec!["ECDHE-ECDSA-AES128-GCM-SHA256".to_owned()],
+            ..ProxySettings::default()
+        })
+        .await;
+        let client = |chosen: fn(CipherSuite) -> bool, version| {
+            let mut provider = rustls::crypto::CryptoProvider::clone(&provider());
+            provider.cipher_suites.retain(|suite| chosen(suite.suite()));
+            scene.authority.client_with(Arc::new(provider), &[version], &[])
+        };
+        // Left to itself the proxy would choose a stronger one.
+        let all = client(|_| true, &rustls::version::TLS12);
+        let stream = connect(&scene.proxy, &all, "a.example.org").await.expect("a handshake");
+        let suite = stream.get_ref().1.negotiated_cipher_suite().expect("a cipher");
+        assert_eq!(suite.suite(), NAMED);
+        let others = client(|suite| suite != NAMED, &rustls::version::TLS12);
+        let refused = connect(&scene.proxy, &others, "a.example.org").await;
+        let error = refused.expect_err("no cipher in common").to_string();
+        assert!(error.contains("HandshakeFailure"), "{error}");
+        // None of 1.3 is named, so all of them are spoken.
+        let newer = client(|_| true, &rustls::version::TLS13);
+        connect(&scene.proxy, &newer, "a.example.org")
+            .await
+            .expect("a handshake");
     });
 }
 
