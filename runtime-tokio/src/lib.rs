@@ -23,6 +23,7 @@ pub mod roles;
 pub mod secrets;
 pub(crate) mod stack;
 pub mod swarm_api;
+pub mod table;
 pub mod telemetry;
 pub mod tls;
 pub(crate) mod upstream;
