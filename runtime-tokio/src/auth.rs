@@ -16,6 +16,7 @@ use tidegate_core::request::basic::{Credentials, Users};
 use tidegate_core::request::fault::Fault;
 use tidegate_core::rng::Rng;
 use tidegate_core::route::spec::BasicAuth;
+use tidegate_core::secrets::Finding;
 use tokio::sync::oneshot;
 use tracing::warn;
 
@@ -27,6 +28,11 @@ use crate::secrets::Secrets;
 const WAITING_MAX: usize = 64;
 /// Clients that are known again, before they all are forgotten.
 const KNOWN_MAX: usize = 4096;
+
+/// Who reports about the secrets.
+const WHO: &str = "basic_auth";
+const LINE: &str =
+    "write lines as `htpasswd -nB NAME` prints them; without one the route is closed, or the last good users hold";
 
 type Fingerprint = [u8; 32];
 
@@ -131,21 +137,19 @@ impl Auth {
         if file.version == secret.version && file.users.is_some() {
             return;
         }
-        let kept = if file.users.is_some() {
-            "the last good users hold"
-        } else {
-            "the route is closed"
-        };
-        if let Some(problem) = &secret.problem {
-            warn!("basic_auth: {}; {kept}", problem.finding(name));
-        }
+        // Why there is no content is told where secrets come from.
         let Some(text) = &secret.content else { return };
         let (users, wrong) = Users::read(text.expose());
-        for problem in &wrong {
-            warn!("basic_auth: secret {name}: {problem}");
-        }
+        let mut findings: Vec<Finding> = wrong
+            .iter()
+            .map(|problem| Finding::new(name, format!("the secret {name}: {problem}"), LINE))
+            .collect();
         if users.is_empty() {
-            warn!("basic_auth: secret {name} has no usable line; {kept}");
+            let problem = format!("the secret {name} has no usable line");
+            findings.push(Finding::new(name, problem, LINE));
+        }
+        self.secrets.report_of(WHO, name, findings);
+        if users.is_empty() {
             return;
         }
         *file = File {

@@ -133,6 +133,20 @@ impl Secrets {
         }
     }
 
+    /// Takes what `who` finds wrong with the present content of one secret, in place of what it found of that one before.
+    pub fn report_of(&self, who: &'static str, secret: &str, findings: impl IntoIterator<Item = Finding>) {
+        let mut reports = lock(&self.0.reports);
+        let found = reports.entry(who).or_default();
+        let before = found.clone();
+        found.retain(|finding| finding.secret != secret);
+        found.extend(findings);
+        let changed = *found != before;
+        drop(reports);
+        if changed {
+            self.gather();
+        }
+    }
+
     /// All that is wrong with secrets that the table wants, now and later.
     pub fn findings(&self) -> watch::Receiver<BTreeSet<Finding>> {
         self.0.findings.subscribe()
@@ -189,7 +203,15 @@ impl Secrets {
 
     /// Gathers all findings, and logs those that are new.
     fn gather(&self) {
-        let mut all: BTreeSet<Finding> = lock(&self.0.reports).values().flatten().cloned().collect();
+        let mut all: BTreeSet<Finding> = {
+            let mut reports = lock(&self.0.reports);
+            // What was found of secrets that no route wants any more is nobody's business.
+            let wanted = self.shelf().wanted().clone();
+            reports
+                .values_mut()
+                .for_each(|found| found.retain(|finding| wanted.contains(&finding.secret)));
+            reports.values().flatten().cloned().collect()
+        };
         let problems = |shelf: MutexGuard<'_, Shelf>| -> Vec<Finding> {
             let problems = shelf.problems();
             problems.map(|(name, problem)| problem.finding(name)).collect()

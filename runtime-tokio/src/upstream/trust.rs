@@ -18,12 +18,18 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStor
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tidegate_core::route::spec::{BackendTls, Trust};
-use tracing::{error, warn};
+use tidegate_core::secrets::Finding;
+use tracing::error;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::clock::Clock;
 use crate::identity::ClockTime;
 use crate::secrets::Secrets;
+
+/// Who reports about the secrets.
+const WHO: &str = "ssl_backend_ca";
+const REMEDY: &str =
+    "put the PEM certificates of the authority that signed the app's in; what was good before is used on";
 
 /// All trusts of a worker, made when they are first asked for.
 pub(crate) struct Trusts {
@@ -108,16 +114,18 @@ impl Trusts {
             return made.configs.clone();
         }
         let version = secret.version;
-        let made = match &secret.content {
-            None => None, // why is told where secrets come from
-            Some(text) => match self.secret_verifier(text.expose().as_bytes()) {
-                Ok(verifier) => self.make(verifier),
-                Err(problem) => {
-                    warn!("the secret {name} names no authorities that could verify an app: {problem}");
-                    None
-                }
-            },
-        };
+        // Why there is no content is told where secrets come from.
+        let verifier = secret
+            .content
+            .as_ref()
+            .map(|text| self.secret_verifier(text.expose().as_bytes()));
+        let problem = verifier.as_ref().and_then(|verifier| verifier.as_ref().err());
+        let finding = problem.map(|problem| {
+            let problem = format!("the secret {name} names no authorities that could verify an app: {problem}");
+            Finding::new(name, problem, REMEDY)
+        });
+        self.secrets.report_of(WHO, name, finding);
+        let made = verifier.and_then(Result::ok).and_then(|verifier| self.make(verifier));
         let configs = made.or_else(|| all.get(name).and_then(|made| made.configs.clone()));
         // Those that no route wants any more have no content.
         all.retain(|name, _| self.secrets.get(name).content.is_some());
@@ -148,6 +156,9 @@ impl Trusts {
             .map_err(|error| format!("it is not PEM: {error}"))?;
         let mut roots = RootCertStore::empty();
         let (taken, left_out) = roots.add_parsable_certificates(certificates.iter().cloned());
+        if certificates.is_empty() {
+            return Err("it has no PEM block CERTIFICATE".to_owned());
+        }
         if taken == 0 {
             return Err(format!("of its {left_out} certificates none can be read"));
         }

@@ -159,8 +159,15 @@ fn without_usable_users_the_route_is_closed_and_the_last_good_ones_hold() {
             scene.put("users", text);
         }
         assert_eq!(status(&scene.ask("shop.example", bob).await), 503);
+        let found = || scene.secrets.findings().borrow().clone();
+        let problems: Vec<String> = found().iter().map(|finding| finding.problem.clone()).collect();
+        assert!(
+            problems.iter().any(|problem| problem.contains("no usable line")),
+            "{problems:?}"
+        );
         scene.put("users", BOB);
         assert!(scene.ask("shop.example", bob).await.ends_with("shop"));
+        assert!(found().is_empty(), "{:?}", found());
         scene.put("users", "broken\n");
         assert!(
             scene.ask("shop.example", bob).await.ends_with("shop"),

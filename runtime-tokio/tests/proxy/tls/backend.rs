@@ -272,9 +272,17 @@ fn label_ssl_backend_ca_that_cannot_be_read_answers_503_until_it_can() {
         no_trust().await;
         bring(&secrets, Some(SecretText::new("no PEM at all")), None);
         no_trust().await;
+        // Controllers show it beside the label.
+        let found = || -> Vec<String> { secrets.findings().borrow().iter().map(ToString::to_string).collect() };
+        assert!(
+            found().len() == 1 && found()[0].contains("no PEM block CERTIFICATE"),
+            "{:?}",
+            found()
+        );
         assert_eq!(site.connections(), 0, "not even a connection was tried");
         bring(&secrets, Some(SecretText::new(authority.pem.as_str())), None);
         until("it is read", async || refused(&proxy).await.0 == 200).await;
+        assert!(found().is_empty(), "{:?}", found());
         // What was good stays, as long as nothing better comes.
         bring(&secrets, Some(SecretText::new("broken")), None);
         bring(&secrets, None, Some(SecretProblem::Missing));
