@@ -13,6 +13,16 @@ pub const EXIT_USAGE: u8 = 2;
 /// Exit code where Docker or the control plane cannot be reached.
 pub const EXIT_UNREACHABLE: u8 = 3;
 
+/// `0.1.0 (27b903b2)`: the revision where the build was told it, as `deploy/build-image` does.
+fn version() -> &'static str {
+    static VERSION: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
+        let revision = option_env!("TIDEGATE_REVISION").filter(|revision| !revision.is_empty());
+        let revision = revision.map_or(String::new(), |revision| format!(" ({revision})"));
+        format!("{}{revision}", env!("CARGO_PKG_VERSION"))
+    });
+    &VERSION
+}
+
 /// Layer-7 router for Docker Swarm: users reach services by domain name.
 ///
 /// On a Swarm, `docker stack deploy -c deploy/tidegate.yml tidegate` starts the controllers, and they keep the proxies.
@@ -20,7 +30,7 @@ pub const EXIT_UNREACHABLE: u8 = 3;
 ///
 /// Exit codes: 0 ok, 1 finding or unhealthy, 2 usage, 3 cannot reach Docker or the control plane.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "tidegate", version, max_term_width = 120)]
+#[command(name = "tidegate", version = version(), max_term_width = 120)]
 pub struct Cli {
     /// Log filter, e.g. `info`, `debug`, or `tidegate=debug,info`.
     #[arg(

@@ -3,11 +3,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 use std::{fs, io};
 
 use serde::Deserialize;
 
 use crate::scenario::ALL;
+
+/// For a build, or for core's tests, which a fault may keep from ending.
+const BUILD_LIMIT: Duration = Duration::from_secs(900);
+/// For one simulation; they take a second or two.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
 
 /// How the planted faults are looked for.
 #[derive(Clone, Debug, clap::Args)]
@@ -72,6 +78,7 @@ pub fn all() -> Vec<Mutant> {
 ///
 /// # Errors
 /// If there is no such fault, or the copy cannot be made or built.
+#[expect(clippy::disallowed_methods, reason = "a person waits for this hunt")]
 pub fn run(options: &Options) -> Result<bool, String> {
     let mutants: Vec<Mutant> = all()
         .into_iter()
@@ -86,25 +93,34 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let tree = options.scratch.join("tree");
     copy_sources(&tree).map_err(|error| format!("cannot copy the sources to {}: {error}", tree.display()))?;
     let mut alive = Vec::new();
-    for mutant in &mutants {
+    let begun = Instant::now();
+    for (done, mutant) in mutants.iter().enumerate() {
+        let started = Instant::now();
         let path = tree.join(&mutant.file);
         let whole = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", mutant.file))?;
         let planted = plant(mutant, &whole)?;
         fs::write(&path, planted).map_err(|error| format!("{}: {error}", mutant.file))?;
         let caught = hunt(mutant, options, &tree);
         fs::write(&path, whole).map_err(|error| format!("{}: {error}", mutant.file))?;
+        let (seconds, place) = (started.elapsed().as_secs(), format!("{}/{}", done + 1, mutants.len()));
         match caught? {
-            Some(by) => println!("caught  {:<32} {by}", mutant.name),
+            Some(by) => println!("{place:>5} {seconds:>4} s  caught  {:<32} {by}", mutant.name),
             None => {
-                println!("ALIVE   {:<32} {}", mutant.name, mutant.about);
+                println!(
+                    "{place:>5} {seconds:>4} s  ALIVE   {:<32} {}",
+                    mutant.name, mutant.about
+                );
                 alive.push(mutant.name.as_str());
             }
         }
     }
     println!(
-        "{} of {} planted faults were caught",
+        "{} of {} planted faults were caught in {} s{}{}",
         mutants.len() - alive.len(),
-        mutants.len()
+        mutants.len(),
+        begun.elapsed().as_secs(),
+        if alive.is_empty() { "" } else { "; alive: " },
+        alive.join(", ")
     );
     Ok(alive.is_empty())
 }
@@ -122,47 +138,99 @@ fn plant(mutant: &Mutant, whole: &str) -> Result<String, String> {
 /// Who notices: the cheapest first.
 fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Option<String>, String> {
     let target = std::path::absolute(options.scratch.join("target")).map_err(|error| error.to_string())?;
-    let cargo = |arguments: &[&str]| -> Result<(bool, String), String> {
-        let output = Command::new("cargo")
-            .args(arguments)
-            .current_dir(tree)
-            .env("CARGO_TARGET_DIR", &target)
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .map_err(|error| format!("cargo: {error}"))?;
-        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
-        text.push_str(&String::from_utf8_lossy(&output.stderr));
-        Ok((output.status.success(), text))
+    let cargo = |arguments: &[&str]| {
+        let command = [&["cargo"], arguments].concat();
+        ended(&command, tree, BUILD_LIMIT, &[("CARGO_TARGET_DIR", &target)])
     };
+    let broken = |text: &str| format!("{} does not compile:\n{text}", mutant.name);
     if options.suite == Suite::All {
-        let (passed, text) = cargo(&["test", "-q", "-p", "tidegate-core", "--lib"])?;
+        let (end, text) = cargo(&["test", "-q", "-p", "tidegate-core"])?;
         if text.contains("could not compile") {
-            return Err(format!("{} does not compile:\n{text}", mutant.name));
+            return Err(broken(&text));
         }
-        if !passed {
+        if end != End::Held {
             let test = text.lines().find_map(|line| line.strip_suffix(" --- FAILED"));
             return Ok(Some(format!("core's test {}", test.unwrap_or("suite"))));
         }
     }
-    let (built, text) = cargo(&["build", "-q", "--profile", "sim", "-p", "sim"])?;
-    if !built {
-        return Err(format!("{} does not compile:\n{text}", mutant.name));
-    }
-    let mut scenarios: Vec<&str> = ALL.iter().map(|scenario| scenario.name).collect();
-    scenarios.sort_by_key(|name| mutant.first.as_deref() != Some(name));
-    for seed in 1..=options.seeds {
-        for scenario in &scenarios {
-            let seed = seed.to_string();
-            let run = ["run", "-q", "--profile", "sim", "-p", "sim", "--", "run", "--scenario"];
-            let (held, text) = cargo(&[&run[..], &[*scenario, "--seed", &seed]].concat())?;
-            if !held {
+    let build = [
+        "build",
+        "--profile",
+        "sim",
+        "-p",
+        "sim",
+        "--message-format",
+        "json-render-diagnostics",
+    ];
+    let (end, text) = cargo(&build)?;
+    let Some(program) = executable(&text).filter(|_| end == End::Held) else {
+        return Err(broken(&text));
+    };
+    // The scenario that should notice, seed by seed, and then all of them.
+    let others = ALL.iter().map(|scenario| scenario.name);
+    let first = mutant
+        .first
+        .iter()
+        .flat_map(|first| (1..=options.seeds).map(move |seed| (first.as_str(), seed)));
+    let all = (1..=options.seeds).flat_map(|seed| others.clone().map(move |name| (name, seed)));
+    for (tried, (scenario, seed)) in first.chain(all).enumerate() {
+        let seed_text = seed.to_string();
+        let run = [&program, "run", "--scenario", scenario, "--seed", &seed_text];
+        let (end, text) = ended(&run, tree, RUN_LIMIT, &[])?;
+        let why = match end {
+            End::Held => continue,
+            End::Never => format!("not over after {} s", RUN_LIMIT.as_secs()),
+            End::Failed => {
                 let broken = text.lines().find_map(|line| line.trim().strip_prefix("broken: "));
-                let broken: String = broken.unwrap_or("it ends").chars().take(90).collect();
-                return Ok(Some(format!("{scenario}, seed {seed}: {broken}")));
+                broken.unwrap_or("it ends").chars().take(90).collect()
             }
-        }
+        };
+        return Ok(Some(format!("{scenario}, seed {seed}, run {}: {why}", tried + 1)));
     }
     Ok(None)
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Held,
+    Failed,
+    /// It had to be ended.
+    Never,
+}
+
+/// Runs a command to its end, or to the limit; with everything that it printed.
+fn ended(
+    command: &[&str],
+    folder: &Path,
+    limit: Duration,
+    variables: &[(&str, &Path)],
+) -> Result<(End, String), String> {
+    let output = Command::new("timeout")
+        .arg(limit.as_secs().to_string())
+        .args(command)
+        .current_dir(folder)
+        .env("RUST_BACKTRACE", "0")
+        .envs(variables.iter().copied())
+        .output()
+        .map_err(|error| format!("timeout (of coreutils): {error}"))?;
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.push_str(&String::from_utf8_lossy(&output.stderr));
+    let end = match output.status.code() {
+        Some(0) => End::Held,
+        Some(124) => End::Never,
+        Some(_) | None => End::Failed,
+    };
+    Ok((end, text))
+}
+
+/// The program in cargo's messages.
+fn executable(messages: &str) -> Option<String> {
+    let mut found = messages.lines().filter_map(|line| {
+        let rest = &line[line.find("\"executable\":\"")? + 14..];
+        Some(rest.split('"').next()?.to_owned())
+    });
+    found.next_back()
 }
 
 /// The files that git knows, as they are now; only those that differ are written, so cargo builds only what must be.
