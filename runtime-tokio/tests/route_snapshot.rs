@@ -1,5 +1,4 @@
 //! Snapshots of routes in a repository's own tests, as docs/route-tests.md shows them.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
 

@@ -47,7 +47,11 @@ pub fn normalise(host: &str) -> Option<NormalHost<'_>> {
         Some(_) => return ipv6(host),
     };
     let name = name.strip_suffix('.').unwrap_or(name);
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+    // One dot at the end is the root's (RFC 1035 §3.1); two are a mistake, and so is white space.
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.ends_with('.') {
+        return None;
+    }
+    if !name.bytes().all(|byte| byte.is_ascii_graphic()) {
         return None;
     }
     if !name.bytes().any(|byte| byte.is_ascii_uppercase()) {
@@ -144,6 +148,9 @@ mod tests {
         for text in [
             "",
             ".",
+            "shop..",
+            "shop .",
+            "shöp",
             ":80",
             "[::1",
             "[::1]x",
