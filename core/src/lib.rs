@@ -13,6 +13,7 @@
 //! - [`snapshot`]: tables on their way from controller to proxies
 //! - [`witness`]: what Docker's DNS says while no controller is heard
 //! - [`identity`]: certificates of the control network: what there should be and when it is renewed
+//! - [`prove`]: what a rolling update under load says about a service's settings
 //! - [`source_file`]: routes from a file instead of a Swarm
 //! - [`interlock`]: what Interlock has beside what we have
 //! - [`controller`]: all of these joined into one machine
@@ -36,6 +37,7 @@ pub mod labels;
 pub mod leg;
 pub mod machine;
 pub mod pool;
+pub mod prove;
 pub mod reconcile;
 pub mod request;
 pub mod rng;

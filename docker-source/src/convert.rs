@@ -75,6 +75,16 @@ pub fn tasks(json: &[u8]) -> Result<Vec<Task>, ApiError> {
         .collect())
 }
 
+/// `GET /tasks`, with the exit codes of their containers.
+pub fn tasks_and_exits(json: &[u8]) -> Result<Vec<(Task, i64)>, ApiError> {
+    let items = list("tasks", json, |item: &wire::Task| &item.id)?;
+    Ok(items
+        .into_iter()
+        .map(|item| (item.status.container.exit_code, item))
+        .map(|(exit, item)| (task(item), exit))
+        .collect())
+}
+
 /// `GET /networks`
 pub fn networks(json: &[u8]) -> Result<Vec<Network>, ApiError> {
     let items = list("networks", json, |item: &wire::Network| &item.id)?;

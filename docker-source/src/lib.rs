@@ -7,12 +7,14 @@
 //! - [`client`]: connections, version negotiation, one method per call
 //! - [`wire`], [`convert`], [`shape`]: JSON to facts and back; pure
 //! - [`watch`]: the event stream
+//! - [`prove`]: what `tidegate prove` asks and does
 //! - [`error`]: what went wrong, in the words of core
 
 mod apply;
 pub mod client;
 pub mod convert;
 pub mod error;
+pub mod prove;
 pub mod shape;
 mod transport;
 mod watch;

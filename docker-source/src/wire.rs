@@ -103,7 +103,7 @@ wire! {
         order: String = "Order",
     }
     /// `UpdateStatus`
-    UpdateStatus { state: String = "State", }
+    UpdateStatus { state: String = "State", started_at: String = "StartedAt", message: String = "Message", }
     /// `Endpoint`
     Endpoint { virtual_ips: Vec<VirtualIp> = "VirtualIPs", }
     /// One of `VirtualIPs`.
@@ -129,7 +129,14 @@ wire! {
         attachments: Vec<Attachment> = "NetworksAttachments",
     }
     /// `Status` of a task.
-    TaskStatus { state: String = "State", error: String = "Err", ports: PortStatus = "PortStatus", }
+    TaskStatus {
+        state: String = "State",
+        error: String = "Err",
+        ports: PortStatus = "PortStatus",
+        container: ContainerStatus = "ContainerStatus",
+    }
+    /// `ContainerStatus` of a task.
+    ContainerStatus { exit_code: i64 = "ExitCode", }
     /// `PortStatus`
     PortStatus { ports: Vec<Port> = "Ports", }
     /// One of `NetworksAttachments`.

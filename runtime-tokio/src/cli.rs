@@ -75,6 +75,22 @@ pub enum Role {
     Import(ImportArgs),
     /// Opens connections inside one network for proxies that are not on it. Started by controllers.
     Leg(LegArgs),
+    /// Updates a service, or each routed service of a stack, under a load of its own, and says what to change in its stack file
+    /// where a request failed.
+    ///
+    /// It sends requests to the proxies for 2 s, and goes on only if none fails. Then it replaces every task, as `docker service
+    /// update --force` does, with the service's own update settings, and sends on until the old tasks have ended. It prints
+    /// requests, failures by cause (with Tidegate's own reason where it answered), the longest wait, and settings to change, as
+    /// lines of the stack file: `fix` for what explains a failure, `advice` for what may fail another time.
+    ///
+    ///     tidegate prove shop --yes
+    ///     tidegate prove shop_web --entrance http://node-1:80 --path /health --rate 200
+    ///
+    /// Run it on a manager, where Docker is, or name one with `--set controller.docker=tcp://manager:2375`.
+    ///
+    /// Exit codes: 0 no request failed, 1 a request failed or the update did not end well, 2 usage, 3 cannot reach Docker.
+    #[command(verbatim_doc_comment)]
+    Prove(ProveArgs),
     /// Takes users' requests to tasks, by the tables of a controller.
     Proxy(ProxyArgs),
     /// Prints the table and what is wrong with labels.
@@ -405,6 +421,49 @@ pub struct TableArgs {
     /// Add what becomes of this URL; may be given several times.
     #[arg(long, value_name = "URL")]
     pub explain: Vec<String>,
+}
+
+/// Options of `prove`.
+#[derive(Args, Clone, Debug)]
+pub struct ProveArgs {
+    /// Name of a service, or of a stack: then each of its routed services, one after the other.
+    #[arg(value_name = "SERVICE|STACK")]
+    pub target: String,
+    /// Where requests go; may be given several times. Without it, to every node of the service cluster's proxies.
+    #[arg(long, value_name = "http://NODE:PORT")]
+    pub entrance: Vec<String>,
+    /// Path of the requests, with query; without it the path that the service is routed by.
+    #[arg(long, value_name = "PATH", value_parser = path)]
+    pub path: Option<String>,
+    /// Method of the requests. They have no body, and other methods than GET may change something.
+    #[arg(long, default_value = "GET", value_name = "METHOD")]
+    pub method: http::Method,
+    /// Requests a second.
+    #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub rate: u32,
+    /// Seconds for one request.
+    #[arg(long, default_value_t = 30, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub timeout: u64,
+    /// Seconds for the update.
+    #[arg(long, default_value_t = 600, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub limit: u64,
+    /// Seconds of load after the old tasks have ended.
+    #[arg(long, default_value_t = 3, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(..=3_600))]
+    pub after: u64,
+    /// Update without asking.
+    #[arg(long)]
+    pub yes: bool,
+    /// Settings; `controller.docker` is where Docker is.
+    #[command(flatten)]
+    pub settings: SettingsArgs,
+}
+
+/// A path as a request has it.
+fn path(text: &str) -> Result<String, String> {
+    match text.parse::<http::uri::PathAndQuery>() {
+        Ok(path) if text.starts_with('/') => Ok(path.to_string()),
+        _ => Err("write a path that begins with /".to_owned()),
+    }
 }
 
 /// Options of `demo`.

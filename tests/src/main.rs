@@ -7,7 +7,9 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::bench::{self, bench};
 use e2e::image;
+use e2e::scene::{SHARED, Scene};
 use e2e::swarm::{self, Swarm};
+use e2e::zero_loss::proof::prove_the_examples;
 use e2e::zero_loss::scenario::SCENARIOS;
 use e2e::zero_loss::{Options, zero_loss};
 
@@ -67,6 +69,8 @@ enum What {
         #[arg(long)]
         list: bool,
     },
+    /// Run `tidegate prove` on the two example stacks, and exit 1 if it does not name the fault
+    Prove,
     /// Remove a Swarm when standard input ends (the harness starts this itself)
     #[command(hide = true)]
     Guard { name: String, dir: PathBuf },
@@ -109,6 +113,13 @@ fn main() -> Result<()> {
                 bail!("a promise broke: requests failed");
             }
             Ok(())
+        }
+        What::Prove => {
+            if let Some(obstacle) = swarm::obstacle() {
+                bail!("{obstacle}");
+            }
+            let scene = Scene::set_up(SHARED)?;
+            scene.explained(prove_the_examples(&scene))
         }
         What::Guard { name, dir } => swarm::guard::guard(&name, &dir),
     }

@@ -6,6 +6,7 @@ mod courier;
 mod demo;
 mod import;
 mod leg;
+mod prove;
 mod proxy;
 mod run;
 mod table;
@@ -100,6 +101,7 @@ pub fn run(cli: Cli) -> ExitCode {
             Role::Healthcheck(args) => ask::healthcheck(args).await,
             Role::Import(args) => import::run(args),
             Role::Leg(args) => leg::run(args).await,
+            Role::Prove(args) => prove::run(args).await,
             Role::Proxy(args) => proxy::run(args).await,
             Role::Routes(args) => ask::routes(args).await,
             Role::Run(args) => run::run(args).await,

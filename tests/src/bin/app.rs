@@ -10,7 +10,7 @@
 //! | `/login?COOKIE` | as any, and sets the cookie of that name to a value that no other answer sets |
 //!
 //! HTTP/1.1 and HTTP/2 with prior knowledge. Environment: `PORT` (8080), `VERSION`, `TASK`, `NODE` (told in answers),
-//! `STOP` (`drain`: requests under way end first; `now`: it dies at once on SIGTERM), `START_MS` (waits before it listens).
+//! `STOP` (`drain`: requests under way end first; `now`: it ends at once on SIGTERM; `die`: so, and as one that does not handle it), `START_MS` (waits before it listens).
 //! `app check` asks the one beside it and exits 0 or 1, for health checks.
 //!
 //! It stands in for `traefik/whoami` in the stack files of `deploy/examples/`: `WHOAMI_NAME` and `WHOAMI_PORT_NUMBER` are
@@ -138,8 +138,10 @@ async fn serve() -> anyhow::Result<()> {
         });
     }
     drop(listener);
-    if setting("STOP", "drain") == "drain" {
-        open.shutdown().await;
+    match setting("STOP", "drain").as_str() {
+        "drain" => open.shutdown().await,
+        "die" => std::process::exit(143),
+        _ => {}
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Zero loss on a real Swarm: an application that exits at once on SIGTERM is updated, scaled, drained and rolled back under
 //! traffic of every kind, and every request counts.
 
+pub mod proof;
 pub mod scenario;
 pub mod traffic;
 
@@ -31,13 +32,21 @@ pub struct Options {
 /// # Errors
 /// If there is no such scenario, or Docker refuses something.
 pub fn zero_loss(options: &Options) -> Result<bool> {
+    choose(&options.names)?;
+    zero_loss_on(&Scene::set_up(SHARED)?, options)
+}
+
+/// [`zero_loss`] on a Swarm that is there.
+///
+/// # Errors
+/// The same.
+pub fn zero_loss_on(scene: &Scene, options: &Options) -> Result<bool> {
     let chosen = choose(&options.names)?;
-    let scene = Scene::set_up(SHARED)?;
     let requests = options.requests.div_ceil(chosen.len() as u64);
     let mut kept = true;
     say(Tally::HEAD);
     for scenario in chosen {
-        let result = run(&scene, scenario, requests).with_context(|| scenario.name.to_string());
+        let result = run(scene, scenario, requests).with_context(|| scenario.name.to_string());
         let (tally, rounds) = scene.explained(result)?;
         say(format_args!("{tally}  {} ({rounds} rounds)", scenario.name));
         kept &= tally.failed() == 0;

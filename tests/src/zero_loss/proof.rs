@@ -1,0 +1,94 @@
+//! `tidegate prove` on the two example stacks: one whose updates lose nothing, and one with faults that it names.
+
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::clock::now;
+use crate::command::command;
+use crate::example::Example;
+use crate::report::say;
+use crate::scene::{SHARED, Scene};
+use crate::{image, product};
+
+/// For both to be proved.
+const LIMIT: Duration = Duration::from_secs(150);
+
+/// Deploys both, proves both at once, and judges what is printed.
+///
+/// # Errors
+/// If a fault is not named, or one is that is none.
+pub fn prove_the_examples(scene: &Scene) -> Result<()> {
+    let variables = [
+        ("APP_IMAGE", image::APP),
+        ("APP_NETWORK", SHARED),
+        ("APP_CONSTRAINT", "node.role==manager"),
+        ("APP_PORT", "8080"),
+        ("APP_PROGRAM", "/app"),
+        ("CHECK", "/app"),
+        ("CHECK_OPTION", "check"),
+        ("STOP_SIGNAL", "SIGTERM"),
+        ("START_MS", "9000"),
+        ("PARK_TIMEOUT", "4s"),
+    ];
+    let start = now();
+    for stack in ["clean", "fault"] {
+        let example = Example::read(&format!("prove-{stack}"))?;
+        scene.deploy(stack, &[example.file], &variables)?;
+    }
+    for stack in ["clean", "fault"] {
+        let host = format!("{stack}.example.org");
+        scene.until("an example answers", start, &host, |answer| answer.status == 200)?;
+    }
+    // Neither disturbs the other: what is judged is whose requests fail.
+    let clean = prove(scene, "clean")?;
+    let fault = prove(scene, "fault")?;
+    let (clean, fault) = (clean.wait_with_output()?, fault.wait_with_output()?);
+    for stack in ["clean", "fault"] {
+        scene.docker(&["stack", "rm", stack])?;
+    }
+    judge(
+        &clean,
+        0,
+        &["0 failed", "result    clean_web: clean: an update loses nothing"],
+    )?;
+    judge(
+        &fault,
+        1,
+        &[
+            "503 park_timed_out: no endpoint of the service became ready within 4000 ms",
+            "fix: no health check",
+            "          start_period:",
+            "SIGTERM ended 2 old tasks at once",
+            "failure_action: rollback",
+            "result    fault_web: not clean",
+        ],
+    )
+}
+
+fn prove(scene: &Scene, stack: &str) -> Result<std::process::Child> {
+    let manager = scene.managers().first().context("there is a manager")?;
+    let docker = format!("controller.docker=unix://{}", manager.socket().display());
+    command("timeout")
+        .arg(LIMIT.as_secs().to_string())
+        .arg(product::program()?)
+        .args(["prove", stack, "--yes", "--after", "1", "--set", &docker])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("cannot run timeout")
+}
+
+fn judge(output: &Output, code: i32, parts: &[&str]) -> Result<()> {
+    let text = String::from_utf8_lossy(&output.stdout);
+    for line in text.lines() {
+        say(format_args!("prove   {line}"));
+    }
+    let said = || format!("{text}{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.code() == Some(code), "exit {}: {}", output.status, said());
+    for part in parts {
+        ensure!(text.contains(part), "{part:?} is missing in {}", said());
+    }
+    Ok(())
+}
