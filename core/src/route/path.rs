@@ -10,7 +10,7 @@
 //!   resolves it again to something else. Every other path is forwarded byte for byte.
 //! - Some segments become dot segments only for an application that decodes `%2F` and `%5C`, takes `\` for `/`, or
 //!   cuts parameters behind `;` (`/app/..%2Fadmin`, `/app/..;/admin`). There is no right answer, so such a path falls
-//!   under rules for `/` alone, which nothing can escape.
+//!   under rules for `/` alone, which nothing can escape. So does one whose decoding makes another encoding (`%2%45`).
 //! - Slashes are not merged: `//app` is not `/app`.
 
 use alloc::string::String;
@@ -46,7 +46,8 @@ pub fn read(target: &str) -> RequestPath<'_> {
         return RequestPath::Plain(path);
     }
     let text = normalise_percent(path);
-    if is_ambiguous(&text) {
+    // `%2%45` becomes `%2E`: who decodes twice, or otherwise than we do, sees another path.
+    if normalise_percent(&text) != text || is_ambiguous(&text) {
         return RequestPath::RootOnly;
     }
     let had_dots = has_dot_segment(&text);
@@ -173,6 +174,16 @@ mod tests {
             RequestPath::Plain(text) => text.into(),
             RequestPath::RootOnly => "root only".into(),
         }
+    }
+
+    #[test]
+    fn decoding_that_makes_another_encoding_is_ambiguous() {
+        for target in ["/app/%2%45%2E/admin", "/app/%%32e./x", "/%e%42e"] {
+            assert_eq!(matched(target), "root only", "{target}");
+        }
+        // Alone, a `%` that encodes nothing harms nobody.
+        assert_eq!(matched("/app/100%"), "/app/100%");
+        assert_eq!(matched("/app/%zz"), "/app/%zz");
     }
 
     #[test]
