@@ -58,7 +58,7 @@ enum What {
         #[arg(long, default_value_t = 200)]
         sockets: usize,
     },
-    /// Update, scale, drain and roll back an application under traffic, and exit 1 if a request failed
+    /// Update, scale, drain and roll back an application under traffic, lose its nodes, and exit 1 if a request failed that may not
     ZeroLoss {
         /// Scenarios by name; all without any
         names: Vec<String>,
@@ -101,7 +101,7 @@ fn main() -> Result<()> {
         What::Legs { networks, sockets } => legs(e2e::legs::Options { networks, sockets }),
         What::ZeroLoss { list: true, .. } => {
             for scenario in &SCENARIOS {
-                println!("{:12} {}", scenario.name, scenario.promise);
+                println!("{:16} {}", scenario.name, scenario.promise);
             }
             Ok(())
         }

@@ -1,14 +1,17 @@
 //! What is done to the application while requests come: each scenario is a service and a round that can be repeated.
 
-use std::time::Duration;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
+use super::fault;
 use crate::clock::{Look, now, wait_for};
 use crate::image;
 use crate::scene::{SHARED, Scene};
 
-const SERVICE: &str = "zero";
+/// Its service.
+pub(super) const SERVICE: &str = "zero";
 const HOST: &str = "zero.example";
 /// For one change to have its effect.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -20,17 +23,20 @@ pub struct Scenario {
     pub name: &'static str,
     /// What is promised to lose nothing.
     pub promise: &'static str,
+    /// Whether requests that may not be sent twice may be lost: their task ends without a word.
+    pub may_lose_posts: bool,
     replicas: usize,
     order: &'static str,
     /// Does it once, until Swarm shows it done.
     pub round: fn(&Stage<'_>) -> Result<()>,
 }
 
-/// Everything that Swarm does to a service on purpose.
-pub const SCENARIOS: [Scenario; 7] = [
+/// Everything that Swarm does to a service on purpose, then what befalls it.
+pub const SCENARIOS: [Scenario; 14] = [
     Scenario {
         name: "start-first",
         promise: "rolling updates, start-first, 3 replicas",
+        may_lose_posts: false,
         replicas: 3,
         order: "start-first",
         round: |stage| stage.another_image(),
@@ -38,6 +44,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "stop-first",
         promise: "rolling updates, stop-first, 3 replicas",
+        may_lose_posts: false,
         replicas: 3,
         order: "stop-first",
         round: |stage| stage.another_image(),
@@ -45,6 +52,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "one-replica",
         promise: "rolling updates, stop-first, of the only replica: requests wait, and none fails",
+        may_lose_posts: false,
         replicas: 1,
         order: "stop-first",
         round: |stage| stage.another_image(),
@@ -52,6 +60,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "scale",
         promise: "from 6 tasks to 2 and back to 6",
+        may_lose_posts: false,
         replicas: 6,
         order: "start-first",
         round: |stage| {
@@ -62,6 +71,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "drain",
         promise: "a node is drained and comes back",
+        may_lose_posts: false,
         replicas: 4,
         order: "start-first",
         round: |stage| stage.drain_and_return(),
@@ -69,6 +79,7 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "force",
         promise: "docker service update --force",
+        may_lose_posts: false,
         replicas: 3,
         order: "start-first",
         round: |stage| stage.update(&["update", "--force"]),
@@ -76,12 +87,69 @@ pub const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "rollback",
         promise: "an update and docker service rollback",
+        may_lose_posts: false,
         replicas: 3,
         order: "start-first",
         round: |stage| {
             stage.another_image()?;
             stage.update(&["rollback"])
         },
+    },
+    Scenario {
+        name: "crash",
+        promise: "a container is killed: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::crash,
+    },
+    Scenario {
+        name: "frozen",
+        promise: "an application freezes for 8 s: requests may wait, and none fails",
+        may_lose_posts: false,
+        replicas: 3,
+        order: "start-first",
+        round: fault::frozen,
+    },
+    Scenario {
+        name: "dockerd-stopped",
+        promise: "a node's dockerd stops without a drain: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::dockerd_stopped,
+    },
+    Scenario {
+        name: "dockerd-killed",
+        promise: "a node's dockerd is killed: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::dockerd_killed,
+    },
+    Scenario {
+        name: "power-off",
+        promise: "a node loses power: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::power_off,
+    },
+    Scenario {
+        name: "link-cut",
+        promise: "a node loses its link: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::link_cut,
+    },
+    Scenario {
+        name: "controllers-gone",
+        promise: "no controller runs, and the application is updated stop-first and start-first",
+        may_lose_posts: false,
+        replicas: 3,
+        order: "start-first",
+        round: fault::controllers_gone,
     },
 ];
 
@@ -90,6 +158,7 @@ pub const SCENARIOS: [Scenario; 7] = [
 pub struct Stage<'a> {
     scene: &'a Scene,
     replicas: usize,
+    struck: Cell<Option<Instant>>,
 }
 
 impl<'a> Stage<'a> {
@@ -127,6 +196,7 @@ impl<'a> Stage<'a> {
         let stage = Stage {
             scene,
             replicas: scenario.replicas,
+            struck: Cell::new(None),
         };
         stage.until_tasks(stage.replicas, &[])?;
         scene.until("the application is there", now(), HOST, |answer| answer.status == 200)?;
@@ -136,6 +206,25 @@ impl<'a> Stage<'a> {
     /// The host that it is asked for.
     pub(super) fn host(&self) -> &'static str {
         HOST
+    }
+
+    pub(super) fn scene(&self) -> &'a Scene {
+        self.scene
+    }
+
+    /// A fault begins now.
+    pub(super) fn strikes(&self) {
+        self.struck.set(Some(now()));
+    }
+
+    /// When the last fault began.
+    pub(super) fn struck(&self) -> Option<Instant> {
+        self.struck.get()
+    }
+
+    /// Waits until as many tasks run as should, none of these among them.
+    pub(super) fn until_replaced(&self, lost: &[String]) -> Result<()> {
+        self.until_tasks(self.replicas, lost)
     }
 
     pub(super) fn clear(&self) -> Result<()> {
@@ -175,7 +264,7 @@ impl<'a> Stage<'a> {
     }
 
     /// A command of `docker service` that replaces every task, until all are new.
-    fn update(&self, arguments: &[&str]) -> Result<()> {
+    pub(super) fn update(&self, arguments: &[&str]) -> Result<()> {
         let old = self.running()?;
         self.scene
             .docker(&[&["service"], arguments, &["--detach", SERVICE]].concat())?;
@@ -209,11 +298,20 @@ impl<'a> Stage<'a> {
 
     /// Tasks that run and are to run.
     fn running(&self) -> Result<Vec<String>> {
+        self.list(&[])
+    }
+
+    /// Those of one node.
+    pub(super) fn running_on(&self, node: &str) -> Result<Vec<String>> {
+        self.list(&["--filter", &format!("node={node}")])
+    }
+
+    fn list(&self, more: &[&str]) -> Result<Vec<String>> {
         let format = "{{.ID}} {{.CurrentState}}";
         let filter = ["--filter", "desired-state=running", "--format", format];
         let list = self
             .scene
-            .docker(&[&["service", "ps", "--no-trunc"][..], &filter, &[SERVICE]].concat())?;
+            .docker(&[&["service", "ps", "--no-trunc"][..], &filter, more, &[SERVICE]].concat())?;
         let running = list.lines().filter_map(|line| line.split_once(" Running"));
         Ok(running.map(|(id, _)| id.to_string()).collect())
     }

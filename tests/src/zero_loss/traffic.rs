@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
@@ -24,6 +24,8 @@ use crate::clock::now;
 const PACE: Duration = Duration::from_millis(10);
 /// For one request, parking included.
 const LIMIT: Duration = Duration::from_secs(30);
+/// An answer that takes longer was waited for.
+const TROUBLE: Duration = Duration::from_millis(500);
 /// What a POST sends and gets back.
 const BODY: &[u8] = &[b'z'; 4096];
 
@@ -113,6 +115,10 @@ pub struct Tally {
     millis: Vec<u32>,
     /// Those that failed, by cause.
     pub failures: BTreeMap<String, u64>,
+    /// Those of them that may not be sent twice.
+    pub failed_posts: u64,
+    /// When the last request ended that failed or took longer than [`TROUBLE`].
+    pub troubled: Option<Instant>,
 }
 
 impl Tally {
@@ -131,6 +137,8 @@ impl Tally {
 
     fn merge(&mut self, other: Tally) {
         self.millis.extend(other.millis);
+        self.failed_posts += other.failed_posts;
+        self.troubled = self.troubled.max(other.troubled);
         for (cause, count) in other.failures {
             *self.failures.entry(cause).or_default() += count;
         }
@@ -169,19 +177,27 @@ async fn client(shared: Arc<Shared>, kind: Kind, address: SocketAddr, host: &'st
     while !shared.stop.load(Ordering::Relaxed) {
         pace.tick().await;
         number += 1;
-        let start = now();
-        let asked = ask(&mut connection, kind, address, host, number.is_multiple_of(4));
+        let (start, is_post) = (now(), number.is_multiple_of(4));
+        let asked = ask(&mut connection, kind, address, host, is_post);
         let result = match tokio::time::timeout(LIMIT, asked).await {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no answer within {} s", LIMIT.as_secs())),
         };
+        if result.is_err() || start.elapsed() > TROUBLE {
+            tally.troubled = Some(now());
+        }
         match result {
             Ok(()) => tally
                 .millis
                 .push(u32::try_from(start.elapsed().as_millis()).unwrap_or(u32::MAX)),
             Err(error) => {
                 connection = None;
-                *tally.failures.entry(format!("{kind:?}: {error:#}")).or_default() += 1;
+                let method = if is_post { Method::POST } else { Method::GET };
+                tally.failed_posts += u64::from(is_post);
+                *tally
+                    .failures
+                    .entry(format!("{kind:?} {method}: {error:#}"))
+                    .or_default() += 1;
                 shared.failed.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -292,11 +308,12 @@ mod tests {
         let cause = "Kept: 503 nobody".to_string();
         let more = Tally {
             failures: [(cause, 3)].into(),
+            failed_posts: 2,
             ..Tally::default()
         };
         tally.merge(more.clone());
         tally.merge(more);
-        assert_eq!((tally.requests(), tally.failed()), (206, 6));
+        assert_eq!((tally.requests(), tally.failed(), tally.failed_posts), (206, 6, 4));
         assert!(tally.to_string().ends_with("  [6 × Kept: 503 nobody]"), "{tally}");
         assert_eq!(
             Tally::default().to_string(),

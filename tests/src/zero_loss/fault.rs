@@ -1,0 +1,110 @@
+//! What nobody announces: each round does it to one node that has a task and no proxy, and undoes it.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::scenario::{SERVICE, Stage};
+use crate::clock::{Look, pause, wait_for};
+use crate::scene::CONTROLLER;
+use crate::swarm::Node;
+
+/// For one change to have its effect.
+const LIMIT: Duration = Duration::from_secs(180);
+/// That an application is frozen: longer than anybody waits who can ask elsewhere.
+const FROZEN: Duration = Duration::from_secs(8);
+
+/// The container is killed.
+pub fn crash(stage: &Stage<'_>) -> Result<()> {
+    let node = victim(stage)?;
+    let lost = stage.running_on(&node.name())?;
+    stage.strikes();
+    node.kill_containers_of(SERVICE)?;
+    stage.until_replaced(&lost)
+}
+
+/// The application stops in the middle of everything, and goes on later: its kernel takes connections all the time.
+pub fn frozen(stage: &Stage<'_>) -> Result<()> {
+    let node = victim(stage)?;
+    let containers = node.containers_of(SERVICE)?;
+    let container = containers.first().context("the node has a task")?;
+    stage.strikes();
+    node.docker(&["pause", container])?;
+    pause(FROZEN);
+    node.docker(&["unpause", container])?;
+    stage.until_replaced(&[])
+}
+
+/// A worker's dockerd is stopped, as by a reboot without a drain.
+pub fn dockerd_stopped(stage: &Stage<'_>) -> Result<()> {
+    lose(stage, Node::stop_dockerd, |_| Ok(()))
+}
+
+/// A worker's dockerd is killed: the application lives on, and Docker drops its address after seconds.
+pub fn dockerd_killed(stage: &Stage<'_>) -> Result<()> {
+    lose(stage, Node::kill_dockerd, |_| Ok(()))
+}
+
+/// Nothing of the node answers any more, nor does its kernel.
+pub fn power_off(stage: &Stage<'_>) -> Result<()> {
+    let off = |node: &Node| {
+        node.cut(true)?;
+        node.pause()
+    };
+    let on = |node: &Node| {
+        node.resume()?;
+        node.cut(false)
+    };
+    lose(stage, off, on)
+}
+
+/// The node runs on, and is not reached.
+pub fn link_cut(stage: &Stage<'_>) -> Result<()> {
+    lose(stage, |node| node.cut(true), |node| node.cut(false))
+}
+
+/// All controllers go, and the application is updated in both orders.
+pub fn controllers_gone(stage: &Stage<'_>) -> Result<()> {
+    controllers(stage, 0)?;
+    stage.strikes();
+    for order in ["stop-first", "start-first"] {
+        stage.update(&["update", "--update-order", order, "--force"])?;
+    }
+    controllers(stage, 2)
+}
+
+fn controllers(stage: &Stage<'_>, count: usize) -> Result<()> {
+    let scene = stage.scene();
+    scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}={count}")])?;
+    let run = || {
+        let lists = scene.managers().iter().map(|node| node.containers_of(CONTROLLER));
+        match lists.collect::<Result<Vec<_>>>() {
+            Ok(lists) if lists.concat().len() == count => Look::Holds(()),
+            other => Look::NotYet(format!("{other:?}")),
+        }
+    };
+    wait_for(&format!("{count} controllers run"), LIMIT, run).map(drop)
+}
+
+/// The last manager: Docker's client talks to the first.
+fn victim<'a>(stage: &Stage<'a>) -> Result<&'a Node> {
+    stage.scene().managers().last().context("there are managers")
+}
+
+fn lose(
+    stage: &Stage<'_>,
+    strike: impl FnOnce(&Node) -> Result<()>,
+    mend: impl FnOnce(&Node) -> Result<()>,
+) -> Result<()> {
+    let node = victim(stage)?;
+    let lost = stage.running_on(&node.name())?;
+    stage.strikes();
+    strike(node)?;
+    stage.until_replaced(&lost)?;
+    mend(node)?;
+    node.start_dockerd()?;
+    node.wait_for_swarm()?;
+    stage.until_at_rest()?;
+    // A node that is back gets nothing by itself: this spreads the tasks anew.
+    stage.update(&["update", "--force"])
+}
