@@ -30,6 +30,9 @@ pub struct Options {
     /// Where the copy is built; a folder that holds an older build saves the first one.
     #[arg(long, default_value = "target/mutants")]
     scratch: PathBuf,
+    /// Goes on with a hunt that was broken off: what it caught is not hunted again.
+    #[arg(long = "continue")]
+    go_on: bool,
     /// Says which faults there are.
     #[arg(long)]
     list: bool,
@@ -92,37 +95,68 @@ pub fn run(options: &Options) -> Result<bool, String> {
     }
     let tree = options.scratch.join("tree");
     copy_sources(&tree).map_err(|error| format!("cannot copy the sources to {}: {error}", tree.display()))?;
-    let mut alive = Vec::new();
+    let notes = options
+        .scratch
+        .join(format!("caught-{:?}", options.suite).to_lowercase());
+    let before = match options.go_on {
+        true => fs::read_to_string(&notes).unwrap_or_default(),
+        false => String::new(),
+    };
+    let mut noted = before.clone();
+    let (mut alive, mut broken) = (Vec::new(), Vec::new());
     let begun = Instant::now();
     for (done, mutant) in mutants.iter().enumerate() {
+        let place = format!("{}/{}", done + 1, mutants.len());
+        if let Some(line) = caught_before(&before, &mutant.name) {
+            println!("{place:>5} before  {line}");
+            continue;
+        }
         let started = Instant::now();
         let path = tree.join(&mutant.file);
         let whole = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", mutant.file))?;
         let planted = plant(mutant, &whole)?;
         fs::write(&path, planted).map_err(|error| format!("{}: {error}", mutant.file))?;
-        let caught = hunt(mutant, options, &tree);
+        let found = hunt(mutant, options, &tree);
         fs::write(&path, whole).map_err(|error| format!("{}: {error}", mutant.file))?;
-        let (seconds, place) = (started.elapsed().as_secs(), format!("{}/{}", done + 1, mutants.len()));
-        match caught? {
-            Some(by) => println!("{place:>5} {seconds:>4} s  caught  {:<32} {by}", mutant.name),
-            None => {
+        let seconds = started.elapsed().as_secs();
+        match found? {
+            Found::Caught(by) => {
+                let line = format!("caught  {:<32} {seconds:>4} s  {by}", mutant.name);
+                println!("{place:>5} {line}");
+                noted.push_str(&format!("{line}\n"));
+                fs::write(&notes, &noted).map_err(|error| format!("{}: {error}", notes.display()))?;
+            }
+            Found::Alive => {
                 println!(
-                    "{place:>5} {seconds:>4} s  ALIVE   {:<32} {}",
+                    "{place:>5} ALIVE   {:<32} {seconds:>4} s  {}",
                     mutant.name, mutant.about
                 );
                 alive.push(mutant.name.as_str());
             }
+            Found::Broken(text) => {
+                println!("{place:>5} BROKEN  {:<32} does not compile:\n{text}", mutant.name);
+                broken.push(mutant.name.as_str());
+            }
         }
     }
+    let named = |what: &str, names: &[&str]| match names {
+        [] => String::new(),
+        names => format!("; {what}: {}", names.join(", ")),
+    };
     println!(
         "{} of {} planted faults were caught in {} s{}{}",
-        mutants.len() - alive.len(),
+        mutants.len() - alive.len() - broken.len(),
         mutants.len(),
         begun.elapsed().as_secs(),
-        if alive.is_empty() { "" } else { "; alive: " },
-        alive.join(", ")
+        named("alive", &alive),
+        named("do not compile", &broken)
     );
-    Ok(alive.is_empty())
+    Ok(alive.is_empty() && broken.is_empty())
+}
+
+/// What an earlier hunt noted of a fault that it caught.
+fn caught_before<'a>(notes: &'a str, name: &str) -> Option<&'a str> {
+    notes.lines().find(|line| line.split_whitespace().nth(1) == Some(name))
 }
 
 fn plant(mutant: &Mutant, whole: &str) -> Result<String, String> {
@@ -136,21 +170,25 @@ fn plant(mutant: &Mutant, whole: &str) -> Result<String, String> {
 }
 
 /// Who notices: the cheapest first.
-fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Option<String>, String> {
+fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Found, String> {
     let target = std::path::absolute(options.scratch.join("target")).map_err(|error| error.to_string())?;
     let cargo = |arguments: &[&str]| {
         let command = [&["cargo"], arguments].concat();
         ended(&command, tree, BUILD_LIMIT, &[("CARGO_TARGET_DIR", &target)])
     };
-    let broken = |text: &str| format!("{} does not compile:\n{text}", mutant.name);
     if options.suite == Suite::All {
         let (end, text) = cargo(&["test", "-q", "-p", "tidegate-core"])?;
         if text.contains("could not compile") {
-            return Err(broken(&text));
+            return Ok(Found::Broken(text));
         }
-        if end != End::Held {
-            let test = text.lines().find_map(|line| line.strip_suffix(" --- FAILED"));
-            return Ok(Some(format!("core's test {}", test.unwrap_or("suite"))));
+        let test = text.lines().find_map(|line| line.strip_suffix(" --- FAILED"));
+        match end {
+            End::Held => {}
+            End::Failed => return Ok(Found::Caught(format!("core's test {}", test.unwrap_or("suite")))),
+            End::Never => {
+                let limit = BUILD_LIMIT.as_secs();
+                return Ok(Found::Caught(format!("core's tests: not over after {limit} s")));
+            }
         }
     }
     let build = [
@@ -164,7 +202,7 @@ fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Option<String
     ];
     let (end, text) = cargo(&build)?;
     let Some(program) = executable(&text).filter(|_| end == End::Held) else {
-        return Err(broken(&text));
+        return Ok(Found::Broken(text));
     };
     // The scenario that should notice, seed by seed, and then all of them.
     let others = ALL.iter().map(|scenario| scenario.name);
@@ -185,9 +223,20 @@ fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Option<String
                 broken.unwrap_or("it ends").chars().take(90).collect()
             }
         };
-        return Ok(Some(format!("{scenario}, seed {seed}, run {}: {why}", tried + 1)));
+        let run = tried + 1;
+        return Ok(Found::Caught(format!("{scenario}, seed {seed}, run {run}: {why}")));
     }
-    Ok(None)
+    Ok(Found::Alive)
+}
+
+/// What became of a planted fault.
+enum Found {
+    /// Nobody noticed.
+    Alive,
+    /// It does not compile, so it says nothing of the suite.
+    Broken(String),
+    /// Who noticed.
+    Caught(String),
 }
 
 /// How a command ended.
@@ -257,6 +306,16 @@ fn copy_sources(tree: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn a_hunt_goes_on_after_what_it_caught() {
+        let notes =
+            "caught  lost-ack   12 s  core's test a\ncaught  empty-list  3 s  routing, seed 1, run 1: lost-answer\n";
+        let line = |name| caught_before(notes, name);
+        assert_eq!(line("lost-ack"), Some("caught  lost-ack   12 s  core's test a"));
+        assert_eq!(line("lost"), None);
+        assert_eq!(line("lost-answer"), None, "only the name counts");
+    }
 
     #[test]
     fn every_planted_fault_still_finds_its_place() {
