@@ -6,7 +6,8 @@ pub fn choose(len: usize, cursor: &mut usize) -> Option<usize> {
     if len == 0 {
         return None;
     }
-    let chosen = *cursor % len;
+    // Beyond the end it begins anew: a remainder would skip the first of a list that became shorter.
+    let chosen = if *cursor < len { *cursor } else { 0 };
     *cursor = chosen + 1;
     Some(chosen)
 }

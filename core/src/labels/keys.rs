@@ -360,6 +360,17 @@ pub const LABELS: &[Label] = &[
         ..honoured("service_cluster", "one name", "`default`")
     },
     Label {
+        interlock: false,
+        meaning: "In this time the share of a task that is new, or was set aside, grows in a straight line from a tenth to \
+                  the full one. Only beside other tasks: where all are new, or no other is left, nothing changes. With \
+                  any `balance`, also beside `weight`. Clients that are known again (`ip_hash`, sticky cookies) go where \
+                  they belong at once. At most 24h.",
+        example: "30s",
+        when_wrong: "warning; new tasks get their full share at once",
+        test: "label_slow_start_gives_a_new_task_few_requests_at_first",
+        ..honoured("slow_start", "a time", "none: new tasks get their full share at once")
+    },
+    Label {
         meaning: "Speaks TLS to the app, and never anything else: where the handshake fails, the request goes to another endpoint or \
                   is answered 502. `connect_timeout` covers the handshake. Which HTTP version is spoken is agreed on by ALPN, see \
                   `backend_protocol`. Beside `ssl_passthrough` it is ignored.",

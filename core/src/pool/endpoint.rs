@@ -84,6 +84,8 @@ pub(super) struct Endpoint {
     pub(super) doubted: Option<Instant>,
     /// It does not answer at all: what waits there waits in vain.
     pub(super) vanished: bool,
+    /// Since when its share grows, where it ever came in beside others.
+    pub(super) growing_since: Option<Instant>,
     fails: u32,
     fails_since: Instant,
 }
@@ -120,6 +122,7 @@ impl Endpoint {
             heard: Instant::START,
             doubted: None,
             vanished: false,
+            growing_since: None,
             fails: 0,
             fails_since: Instant::START,
         }

@@ -26,6 +26,9 @@
 //! address) goes to the endpoint that its key finds among those that are ready, so a client whose endpoint is out for a
 //! while is served by the next one and comes back.
 //!
+//! An endpoint that comes in beside others that are ready grows to its full share over [`ServicePolicy::slow_start`]; see
+//! [`slow_start`].
+//!
 //! # Invariants
 //!
 //! Tokens are never used twice, and an outcome for a token that is gone is ignored. Ejected endpoints that are alone
@@ -37,6 +40,7 @@ pub mod pick;
 pub mod policy;
 #[expect(clippy::module_inception, reason = "the machine this module is about")]
 pub mod pool;
+pub mod slow_start;
 pub mod state;
 
 pub use endpoint::{EndpointView, Member, Token};

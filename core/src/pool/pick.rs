@@ -49,9 +49,9 @@ impl Pool {
     /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
     pub fn pick(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
         let chosen = self
-            .pick_ready(key, tried, rng)
+            .pick_ready(key, tried, rng, now)
             .or_else(|| self.pick_last_resort(tried, now))
-            .or_else(|| self.pick_ready(key, &[], rng))
+            .or_else(|| self.pick_ready(key, &[], rng, now))
             .or_else(|| self.pick_ejected(tried));
         if let Some(at) = chosen {
             let endpoint = &mut self.endpoints[at];
@@ -75,7 +75,7 @@ impl Pool {
 
     /// Where a second copy of a request goes that is under way at `first`: another ready endpoint, if the budget has one more.
     pub fn hedge(&mut self, key: Option<u64>, first: Token, rng: &mut Rng, now: Instant) -> Option<Picked> {
-        let at = self.pick_ready(key, &[first], rng)?;
+        let at = self.pick_ready(key, &[first], rng, now)?;
         if !self.budget.withdraw(self.policy.retry_budget_percent, now) {
             self.counters.retries_refused += 1;
             return None;
@@ -89,12 +89,19 @@ impl Pool {
         })
     }
 
-    fn pick_ready(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng) -> Option<usize> {
+    fn pick_ready(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Option<usize> {
         let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
         let mut some: Vec<usize>;
         let mut offered = &self.ready;
         if !tried.is_empty() {
             some = self.ready.iter().copied().filter(is_untried).collect();
+            offered = &some;
+        }
+        // Clients that are known again keep their endpoint, however new it is.
+        if key.is_none()
+            && let Some(grown) = self.thin_out(offered, rng, now)
+        {
+            some = grown;
             offered = &some;
         }
         let mut cursor = &mut self.cursor;

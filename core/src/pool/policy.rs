@@ -41,6 +41,8 @@ pub struct ServicePolicy {
     pub max_fails: u32,
     /// See [`PoolPolicy::fail_timeout`].
     pub fail_timeout: Duration,
+    /// How long a new endpoint takes to grow to its full share; zero: it has it at once.
+    pub slow_start: Duration,
 }
 
 impl PoolPolicy {
@@ -53,6 +55,7 @@ impl PoolPolicy {
                 weight: share.weight,
                 max_fails: share.checks.max_fails.unwrap_or(settings.max_fails),
                 fail_timeout: Duration::from_millis(fail_timeout_ms.into()),
+                slow_start: Duration::from_millis(share.checks.slow_start_ms.unwrap_or(0).into()),
             }
         });
         PoolPolicy {

@@ -125,6 +125,8 @@ pub struct Pool {
     pub(super) cursor: usize,
     pub(super) cursors: Vec<usize>,
     pub(super) turns: shares::Turns,
+    /// When the last endpoint has its full share.
+    pub(super) growing_until: Instant,
     pub(super) parked: u32,
     pub(super) budget: RetryBudget,
     pub(super) timers: Timers<Token>,
@@ -143,6 +145,7 @@ impl Pool {
             cursor: 0,
             cursors: Vec::new(),
             turns: shares::Turns::default(),
+            growing_until: Instant::START,
             parked: 0,
             budget: RetryBudget::default(),
             timers: Timers::new(),
@@ -177,6 +180,7 @@ impl Pool {
             }
             member.is_some()
         });
+        let newest = Token(self.next_token);
         for member in new.into_values() {
             let token = Token(self.next_token);
             self.next_token += 1;
@@ -197,6 +201,7 @@ impl Pool {
             }
         }
         self.index();
+        self.start_slowly(|endpoint| endpoint.token >= newest, now);
         self.wake(now);
     }
 
@@ -235,6 +240,9 @@ impl Pool {
             }
         }
         self.index();
+        self.growing_until = self.growing_until.max(old.growing_until);
+        let is_new = |endpoint: &Endpoint| adopted.iter().all(|(_, known)| *known != endpoint.token);
+        self.start_slowly(is_new, now);
         adopted
     }
 
@@ -425,6 +433,9 @@ impl Pool {
             State::Ready => endpoint.forget_failures(),
         }
         self.index();
+        if matches!((from, to), (State::Ejected | State::Probation, State::Ready)) {
+            self.start_slowly(|endpoint| endpoint.token == token, now);
+        }
         self.wake(now);
     }
 

@@ -204,6 +204,8 @@ impl PoolSpec {
             );
             let timeout = share.checks.fail_timeout_ms;
             lines.extend(timeout.map(|ms| format!("fail timeout {ms} ms of {name}")));
+            let slow_start = share.checks.slow_start_ms;
+            lines.extend(slow_start.map(|ms| format!("slow start {ms} ms of {name}")));
         }
         lines
     }

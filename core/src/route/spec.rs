@@ -496,7 +496,7 @@ impl RouteLimits {
     }
 }
 
-/// When an endpoint of a service is ejected; `None` takes the cluster's.
+/// When an endpoint of a service is ejected, and how it comes in; `None` takes the cluster's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PassiveChecks {
@@ -506,6 +506,9 @@ pub struct PassiveChecks {
     /// Milliseconds of that window, and of the ejection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_timeout_ms: Option<u32>,
+    /// Milliseconds in which the share of one that is new grows to the full one; `None`: it has all of it at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start_ms: Option<u32>,
 }
 
 impl PassiveChecks {

@@ -191,3 +191,25 @@ fn label_hedge_after_sends_a_second_copy_and_cancels_the_loser() {
         assert!(pool.endpoints.iter().all(|endpoint| endpoint.in_flight == 0));
     });
 }
+
+#[test]
+fn label_slow_start_gives_a_new_task_few_requests_at_first() {
+    run(async {
+        let (old, new) = (App::named("old").await, App::named("new").await);
+        let labels = [
+            ("tidegate.hosts", "shop.example"),
+            ("tidegate.balance", "round_robin"),
+            ("tidegate.slow_start", "24h"),
+        ];
+        let proxy = Proxy::start(snapshot([labelled("shop", &labels, &[old.addr])])).await;
+        assert!(proxy.get("shop.example", "/").await.ends_with("old"));
+        proxy.publish(&snapshot([labelled("shop", &labels, &[old.addr, new.addr])]));
+        until("both are known", async || proxy.pool("shop").await.endpoints.len() == 2).await;
+        let mut news = 0;
+        for _ in 0..200 {
+            news += u32::from(proxy.get("shop.example", "/").await.ends_with("new"));
+        }
+        // One in eleven, as its share is a tenth of the other's.
+        assert!((1..50).contains(&news), "{news} of 200");
+    });
+}

@@ -152,6 +152,7 @@ impl Reader<'_> {
         PassiveChecks {
             max_fails: self.number("max_fails", FAILS_MAX, "the cluster's setting holds"),
             fail_timeout_ms: self.time("fail_timeout", 0, TIME_MS_MAX),
+            slow_start_ms: self.time_or("slow_start", 1, TIME_MS_MAX, "new tasks get their full share at once"),
         }
     }
 

@@ -159,7 +159,8 @@ fn row_36_max_fails_and_fail_timeout_are_the_services_own() {
         ]),
         PassiveChecks {
             max_fails: Some(3),
-            fail_timeout_ms: Some(90_000)
+            fail_timeout_ms: Some(90_000),
+            slow_start_ms: None,
         }
     );
     // As a user once patched it into the proxy: never set aside.
@@ -167,7 +168,8 @@ fn row_36_max_fails_and_fail_timeout_are_the_services_own() {
         checks(&[("com.docker.lb.max_fails", "0"), ("com.docker.lb.fail_timeout", "0s")]),
         PassiveChecks {
             max_fails: Some(0),
-            fail_timeout_ms: Some(0)
+            fail_timeout_ms: Some(0),
+            slow_start_ms: None,
         }
     );
     for (name, value) in [
@@ -244,6 +246,24 @@ fn limits_of_a_route_are_read_with_their_units() {
         let finding = the_one(&reading, Severity::Warning);
         assert!(finding.problem.ends_with("so the cluster's setting holds"), "{finding}");
         assert!(reading.route.unwrap().limits.is_empty());
+    }
+}
+
+#[test]
+fn label_slow_start_is_a_time_up_to_a_day() {
+    let slow_start = |value: &str| read(&labelled(&[("tidegate.slow_start", value)]));
+    assert_eq!(
+        slow_start("30s").route.expect("served").checks.slow_start_ms,
+        Some(30_000)
+    );
+    for wrong in ["0", "25h", "gently"] {
+        let reading = slow_start(wrong);
+        let finding = the_one(&reading, Severity::Warning);
+        assert!(
+            finding.problem.ends_with("so new tasks get their full share at once"),
+            "{finding}"
+        );
+        assert_eq!(reading.route.expect("served").checks.slow_start_ms, None);
     }
 }
 

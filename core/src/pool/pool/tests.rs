@@ -17,6 +17,7 @@ use crate::route::spec::{EndpointSpec, Leaving};
 use crate::settings::proxy::ProxySettings;
 
 mod sharing;
+mod slow_start;
 mod vanishing;
 
 fn at(ms: u64) -> Instant {

@@ -10,12 +10,13 @@ use super::*;
 use crate::balance::rendezvous;
 use crate::rng::Rng;
 
-fn service(number: u64, weight: Option<u32>) -> ServicePolicy {
+pub(super) fn service(number: u64, weight: Option<u32>) -> ServicePolicy {
     ServicePolicy {
         hash: rendezvous::hash(&number.to_le_bytes()),
         weight,
         max_fails: 1,
         fail_timeout: Duration::from_secs(10),
+        slow_start: Duration::ZERO,
     }
 }
 
