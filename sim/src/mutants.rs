@@ -10,6 +10,8 @@ use serde::Deserialize;
 
 use crate::scenario::ALL;
 
+/// For the first build, which may be of everything.
+const FIRST_LIMIT: Duration = Duration::from_secs(7200);
 /// For a build, or for core's tests, which a fault may keep from ending.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
 /// For one simulation; they take a second or two.
@@ -105,6 +107,12 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let mut noted = before.clone();
     let (mut alive, mut broken) = (Vec::new(), Vec::new());
     let begun = Instant::now();
+    // A suite that fails without a fault would seem to catch every one.
+    match hunt(None, 1, options, &tree, FIRST_LIMIT)? {
+        Found::Alive => println!("without a fault the suite holds, {} s", begun.elapsed().as_secs()),
+        Found::Caught(by) => return Err(format!("the suite fails without any fault: {by}")),
+        Found::Broken(text) => return Err(format!("without any fault: {text}")),
+    }
     for (done, mutant) in mutants.iter().enumerate() {
         let place = format!("{}/{}", done + 1, mutants.len());
         if let Some(line) = caught_before(&before, &mutant.name) {
@@ -116,7 +124,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
         let whole = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", mutant.file))?;
         let planted = plant(mutant, &whole)?;
         fs::write(&path, planted).map_err(|error| format!("{}: {error}", mutant.file))?;
-        let found = hunt(mutant, options, &tree);
+        let found = hunt(mutant.first.as_deref(), options.seeds, options, &tree, BUILD_LIMIT);
         fs::write(&path, whole).map_err(|error| format!("{}: {error}", mutant.file))?;
         let seconds = started.elapsed().as_secs();
         match found? {
@@ -134,7 +142,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
                 alive.push(mutant.name.as_str());
             }
             Found::Broken(text) => {
-                println!("{place:>5} BROKEN  {:<32} does not compile:\n{text}", mutant.name);
+                println!("{place:>5} BROKEN  {:<32} {seconds:>4} s  {text}", mutant.name);
                 broken.push(mutant.name.as_str());
             }
         }
@@ -149,7 +157,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
         mutants.len(),
         begun.elapsed().as_secs(),
         named("alive", &alive),
-        named("do not compile", &broken)
+        named("not built", &broken)
     );
     Ok(alive.is_empty() && broken.is_empty())
 }
@@ -170,23 +178,23 @@ fn plant(mutant: &Mutant, whole: &str) -> Result<String, String> {
 }
 
 /// Who notices: the cheapest first.
-fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Found, String> {
+fn hunt(first: Option<&str>, seeds: u64, options: &Options, tree: &Path, limit: Duration) -> Result<Found, String> {
     let target = std::path::absolute(options.scratch.join("target")).map_err(|error| error.to_string())?;
     let cargo = |arguments: &[&str]| {
         let command = [&["cargo"], arguments].concat();
-        ended(&command, tree, BUILD_LIMIT, &[("CARGO_TARGET_DIR", &target)])
+        ended(&command, tree, limit, &[("CARGO_TARGET_DIR", &target)])
     };
     if options.suite == Suite::All {
         let (end, text) = cargo(&["test", "-q", "-p", "tidegate-core"])?;
         if text.contains("could not compile") {
-            return Ok(Found::Broken(text));
+            return Ok(Found::Broken(format!("it does not compile:\n{text}")));
         }
         let test = text.lines().find_map(|line| line.strip_suffix(" --- FAILED"));
         match end {
             End::Held => {}
             End::Failed => return Ok(Found::Caught(format!("core's test {}", test.unwrap_or("suite")))),
             End::Never => {
-                let limit = BUILD_LIMIT.as_secs();
+                let limit = limit.as_secs();
                 return Ok(Found::Caught(format!("core's tests: not over after {limit} s")));
             }
         }
@@ -202,15 +210,14 @@ fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Found, String
     ];
     let (end, text) = cargo(&build)?;
     let Some(program) = executable(&text).filter(|_| end == End::Held) else {
-        return Ok(Found::Broken(text));
+        return Ok(Found::Broken(not_built(end, &text, limit)));
     };
     // The scenario that should notice, seed by seed, and then all of them.
     let others = ALL.iter().map(|scenario| scenario.name);
-    let first = mutant
-        .first
+    let first = first
         .iter()
-        .flat_map(|first| (1..=options.seeds).map(move |seed| (first.as_str(), seed)));
-    let all = (1..=options.seeds).flat_map(|seed| others.clone().map(move |name| (name, seed)));
+        .flat_map(|first| (1..=seeds).map(move |seed| (*first, seed)));
+    let all = (1..=seeds).flat_map(|seed| others.clone().map(move |name| (name, seed)));
     for (tried, (scenario, seed)) in first.chain(all).enumerate() {
         let seed_text = seed.to_string();
         let run = [&program, "run", "--scenario", scenario, "--seed", &seed_text];
@@ -233,7 +240,7 @@ fn hunt(mutant: &Mutant, options: &Options, tree: &Path) -> Result<Found, String
 enum Found {
     /// Nobody noticed.
     Alive,
-    /// It does not compile, so it says nothing of the suite.
+    /// There is no program to ask, so it says nothing of the suite.
     Broken(String),
     /// Who noticed.
     Caught(String),
@@ -271,6 +278,15 @@ fn ended(
         Some(_) | None => End::Failed,
     };
     Ok((end, text))
+}
+
+/// Why there is no program, without cargo's messages for machines.
+fn not_built(end: End, text: &str, limit: Duration) -> String {
+    if end == End::Never {
+        return format!("it is not built after {} s", limit.as_secs());
+    }
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('{')).collect();
+    format!("it does not compile:\n{}", lines.join("\n"))
 }
 
 /// The program in cargo's messages.
@@ -315,6 +331,14 @@ mod tests {
         assert_eq!(line("lost-ack"), Some("caught  lost-ack   12 s  core's test a"));
         assert_eq!(line("lost"), None);
         assert_eq!(line("lost-answer"), None, "only the name counts");
+    }
+
+    #[test]
+    fn a_slow_build_is_not_called_a_broken_one() {
+        let text = "{\"reason\":\"compiler-artifact\"}\nerror[E0308]: mismatched types";
+        let why = |end| not_built(end, text, Duration::from_secs(900));
+        assert_eq!(why(End::Never), "it is not built after 900 s");
+        assert_eq!(why(End::Failed), "it does not compile:\nerror[E0308]: mismatched types");
     }
 
     #[test]
