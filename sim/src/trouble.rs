@@ -172,15 +172,6 @@ impl World {
         }
     }
 
-    /// Messages between two sides take so long at most.
-    pub fn slow(&mut self, a: &Side, b: &Side, latency: Duration) {
-        self.shared
-            .trace("world", &format!("{a} and {b} are {latency:?} apart"));
-        for (ip, other) in self.pairs(a, b) {
-            self.sim.set_link_max_message_latency(ip, other, latency);
-        }
-    }
-
     /// The disks that proxies keep their tables on.
     pub fn set_disk(&mut self, disk: Disk) {
         self.shared.trace("world", &format!("disks are {disk:?}"));

@@ -57,7 +57,13 @@ fn split_name(text: &str) -> (&str, &str) {
 fn expression(text: &str, variable: &dyn Fn(&str) -> Option<String>) -> Result<String, String> {
     let (name, rest) = split_name(text);
     let value = variable(name);
-    let (kind, words) = rest.split_at(rest.len() - rest.trim_start_matches(':').trim_start_matches(['-', '?']).len());
+    // One `-` or `?`: what follows are the words, whatever they begin with.
+    let kinds = [":-", ":?", "-", "?"];
+    let kind = kinds
+        .into_iter()
+        .find(|kind| rest.starts_with(kind))
+        .unwrap_or_default();
+    let words = &rest[kind.len()..];
     let value = if kind.starts_with(':') {
         value.filter(|value| !value.is_empty())
     } else {
@@ -94,6 +100,7 @@ mod tests {
             ("${A}${NONE}", "a"),
             ("${EMPTY:-d}${EMPTY-d}${NONE-e}", "de"),
             ("${NONE:-${A}b}", "ab"),
+            ("${NONE:--q}${NONE-?}", "-q?"),
             ("$$A ^x$$", "$A ^x$"),
         ] {
             assert_eq!(interpolate(text, &variable).as_deref(), Ok(wanted), "{text}");
