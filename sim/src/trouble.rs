@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use tidegate_core::id::{NodeId, ServiceId, TaskId};
 use tidegate_core::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL, ServiceShape};
