@@ -13,6 +13,8 @@ use crate::swarm::Node;
 const LIMIT: Duration = Duration::from_secs(180);
 /// That an application is frozen: longer than anybody waits who can ask elsewhere.
 const FROZEN: Duration = Duration::from_secs(8);
+/// That too few managers run.
+const WITHOUT_QUORUM: Duration = Duration::from_secs(60);
 
 /// The container is killed.
 pub fn crash(stage: &Stage<'_>) -> Result<()> {
@@ -63,6 +65,28 @@ pub fn link_cut(stage: &Stage<'_>) -> Result<()> {
     lose(stage, |node| node.cut(true), |node| node.cut(false))
 }
 
+/// The managers' leader is killed: nobody leads for 10 to 20 s, and its own task vanishes.
+pub fn leader_killed(stage: &Stage<'_>) -> Result<()> {
+    let swarm = stage.scene().swarm();
+    lose_node(stage, swarm.node(swarm.leader()?), Node::kill_dockerd, |_| Ok(()))
+}
+
+/// Of three managers two are killed: for a minute nobody can change anything, and nobody replaces what is lost.
+pub fn quorum_lost(stage: &Stage<'_>) -> Result<()> {
+    let (_, lost) = stage.scene().managers().split_first().context("there are managers")?;
+    stage.strikes();
+    lost.iter().try_for_each(Node::kill_dockerd)?;
+    pause(WITHOUT_QUORUM);
+    lost.iter().try_for_each(Node::start_dockerd)?;
+    for node in lost {
+        node.wait_for_swarm()?;
+    }
+    // What happened meanwhile is caught up with, and so is what happens next.
+    stage.until_replaced(&[])?;
+    stage.until_at_rest()?;
+    stage.update(&["update", "--force"])
+}
+
 /// All controllers go, and the application is updated in both orders.
 pub fn controllers_gone(stage: &Stage<'_>) -> Result<()> {
     controllers(stage, 0)?;
@@ -96,7 +120,15 @@ fn lose(
     strike: impl FnOnce(&Node) -> Result<()>,
     mend: impl FnOnce(&Node) -> Result<()>,
 ) -> Result<()> {
-    let node = victim(stage)?;
+    lose_node(stage, victim(stage)?, strike, mend)
+}
+
+fn lose_node(
+    stage: &Stage<'_>,
+    node: &Node,
+    strike: impl FnOnce(&Node) -> Result<()>,
+    mend: impl FnOnce(&Node) -> Result<()>,
+) -> Result<()> {
     let lost = stage.running_on(&node.name())?;
     stage.strikes();
     strike(node)?;

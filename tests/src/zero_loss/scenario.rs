@@ -32,7 +32,7 @@ pub struct Scenario {
 }
 
 /// Everything that Swarm does to a service on purpose, then what befalls it.
-pub const SCENARIOS: [Scenario; 14] = [
+pub const SCENARIOS: [Scenario; 16] = [
     Scenario {
         name: "start-first",
         promise: "rolling updates, start-first, 3 replicas",
@@ -142,6 +142,22 @@ pub const SCENARIOS: [Scenario; 14] = [
         replicas: 3,
         order: "start-first",
         round: fault::link_cut,
+    },
+    Scenario {
+        name: "leader-killed",
+        promise: "the managers' leader is killed: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::leader_killed,
+    },
+    Scenario {
+        name: "quorum-lost",
+        promise: "two of three managers are killed, for 60 s: GET fails nowhere",
+        may_lose_posts: true,
+        replicas: 3,
+        order: "start-first",
+        round: fault::quorum_lost,
     },
     Scenario {
         name: "controllers-gone",
