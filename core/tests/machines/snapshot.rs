@@ -289,13 +289,24 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A line that was cut short, or has one digit more.
-    fn damaged(&mut self, line: String) -> String {
-        let at = self.rng.index(line.len().max(1));
-        self.story.tell(format!("a line is damaged at {at}"));
-        match self.rng.chance(1, 2) {
-            true => line.chars().take(at).collect(),
-            false => line.replacen('1', "11", 1),
+    /// A line that was cut short, or has another digit somewhere.
+    fn damaged(&mut self, mut line: String) -> String {
+        let digits: Vec<usize> = line
+            .match_indices(|c: char| c.is_ascii_digit())
+            .map(|(at, _)| at)
+            .collect();
+        match self.rng.pick(&digits).copied().filter(|_| self.rng.chance(3, 4)) {
+            Some(at) => {
+                self.story.tell(format!("a line has another digit at {at}"));
+                let other = (line.as_bytes()[at] - b'0' + 1) % 10;
+                line.replace_range(at..=at, &other.to_string());
+                line
+            }
+            None => {
+                let at = self.rng.index(line.len().max(1));
+                self.story.tell(format!("a line is cut short at {at}"));
+                line.chars().take(at).collect()
+            }
         }
     }
 
