@@ -83,8 +83,8 @@ pub enum Role {
     /// requests, failures by cause (with Tidegate's own reason where it answered), the longest wait, and settings to change, as
     /// lines of the stack file: `fix` for what explains a failure, `advice` for what may fail another time.
     ///
-    ///     tidegate prove shop --yes
-    ///     tidegate prove shop_web --entrance http://node-1:80 --path /health --rate 200
+    /// `tidegate prove shop --yes`
+    /// `tidegate prove shop_web --entrance http://node-1:80 --path /health --rate 200`
     ///
     /// Run it on a manager, where Docker is, or name one with `--set controller.docker=tcp://manager:2375`.
     ///
