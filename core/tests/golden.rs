@@ -217,6 +217,7 @@ fn made_of(golden: &Golden) -> String {
         attached: &attached,
         policy: &policy,
         publish_mode: PublishMode::Ingress,
+        on: None,
     };
     let clusters: BTreeSet<ClusterName> = golden
         .clusters

@@ -123,7 +123,7 @@ impl Keys {
                         lines.remove(&connection);
                         publisher.handle_disconnected(connection);
                     }
-                    LinkFact::Ack { .. } | LinkFact::Report { .. } => {}
+                    LinkFact::Ack { .. } | LinkFact::OwnNetworks(_) | LinkFact::Report { .. } => {}
                 }
                 while let Some(send) = publisher.poll_action() {
                     lines[&send.to].send(send.line).await.unwrap();
@@ -154,6 +154,7 @@ fn word(fact: &LinkFact) -> String {
         }
         LinkFact::SecretsEnded(_) => "end of secrets".to_owned(),
         LinkFact::SecretsWanted { cluster, .. } => format!("secrets of {cluster}"),
+        LinkFact::OwnNetworks(on) => format!("on {} networks", on.len()),
     }
 }
 

@@ -462,6 +462,7 @@ fn newer(mut incoming: mpsc::Receiver<LinkFact>) -> mpsc::Receiver<LinkFact> {
                 other @ (LinkFact::Ack { .. }
                 | LinkFact::CourierConnected { .. }
                 | LinkFact::Disconnected { .. }
+                | LinkFact::OwnNetworks(_)
                 | LinkFact::Report { .. }
                 | LinkFact::SecretsEnded(_)
                 | LinkFact::SecretsWanted { .. }) => other,

@@ -20,6 +20,7 @@ use crate::labels::Diagnostic;
 use crate::machine::Machine;
 use crate::reconcile::desired::ServiceShape;
 use crate::reconcile::machine::{Write, WriteId};
+use crate::route::allow::IpRange;
 use crate::secrets::message::{Parcel, Report};
 use crate::secrets::{Deliver, Ledger};
 use crate::settings::{CertificateSource, NetworkPolicy, Settings};
@@ -86,6 +87,8 @@ pub enum ControllerFact {
         /// The secrets.
         parcels: Vec<Parcel>,
     },
+    /// The networks that this process is on, where it is the proxy as well: what is on others it cannot reach.
+    OwnNetworks(Vec<IpRange>),
     /// A proxy found something about its secrets, or nothing any more.
     Report {
         /// Its service cluster.
@@ -493,6 +496,14 @@ impl Machine for Controller {
             } => {
                 self.ledger.handle_courier(connection, &task);
                 self.ledger.handle_parcels(connection, parcels);
+            }
+            ControllerFact::OwnNetworks(on) => {
+                self.book.set_own_networks(on);
+                let all = self.book.services().cloned().collect();
+                self.book.refresh(&self.world, &self.settings, &all);
+                if self.world.is_synced() {
+                    self.publish(now);
+                }
             }
             ControllerFact::Report { cluster, report } => {
                 if let Some(publisher) = self.publishers.get_mut(&cluster) {

@@ -11,6 +11,7 @@ use crate::id::{ClusterName, NetworkId, ServiceId, Version};
 use crate::identity::PROXY_FILE;
 use crate::labels::resolve::{Reach, resolve};
 use crate::labels::{Diagnostic, LabelledRoute, Reading, Severity, hidden_clients, keys, read, unknown_cluster};
+use crate::route::allow::IpRange;
 use crate::route::conflict::conflicts;
 use crate::route::explain::Claim;
 use crate::route::spec::{HostPattern, RouteSpec};
@@ -53,6 +54,7 @@ impl OwnedClaim {
 pub struct RouteBook {
     pages: BTreeMap<ServiceId, Page>,
     attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>,
+    on: Option<Vec<IpRange>>,
     changes: BTreeMap<ClusterName, SpecChanges>,
     /// Names of services that went, for the cause of a revision.
     gone: BTreeMap<ServiceId, String>,
@@ -75,6 +77,11 @@ impl RouteBook {
     /// The networks that each cluster's proxies are on now; matters for services with several.
     pub fn set_attached(&mut self, attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>) {
         self.attached = attached;
+    }
+
+    /// The networks that this process is on, where it is the proxy as well.
+    pub fn set_own_networks(&mut self, on: Vec<IpRange>) {
+        self.on = Some(on);
     }
 
     /// The services with labels of ours.
@@ -172,6 +179,7 @@ impl RouteBook {
                             attached: self.attached.get(&route.cluster).unwrap_or(&none),
                             policy: &cluster.networks,
                             publish_mode: cluster.publish_mode,
+                            on: self.on.as_deref(),
                         };
                         let (networks, nodes) = (world.networks(), world.nodes());
                         let defaulted = route.with_defaults(cluster);

@@ -13,6 +13,7 @@ use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys;
 use crate::labels::read::{BackendMode, LabelledRoute};
 use crate::labels::value::quote;
+use crate::route::allow::IpRange;
 use crate::route::spec::{DnsWitness, EndpointSpec, Leaving, RouteSpec};
 use crate::settings::cluster::NetworkPolicy;
 use crate::swarm::model::{Network, Node, PublishMode, Service, Task};
@@ -32,6 +33,8 @@ pub struct Reach<'a> {
     pub policy: &'a NetworkPolicy,
     /// How the proxies themselves are published. In host mode a service's own host-mode port comes before its networks.
     pub publish_mode: PublishMode,
+    /// Ranges of the networks that the one proxy is on, where it is this very process (`tidegate run`).
+    pub on: Option<&'a [IpRange]>,
 }
 
 /// What became of a route.
@@ -66,6 +69,7 @@ pub fn resolve<'t>(
         .and_then(|port| Some((port, resolver.way(route, port)?)));
     let spec = way.as_ref().map(|(port, way)| {
         let endpoints = resolver.endpoints(route, *port, way, tasks);
+        let endpoints = resolver.on_own_networks(*port, way, endpoints);
         let witness = resolver.witness(route, *port, way);
         RouteSpec {
             witness,
@@ -431,6 +435,33 @@ impl Resolver<'_> {
         let node = self.nodes.get(task.node.as_ref()?)?;
         let addr = node.addr.filter(|addr| !addr.is_unspecified())?;
         Some(SocketAddr::new(addr, bound.published?))
+    }
+
+    /// Leaves out what a process that joins no network has no way to: beyond its own networks, whoever has the same address in
+    /// another network would get the requests.
+    fn on_own_networks(&mut self, port: u16, way: &Way, mut endpoints: Vec<EndpointSpec>) -> Vec<EndpointSpec> {
+        let (Some(on), Way::Overlay(network)) = (self.reach.on, way) else {
+            return endpoints;
+        };
+        let count = endpoints.len();
+        endpoints.retain(|endpoint| on.iter().any(|range| range.contains(endpoint.addr.ip())));
+        let far = count - endpoints.len();
+        if far == 0 {
+            return endpoints;
+        }
+        let known = self.networks.get(network);
+        let name = known.map_or(network.as_str(), |network| &network.name);
+        let place = if known.is_some_and(|network| network.attachable) {
+            format!("in a container on it (docker run --network {name} …)")
+        } else {
+            format!("as a service on it (docker service create --network {name} …)")
+        };
+        let problem = format!(
+            "this process is not on the network {name}, so {far} of {count} addresses of the service get no requests"
+        );
+        let remedy = format!("start `tidegate run` {place}, or publish port {port} of the service in host mode");
+        self.say("network", Severity::Warning, problem, remedy);
+        endpoints
     }
 
     /// `tasks` serve and have no address; not empty.

@@ -175,6 +175,7 @@ impl<A: SwarmApi> Shell<A> {
                     parcels,
                 }
             }
+            LinkFact::OwnNetworks(on) => ControllerFact::OwnNetworks(on),
             LinkFact::Report { cluster, report } => ControllerFact::Report { cluster, report },
             LinkFact::SecretsEnded(connection) => {
                 self.lines.remove(&connection);

@@ -19,6 +19,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use tidegate_core::id::{ClusterName, ProxyId};
+use tidegate_core::route::allow::IpRange;
 use tidegate_core::secrets::message::{Parcel, Report};
 use tidegate_core::snapshot::{Ack, Connection, Digest};
 use tokio::sync::mpsc;
@@ -67,6 +68,8 @@ pub enum LinkFact {
         /// Number of the connection.
         connection: Connection,
     },
+    /// The networks that this process is on, of one that is controller and proxy.
+    OwnNetworks(Vec<IpRange>),
     /// A proxy says what is wrong with its secrets.
     Report {
         /// Its service cluster.

@@ -1,9 +1,11 @@
 //! `tidegate run`: controller and proxy in one process, over a Docker engine or a file.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tidegate_core::controller::Me;
 use tidegate_core::id::{ClusterName, ProxyId};
+use tidegate_core::route::allow::IpRange;
 use tidegate_core::settings::{ControllerSettings, Settings};
 use tidegate_core::swarm::model::PublishMode;
 use tidegate_docker::Docker;
@@ -18,12 +20,16 @@ use crate::app::file::{self, FileStatus};
 use crate::cli::{RunArgs, Source};
 use crate::clock::Clock;
 use crate::config;
+use crate::control::LinkFact;
 use crate::control::store::NoStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
 use crate::leg::net::LegNet;
+use crate::leg::own_networks;
 use crate::net::TokioNet;
 use crate::secrets::Secrets;
 
+/// Between two looks at the networks that this process is on: containers join and leave them as they run.
+const LOOK_AT_NETWORKS: Duration = Duration::from_secs(5);
 /// Facts that wait for the controller.
 const LINKS_WAITING_MAX: usize = 64;
 
@@ -91,6 +97,10 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
         rng.fork("workers"),
     )?;
     let (links, facts) = mpsc::channel(LINKS_WAITING_MAX);
+    let on = own_networks();
+    // Known before the first table is made, and there is room for it.
+    links.try_send(LinkFact::OwnNetworks(on.clone())).ok();
+    tokio::task::spawn_local(tell_own_networks(links.clone(), on, clock));
     let (queries, asked) = mpsc::channel(16);
     let admin = RunAdmin {
         controller: ControllerAdmin { queries },
@@ -136,6 +146,20 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
     workers.serve_until(&stop).await?;
     ended.cancel();
     Ok(ExitCode::SUCCESS)
+}
+
+/// Tells the controller of every change of the networks that this process is on; `told` are those that it knows of.
+async fn tell_own_networks(controller: mpsc::Sender<LinkFact>, mut told: Vec<IpRange>, clock: Clock) {
+    loop {
+        clock.pause(LOOK_AT_NETWORKS).await;
+        let on = own_networks();
+        if on != told {
+            told.clone_from(&on);
+            if controller.send(LinkFact::OwnNetworks(on)).await.is_err() {
+                return;
+            }
+        }
+    }
 }
 
 /// One process serves one service cluster.

@@ -228,3 +228,30 @@ fn a_process_that_keeps_no_services_reaches_endpoints_itself() {
             .all(|endpoint| endpoint.via.is_none())
     );
 }
+
+#[test]
+fn a_process_that_is_its_own_proxy_says_so_where_it_is_on_no_network_of_a_service() {
+    let mut harness = Harness::new();
+    let alone = Me {
+        service: None,
+        ..me("run", &[])
+    };
+    harness.start(over_legs(), alone);
+    let shop = harness.app("shop", "edge", SHOP);
+    harness.run(20, |harness| harness.endpoints(0, "default", &shop) == Some(2));
+    let tell = |harness: &mut Harness, ranges: &[&str]| {
+        let ranges = ranges.iter().map(|range| range.parse().unwrap()).collect();
+        let before = harness.diagnosed.len();
+        harness.turn(0, Input::Fact(ControllerFact::OwnNetworks(ranges)));
+        let labels = |finding: &Diagnostic| finding.label.clone();
+        let known: Vec<String> = harness.controllers[0].diagnostics().map(labels).collect();
+        (harness.diagnosed[before..].join(""), known)
+    };
+    assert_eq!(tell(&mut harness, &["0.0.0.0/0"]), (String::new(), Vec::new()));
+    let (said, known) = tell(&mut harness, &["172.18.0.0/16"]);
+    assert!(said.contains("not on the network edge"), "{said}");
+    assert_eq!(known, ["tidegate.network"]);
+    assert_eq!(harness.endpoints(0, "default", &shop), Some(0));
+    assert_eq!(tell(&mut harness, &["0.0.0.0/0"]), (String::new(), Vec::new()));
+    assert_eq!(harness.endpoints(0, "default", &shop), Some(2), "it has joined");
+}

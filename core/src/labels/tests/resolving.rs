@@ -37,6 +37,7 @@ fn resolved_by(
         attached: &attached,
         policy,
         publish_mode,
+        on: None,
     };
     resolve(
         &route(service),
@@ -290,6 +291,35 @@ fn a_task_from_before_a_network_change_is_reached_over_the_old_network() {
 }
 
 #[test]
+fn a_process_that_is_its_own_proxy_leaves_out_what_is_on_networks_that_it_is_not_on() {
+    let service = labelled(&[]);
+    let tasks = [task(&service, 1, &["a"]), task(&service, 2, &["a"])];
+    let said_on = |on: &str, attachable: bool| {
+        let on: Vec<_> = on.split_whitespace().map(|range| range.parse().unwrap()).collect();
+        let mut networks = networks(NETWORKS);
+        networks.get_mut(&NetworkId::from("a-id")).unwrap().attachable = attachable;
+        let reach = Reach {
+            attached: &BTreeSet::new(),
+            policy: &NetworkPolicy::Attach,
+            publish_mode: PublishMode::Host,
+            on: Some(&on),
+        };
+        let found = resolve(&route(&service), &service, tasks.iter(), &networks, &nodes(9), &reach);
+        (endpoints(&found).len(), said(&found.diagnostics).join("\n"))
+    };
+    assert_eq!(said_on("172.18.0.0/16 10.0.1.0/24", true), (2, String::new()));
+    let (none, container) = said_on("", true);
+    let (one, some) = said_on("10.0.1.1/32", true);
+    let (neither, service) = said_on("10.0.2.0/24", false);
+    assert_eq!(
+        (none, one, neither),
+        (0, 1, 0),
+        "others may have the same addresses elsewhere"
+    );
+    insta::assert_snapshot!([container, some, service].join("\n"));
+}
+
+#[test]
 fn a_network_that_the_list_lost_keeps_its_routes() {
     let mut service = labelled(&[]);
     service.networks = ["gone-id".to_string()].into();
@@ -368,6 +398,7 @@ fn a_node_without_address_is_reported_in_host_mode() {
         attached: &BTreeSet::new(),
         policy: &NetworkPolicy::Attach,
         publish_mode: PublishMode::Ingress,
+        on: None,
     };
     let found = resolve(
         &route(&service),
@@ -421,7 +452,7 @@ proptest! {
         let Some(route) = reading.route else { return Ok(()) };
         let policy = if is_shared { NetworkPolicy::Shared(["shared".to_string()].into()) } else { NetworkPolicy::Attach };
         let publish_mode = if is_host { PublishMode::Host } else { PublishMode::Ingress };
-        let reach = Reach { attached: &BTreeSet::new(), policy: &policy, publish_mode };
+        let reach = Reach { attached: &BTreeSet::new(), policy: &policy, publish_mode, on: None };
         let facts = (networks(strategies::NETWORKS), nodes(2));
         let resolve = |tasks: &mut dyn Iterator<Item = &Task>| resolve(&route, &service, tasks, &facts.0, &facts.1, &reach);
         let resolved = resolve(&mut tasks.iter());
