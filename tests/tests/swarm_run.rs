@@ -92,6 +92,9 @@ fn an_overlay_network_is_reached_from_within(swarm: &Swarm, outside: &Product) -
         "tidegate.hosts=deep.example",
         "--label",
         "tidegate.port=8080",
+        // What is nowhere to be sent is not waited for.
+        "--label",
+        "tidegate.park_timeout=100ms",
     ];
     let app = ["--network", "back", "--env", "NODE={{.Node.Hostname}}", image::APP];
     swarm.docker(&[&service[..], &labels[..], &app[..]].concat())?;

@@ -29,8 +29,9 @@ pub fn prove_the_examples(scene: &Scene) -> Result<()> {
         ("CHECK", "/app"),
         ("CHECK_OPTION", "check"),
         ("STOP_SIGNAL", "SIGTERM"),
-        ("START_MS", "9000"),
-        ("PARK_TIMEOUT", "4s"),
+        // However slow the update is: both new tasks are started, and both old ones gone, long before the first new one listens.
+        ("START_MS", "16000"),
+        ("PARK_TIMEOUT", "1s"),
     ];
     let start = now();
     for stack in ["clean", "fault"] {
@@ -57,7 +58,7 @@ pub fn prove_the_examples(scene: &Scene) -> Result<()> {
         &fault,
         1,
         &[
-            "503 park_timed_out: no endpoint of the service became ready within 4000 ms",
+            "503 park_timed_out: no endpoint of the service became ready within 1000 ms",
             "fix: no health check",
             "          start_period:",
             "SIGTERM ended 2 old tasks at once",
