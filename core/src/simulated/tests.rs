@@ -13,6 +13,7 @@ use crate::swarm::model::{ApiError, NodeState, PublishMode, PublishedPort, Task}
 use crate::time::Duration;
 
 mod outages;
+mod recordings;
 
 /// A shell whose apps exit `drain_ms` after SIGTERM.
 struct Shell {
