@@ -151,6 +151,7 @@ fn read_service(name: &str, value: Value, file: &mut SourceFile) {
         name: name.to_owned(),
         version: Version(0),
         created_at: String::new(),
+        updated_at: None,
         labels: BTreeMap::new(),
         mode: ServiceMode::Replicated { replicas: 1 },
         endpoint_mode: EndpointMode::Dnsrr,

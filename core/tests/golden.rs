@@ -106,6 +106,7 @@ impl GoldenService {
             name: self.name.clone(),
             version: Version(1),
             created_at: format!("2026-01-{:02}T00:00:00Z", self.created),
+            updated_at: None,
             labels: self.labels.clone(),
             mode: if self.job {
                 ServiceMode::Job
@@ -129,6 +130,7 @@ impl GoldenService {
             id: TaskId::from(format!("{}.{number}", self.name)),
             service: ServiceId::from(format!("{}-id", self.name)),
             version: Version(1),
+            updated_at: None,
             slot: None,
             node: Some(NodeId::from(task.node.as_str())),
             state: task.state,

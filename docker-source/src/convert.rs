@@ -13,6 +13,7 @@ use tidegate_core::swarm::model::{
 };
 
 use crate::error::garbled;
+use crate::timestamp::since_1970;
 use crate::{shape, wire};
 
 fn list<W: DeserializeOwned>(what: &str, json: &[u8], id: impl Fn(&W) -> &str) -> Result<Vec<W>, ApiError> {
@@ -193,6 +194,7 @@ fn service(item: wire::Service) -> Service {
         name: spec.name,
         version: Version(item.version.index),
         created_at: item.created_at,
+        updated_at: since_1970(&item.updated_at),
         labels: spec.labels,
         mode: mode(&spec.mode),
         endpoint_mode: if spec.endpoint_spec.mode == "dnsrr" {
@@ -258,6 +260,7 @@ fn task(item: wire::Task) -> Task {
         id: TaskId::from(item.id),
         service: ServiceId::from(item.service),
         version: Version(item.version.index),
+        updated_at: since_1970(&item.updated_at),
         slot: item.slot.filter(|slot| *slot > 0),
         node: Some(item.node).filter(|node| !node.is_empty()).map(NodeId::from),
         state: task_state(&item.status.state),

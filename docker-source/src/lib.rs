@@ -16,6 +16,7 @@ pub mod convert;
 pub mod error;
 pub mod prove;
 pub mod shape;
+mod timestamp;
 mod transport;
 mod watch;
 pub mod wire;

@@ -35,6 +35,7 @@ wire! {
         id: String = "ID",
         version: Version = "Version",
         created_at: String = "CreatedAt",
+        updated_at: String = "UpdatedAt",
         spec: ServiceSpec = "Spec",
         endpoint: Endpoint = "Endpoint",
         update_status: UpdateStatus = "UpdateStatus",
@@ -121,6 +122,7 @@ wire! {
     Task {
         id: String = "ID",
         version: Version = "Version",
+        updated_at: String = "UpdatedAt",
         service: String = "ServiceID",
         slot: Option<u64> = "Slot",
         node: String = "NodeID",

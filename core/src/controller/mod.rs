@@ -5,6 +5,7 @@
 //! mutations, so the shell sees one machine. It publishes nothing before the world has been seen whole, and nothing
 //! that goes wrong with Docker ever removes a route: only facts do.
 
+mod decision;
 pub mod fleet;
 pub mod routes;
 pub mod status;
@@ -14,7 +15,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
-use crate::id::{ClusterName, NetworkId, ProxyId, SecretId, ServiceId, Version};
+use crate::id::{ClusterName, ProxyId, SecretId, ServiceId, Version};
 use crate::identity::NewSecret;
 use crate::labels::Diagnostic;
 use crate::machine::Machine;
@@ -26,12 +27,12 @@ use crate::secrets::{Deliver, Ledger};
 use crate::settings::{CertificateSource, NetworkPolicy, Settings};
 use crate::snapshot::model::Snapshot;
 use crate::snapshot::publisher::Send;
-use crate::snapshot::{Ack, Connection, Digest, Publisher};
+use crate::snapshot::{Ack, Connection, Digest, Publisher, Served, Taken};
 use crate::swarm::model::ApiError;
 use crate::swarm::world::{Fetch, FetchId, Lane, StreamId, World, WorldAction, WorldFact};
 use crate::time::{Deadline, Duration, Instant};
 use fleet::{Fleet, FleetAction};
-use routes::RouteBook;
+use routes::{RouteBook, attached};
 
 /// Who this controller is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,12 +141,14 @@ pub enum Chore {
 /// What the controller wants done.
 #[derive(Debug)]
 pub enum ControllerAction {
-    /// A proxy acknowledged the present revision for the first time, so many milliseconds after publication.
+    /// A proxy serves revisions that it did not serve before.
     Acked {
         /// Its service cluster.
         cluster: ClusterName,
-        /// Milliseconds.
-        took_ms: u64,
+        /// Whether the present one is among them.
+        is_present: bool,
+        /// Those that were published while it was connected, and since when Docker wanted what they change.
+        served: Vec<Served>,
     },
     /// Send secrets to a proxy.
     Deliver(Deliver),
@@ -334,6 +337,10 @@ impl Controller {
                         changes.services.clone()
                     };
                     self.book.refresh(&self.world, &self.settings, &which);
+                    if everything || managed {
+                        // Not the services and their tasks made the difference, so their times say nothing.
+                        self.book.take_decisions();
+                    }
                     if let Some(fleet) = &mut self.fleet {
                         fleet.look(&self.world, &self.book, now);
                     }
@@ -360,7 +367,7 @@ impl Controller {
     }
 
     fn publish(&mut self, now: Instant) {
-        let mut changes = self.book.take_changes();
+        let (mut changes, decisions) = (self.book.take_changes(), self.book.take_decisions());
         for (name, publisher) in &mut self.publishers {
             let Some(cluster) = self.settings.clusters.get(name) else {
                 continue;
@@ -368,7 +375,7 @@ impl Controller {
             let specs = changes.remove(name).unwrap_or_default();
             let cause = self.book.cause(specs.keys());
             let before = publisher.revision();
-            publisher.publish(specs, &cluster.serving(), &cause, now);
+            publisher.publish_decided(specs, &decisions, &cluster.serving(), &cause, now);
             if publisher.revision() != before {
                 self.actions.push_back(ControllerAction::Published {
                     cluster: name.clone(),
@@ -475,18 +482,21 @@ impl Machine for Controller {
             ControllerFact::Ack { cluster, ack } => {
                 let refused: Vec<String> = ack.refused.iter().map(|r| r.service.to_string()).collect();
                 let proxy = ack.proxy.clone();
-                let took = self
-                    .publishers
-                    .get_mut(&cluster)
-                    .and_then(|publisher| publisher.handle_ack(ack, now));
-                if let Some(took_ms) = took {
-                    if !refused.is_empty() {
-                        self.notice(alloc::format!(
-                            "proxy {proxy} refused {}: see status",
-                            refused.join(", ")
-                        ));
-                    }
-                    self.actions.push_back(ControllerAction::Acked { cluster, took_ms });
+                let publisher = self.publishers.get_mut(&cluster);
+                let taken = publisher.map(|publisher| publisher.handle_ack(ack, now));
+                let Taken { is_present, served } = taken.unwrap_or_default();
+                if is_present && !refused.is_empty() {
+                    self.notice(alloc::format!(
+                        "proxy {proxy} refused {}: see status",
+                        refused.join(", ")
+                    ));
+                }
+                if is_present || !served.is_empty() {
+                    self.actions.push_back(ControllerAction::Acked {
+                        cluster,
+                        is_present,
+                        served,
+                    });
                 }
             }
             ControllerFact::CourierConnected {
@@ -501,6 +511,7 @@ impl Machine for Controller {
                 self.book.set_own_networks(on);
                 let all = self.book.services().cloned().collect();
                 self.book.refresh(&self.world, &self.settings, &all);
+                self.book.take_decisions();
                 if self.world.is_synced() {
                     self.publish(now);
                 }
@@ -562,29 +573,6 @@ impl Machine for Controller {
             );
         }
     }
-}
-
-/// The networks that each cluster's proxy service is on now.
-fn attached(world: &World) -> BTreeMap<ClusterName, BTreeSet<NetworkId>> {
-    use crate::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL};
-    use crate::reconcile::proxy::PROXY_ROLE;
-    let mut attached: BTreeMap<ClusterName, BTreeSet<NetworkId>> = BTreeMap::new();
-    let labels = world.managed().values().map(|service| &service.shape.labels);
-    let proxies = world
-        .managed()
-        .values()
-        .zip(labels)
-        .filter(|(_, labels)| labels.get(ROLE_LABEL).is_some_and(|role| role == PROXY_ROLE));
-    for (service, labels) in proxies {
-        if let Some(cluster) = labels.get(CLUSTER_LABEL) {
-            let networks = service.shape.networks.iter().map(|id| NetworkId::from(id.as_str()));
-            attached
-                .entry(ClusterName::from(cluster.as_str()))
-                .or_default()
-                .extend(networks);
-        }
-    }
-    attached
 }
 
 #[cfg(test)]

@@ -7,10 +7,13 @@ use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::decision::decided_at;
 use crate::id::{ClusterName, NetworkId, ServiceId, Version};
 use crate::identity::PROXY_FILE;
 use crate::labels::resolve::{Reach, resolve};
 use crate::labels::{Diagnostic, LabelledRoute, Reading, Severity, hidden_clients, keys, read, unknown_cluster};
+use crate::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL};
+use crate::reconcile::proxy::PROXY_ROLE;
 use crate::route::allow::IpRange;
 use crate::route::conflict::conflicts;
 use crate::route::explain::Claim;
@@ -20,6 +23,7 @@ use crate::settings::{ClusterSettings, Settings};
 use crate::snapshot::Publisher;
 use crate::swarm::model::{PublishMode, Secret, Service};
 use crate::swarm::world::{Lane, World};
+use crate::time::Duration;
 
 /// Changes for one service cluster: new or changed specs, and services that are routed there no more.
 pub type SpecChanges = BTreeMap<ServiceId, Option<Arc<RouteSpec>>>;
@@ -56,6 +60,7 @@ pub struct RouteBook {
     attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>,
     on: Option<Vec<IpRange>>,
     changes: BTreeMap<ClusterName, SpecChanges>,
+    decisions: BTreeMap<ServiceId, Duration>,
     /// Names of services that went, for the cause of a revision.
     gone: BTreeMap<ServiceId, String>,
     diagnostics: BTreeSet<Diagnostic>,
@@ -150,6 +155,7 @@ impl RouteBook {
                 continue;
             };
             let old = self.pages.remove(id);
+            let is_new_version = old.as_ref().is_none_or(|page| page.version != service.version);
             let (reading, before, cluster_before) = match old {
                 Some(page) if page.version == service.version => (page.reading, page.spec, page.cluster),
                 Some(page) => (read(service), page.spec, page.cluster),
@@ -201,6 +207,9 @@ impl RouteBook {
                 }
             }
             let after = page.spec.clone();
+            let tasks = world.tasks_of(id);
+            let decided = decided_at(before.as_deref(), after.as_deref(), service, is_new_version, tasks);
+            self.decisions.extend(decided.map(|at| (id.clone(), at)));
             if cluster_before != page.cluster {
                 self.change(id, cluster_before, None, None);
                 self.change(id, page.cluster.clone(), None, after);
@@ -216,6 +225,11 @@ impl RouteBook {
     /// What has changed since this was asked last, by service cluster.
     pub fn take_changes(&mut self) -> BTreeMap<ClusterName, SpecChanges> {
         core::mem::take(&mut self.changes)
+    }
+
+    /// When Docker decided these changes, as far as it says (see `decision`).
+    pub fn take_decisions(&mut self) -> BTreeMap<ServiceId, Duration> {
+        core::mem::take(&mut self.decisions)
     }
 
     /// A few words on which services changed.
@@ -269,6 +283,27 @@ impl RouteBook {
             self.changes.entry(cluster).or_default().insert(id.clone(), after);
         }
     }
+}
+
+/// The networks that each cluster's proxy service is on now.
+pub(super) fn attached(world: &World) -> BTreeMap<ClusterName, BTreeSet<NetworkId>> {
+    let mut attached: BTreeMap<ClusterName, BTreeSet<NetworkId>> = BTreeMap::new();
+    let labels = world.managed().values().map(|service| &service.shape.labels);
+    let proxies = world
+        .managed()
+        .values()
+        .zip(labels)
+        .filter(|(_, labels)| labels.get(ROLE_LABEL).is_some_and(|role| role == PROXY_ROLE));
+    for (service, labels) in proxies {
+        if let Some(cluster) = labels.get(CLUSTER_LABEL) {
+            let networks = service.shape.networks.iter().map(|id| NetworkId::from(id.as_str()));
+            attached
+                .entry(ClusterName::from(cluster.as_str()))
+                .or_default()
+                .extend(networks);
+        }
+    }
+    attached
 }
 
 /// The secrets that Docker has and that a label may name.

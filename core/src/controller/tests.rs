@@ -10,6 +10,7 @@ use crate::swarm::model::STACK_LABEL;
 use crate::swarm::world::Answer;
 
 mod courier;
+mod freshness;
 mod legs;
 mod successors;
 mod tls;

@@ -34,6 +34,7 @@ impl Swarm {
             id: id.clone(),
             service: service.clone(),
             version: self.next_version(),
+            updated_at: None,
             slot,
             node: None,
             state: TaskState::New,

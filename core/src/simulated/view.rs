@@ -173,6 +173,7 @@ fn service(record: &ServiceRecord) -> Service {
         name: shape.name.clone(),
         version: record.version,
         created_at: record.created_at.clone(),
+        updated_at: None,
         labels: shape.labels.clone(),
         mode: match shape.replicas {
             Some(replicas) => ServiceMode::Replicated { replicas },

@@ -4,15 +4,17 @@
 //! The digest of a revision is made of these hashes, so a newer controller's unknown fields survive in an older proxy,
 //! and a delta costs what it changes.
 
+mod awaited;
 pub mod entry;
 pub mod message;
 pub mod model;
 pub mod publisher;
 pub mod subscriber;
 
+pub use awaited::Served;
 pub use entry::Digest;
 pub use message::{Ack, Message, Refusal};
-pub use publisher::{Connection, ProxyStatus, Publisher};
+pub use publisher::{Connection, ProxyStatus, Publisher, Taken};
 pub use subscriber::Subscriber;
 
 /// Features that this version understands in `RouteSpec::requires`.

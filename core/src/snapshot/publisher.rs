@@ -11,6 +11,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+use super::awaited::{Awaited, Served};
 use super::entry::{Digest, Entries, Entry, raw_of};
 use super::message::{Ack, Delta, Full, Hello, Message, Ping, Refusal};
 use crate::id::{ProxyId, Revision, ServiceId};
@@ -54,9 +55,21 @@ pub struct ProxyStatus {
     pub findings: BTreeSet<Finding>,
 }
 
+/// What an acknowledgement says that was not known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// The proxy's first answer to the present revision.
+    pub is_present: bool,
+    /// Revisions that it serves since then, and that were published while it was connected: what it missed before that is
+    /// not late.
+    pub served: Vec<Served>,
+}
+
 #[derive(Clone, Debug)]
 struct Peer {
     proxy: ProxyId,
+    /// The newest revision that is not waited for any more: that of its connection, or of its last answer.
+    counted: Revision,
     acked: Option<(Revision, Digest)>,
     refused: Vec<Refusal>,
     last_ack_ms: Option<u64>,
@@ -70,7 +83,7 @@ pub struct Publisher {
     entries: Entries,
     revision: Revision,
     cause: String,
-    published_at: Instant,
+    awaited: Awaited,
     next_ping: Instant,
     peers: BTreeMap<Connection, Peer>,
     actions: VecDeque<Send>,
@@ -88,7 +101,7 @@ impl Publisher {
             entries: Entries::default(),
             revision: Revision(0),
             cause: String::new(),
-            published_at: Instant::START,
+            awaited: Awaited::default(),
             next_ping: Instant::START,
             peers: BTreeMap::new(),
             actions: VecDeque::new(),
@@ -104,6 +117,20 @@ impl Publisher {
         cause: &str,
         now: Instant,
     ) {
+        self.publish_decided(changes, &BTreeMap::new(), settings, cause, now);
+    }
+
+    /// [`Publisher::publish`] of changes that Docker decided at these moments, since 1970 by its clock. The first revision
+    /// is what was there before anybody looked, so its times say nothing.
+    pub fn publish_decided(
+        &mut self,
+        changes: BTreeMap<ServiceId, Option<Arc<RouteSpec>>>,
+        decided_at: &BTreeMap<ServiceId, Duration>,
+        settings: &ProxySettings,
+        cause: &str,
+        now: Instant,
+    ) {
+        let mut decided = Vec::new();
         let mut delta = Delta {
             revision: Revision(self.revision.0 + 1),
             cause: cause.to_string(),
@@ -113,6 +140,7 @@ impl Publisher {
             removed: BTreeSet::new(),
         };
         for (service, spec) in changes {
+            let decided_at = decided_at.get(&service).copied();
             match spec {
                 Some(spec) => {
                     let entry = Entry::from_spec(spec);
@@ -120,11 +148,13 @@ impl Publisher {
                     if known.is_none_or(|known| known.raw.get() != entry.raw.get()) {
                         delta.changed.push((*entry.raw).to_owned());
                         self.entries.insert(entry);
+                        decided.extend(decided_at);
                     }
                 }
                 None => {
                     if self.entries.remove(&service) {
                         delta.removed.insert(service);
+                        decided.extend(decided_at);
                     }
                 }
             }
@@ -141,7 +171,12 @@ impl Publisher {
         delta.digest = self.entries.digest();
         self.revision = delta.revision;
         self.cause = delta.cause.clone();
-        self.published_at = now;
+        if first {
+            decided.clear();
+        }
+        if !self.peers.is_empty() {
+            self.awaited.published(self.revision, delta.digest, decided, now);
+        }
         let line = if first {
             self.full()
         } else {
@@ -157,6 +192,7 @@ impl Publisher {
             connection,
             Peer {
                 proxy,
+                counted: self.revision,
                 acked: None,
                 refused: Vec::new(),
                 last_ack_ms: None,
@@ -181,27 +217,36 @@ impl Publisher {
     /// A proxy's connection ended; unknown ones are ignored.
     pub fn handle_disconnected(&mut self, connection: Connection) {
         self.peers.remove(&connection);
+        self.forget_answered();
     }
 
     /// A proxy acknowledged. Answers from proxies that are not connected are ignored.
-    /// Returns the milliseconds since publication if this is the first answer to the present revision.
-    pub fn handle_ack(&mut self, ack: Ack, now: Instant) -> Option<u64> {
-        let took = now.since(self.published_at).as_millis() as u64;
+    pub fn handle_ack(&mut self, ack: Ack, now: Instant) -> Taken {
         let present = (self.revision, self.entries.digest());
-        let mut first = false;
+        let answer = (ack.revision, ack.digest);
+        let mut taken = Taken::default();
+        // A connection that is about to end beside a new one: what was published between them came late for neither.
+        let counted = |peer: &&Peer| peer.proxy == ack.proxy;
+        if let Some(counted) = self.peers.values().filter(counted).map(|peer| peer.counted).max() {
+            taken.served = self.awaited.served(counted, ack.revision, ack.digest, now);
+        }
+        let took = taken.served.last().map(|served| served.took.as_millis() as u64);
         for peer in self.peers.values_mut().filter(|peer| peer.proxy == ack.proxy) {
-            let answer = (ack.revision, ack.digest);
             if peer.acked.is_some_and(|(newer, _)| newer > ack.revision) {
                 continue; // overtaken by the answer to a later one
             }
-            first |= answer == present && peer.acked != Some(present);
-            if first {
-                peer.last_ack_ms = Some(took);
+            taken.is_present |= answer == present && peer.acked != Some(present);
+            if answer == present && took.is_some() {
+                peer.last_ack_ms = took;
+            }
+            if took.is_some() {
+                peer.counted = peer.counted.max(ack.revision);
             }
             peer.acked = Some(answer);
             peer.refused.clone_from(&ack.refused);
         }
-        first.then_some(took)
+        self.forget_answered();
+        taken
     }
 
     /// A proxy says what is wrong with its secrets. Reports of proxies that are not connected are ignored.
@@ -277,6 +322,11 @@ impl Publisher {
                 findings: peer.findings.clone(),
             })
             .collect()
+    }
+
+    fn forget_answered(&mut self) {
+        let counted = self.peers.values().map(|peer| peer.counted).min();
+        self.awaited.forget(counted);
     }
 
     fn send_all(&mut self, peers: &[Connection], line: &Arc<str>, now: Instant) {
@@ -408,8 +458,13 @@ pub(super) mod tests {
             digest: publisher.digest(),
             refused,
         };
-        assert_eq!(publisher.handle_ack(ack.clone(), at(130)), Some(30));
-        assert_eq!(publisher.handle_ack(ack.clone(), at(140)), None);
+        let taken = publisher.handle_ack(ack.clone(), at(130));
+        let served = Served {
+            took: Duration::from_millis(30),
+            decided: Arc::from([]),
+        };
+        assert_eq!((taken.is_present, taken.served), (true, alloc::vec![served]));
+        assert_eq!(publisher.handle_ack(ack.clone(), at(140)), Taken::default());
         let status = &publisher.proxies()[0];
         assert_eq!(
             (status.current, status.last_ack_ms, status.refused.len()),
@@ -423,7 +478,7 @@ pub(super) mod tests {
                 },
                 at(150)
             ),
-            None
+            Taken::default()
         );
     }
 

@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
+use crate::time::Duration;
 
 /// Label that every task's service of a stack carries: the stack's name.
 pub const STACK_LABEL: &str = "com.docker.stack.namespace";
@@ -23,6 +24,8 @@ pub struct Service {
     pub version: Version,
     /// `CreatedAt`, as the RFC 3339 text that Docker sends (UTC, so text order is time order).
     pub created_at: String,
+    /// `UpdatedAt`: when the managers' leader last wrote the object, since 1970 by its clock. None where nobody says.
+    pub updated_at: Option<Duration>,
     /// `Spec.Labels`: service labels, not container labels.
     pub labels: BTreeMap<String, String>,
     /// `Spec.Mode`
@@ -110,6 +113,8 @@ pub struct Task {
     pub service: ServiceId,
     /// `Version.Index`
     pub version: Version,
+    /// `UpdatedAt`, as for a service. Several writes between two looks show as the last one.
+    pub updated_at: Option<Duration>,
     /// `Slot`; none for global services.
     pub slot: Option<u64>,
     /// `NodeID`; none until assigned.

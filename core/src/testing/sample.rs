@@ -28,6 +28,7 @@ pub fn service(name: &str, labels: &[(&str, &str)], networks: &[&str]) -> Servic
         name: name.to_string(),
         version: Version(10),
         created_at: String::from("2026-01-01T00:00:00.000000000Z"),
+        updated_at: None,
         labels: labels
             .iter()
             .map(|(key, value)| (key.to_string(), value.to_string()))
@@ -51,6 +52,7 @@ pub fn task(service: &Service, slot: u8, networks: &[&str]) -> Task {
         id: TaskId::from(format!("{}.{slot}", service.name)),
         service: service.id.clone(),
         version: Version(10),
+        updated_at: None,
         slot: Some(slot.into()),
         node: Some(NodeId::from(format!("w{slot}"))),
         state: TaskState::Running,

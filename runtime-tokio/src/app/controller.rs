@@ -18,7 +18,7 @@ use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::Connection;
 use tidegate_core::snapshot::model::Snapshot;
 use tidegate_core::swarm::model::ApiError;
-use tidegate_core::swarm::world::{Answer, Fetch, StreamId, WorldCounters, WorldFact};
+use tidegate_core::swarm::world::{Answer, Fetch, Lane, StreamId, WorldCounters, WorldFact};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
@@ -27,6 +27,7 @@ use crate::clock::Clock;
 use crate::control::LinkFact;
 use crate::identity::{Authority, IdentityError, Role};
 use crate::swarm_api::SwarmApi;
+use crate::telemetry::freshness::{CallCounts, Calls, Freshness};
 
 /// Facts that wait for the controller.
 const FACTS_WAITING_MAX: usize = 1024;
@@ -54,7 +55,7 @@ pub enum ControllerQuery {
 }
 
 /// The answer: all of it at one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ControllerState {
     /// For people.
     pub status: ControllerStatus,
@@ -64,8 +65,12 @@ pub struct ControllerState {
     pub claims: Vec<OwnedClaim>,
     /// Counts of looks at Docker.
     pub counters: WorldCounters,
-    /// Acknowledgements: how many, and the sum of their milliseconds.
-    pub acks: (u64, u64),
+    /// How far each list may be behind Docker.
+    pub ages: BTreeMap<Lane, Duration>,
+    /// Calls to Docker.
+    pub calls: CallCounts,
+    /// How long changes took to the proxies.
+    pub freshness: Freshness,
 }
 
 enum Wake {
@@ -94,12 +99,15 @@ pub async fn run_controller<A: SwarmApi>(
     let mut shell = Shell {
         api: Rc::new(api),
         clock,
-        limit,
+        calling: Calling {
+            limit,
+            calls: Rc::default(),
+        },
         authorities: Rc::new(authorities),
         facts,
         lines: BTreeMap::new(),
         events: None,
-        acks: (0, 0),
+        freshness: Freshness::default(),
     };
     let mut machine = Controller::new(settings, me);
     let mut next = step(&mut machine, Input::Timeout, clock.now(), |action| shell.start(action));
@@ -128,12 +136,12 @@ pub async fn run_controller<A: SwarmApi>(
 struct Shell<A> {
     api: Rc<A>,
     clock: Clock,
-    limit: Duration,
+    calling: Calling,
     authorities: Rc<BTreeMap<u64, Authority>>,
     facts: mpsc::Sender<ControllerFact>,
     lines: BTreeMap<Connection, mpsc::Sender<Arc<str>>>,
     events: Option<AbortOnDropHandle<()>>,
-    acks: (u64, u64),
+    freshness: Freshness,
 }
 
 impl<A: SwarmApi> Shell<A> {
@@ -206,8 +214,10 @@ impl<A: SwarmApi> Shell<A> {
     }
 
     fn state(&self, machine: &Controller) -> ControllerState {
+        let now = self.clock.now();
+        let age = |lane: Lane| Some((lane, machine.world().age(lane, now)?));
         ControllerState {
-            status: machine.status(self.clock.now()),
+            status: machine.status(now),
             snapshots: machine
                 .publishers()
                 .keys()
@@ -215,17 +225,26 @@ impl<A: SwarmApi> Shell<A> {
                 .collect(),
             claims: machine.claims(),
             counters: machine.world().counters().clone(),
-            acks: self.acks,
+            ages: Lane::ALL.into_iter().filter_map(age).collect(),
+            calls: self.calling.calls.counts(),
+            freshness: self.freshness.clone(),
         }
     }
 
     /// Starts what was asked for; never waits.
     fn start(&mut self, action: ControllerAction) {
         match action {
-            ControllerAction::Acked { cluster, took_ms } => {
-                self.acks.0 += 1;
-                self.acks.1 += took_ms;
-                tracing::info!(%cluster, took_ms, "a proxy serves the present table");
+            ControllerAction::Acked {
+                cluster,
+                is_present,
+                served,
+            } => {
+                self.freshness.served(&served, self.clock.wall());
+                let took_ms = served.last().map(|served| served.took.as_millis());
+                match is_present {
+                    true => tracing::info!(%cluster, took_ms, "a proxy serves the present table"),
+                    false => tracing::debug!(%cluster, took_ms, "a proxy serves a table that is past already"),
+                }
             }
             ControllerAction::Diagnosed(diagnostic) => match diagnostic.severity {
                 Severity::Error => tracing::warn!("{diagnostic}"),
@@ -239,16 +258,16 @@ impl<A: SwarmApi> Shell<A> {
             },
             ControllerAction::Send(send) => self.send(send.to, send.line),
             ControllerAction::Fetch { id, fetch } => {
-                self.spawn(move |api, limit| async move {
-                    let result = limited(limit, fetch_from(&*api, fetch)).await;
+                self.spawn(move |api, calling| async move {
+                    let result = calling.run(name_of(&fetch), fetch_from(&*api, fetch)).await;
                     ControllerFact::World(WorldFact::Answer { id, result })
                 });
             }
             ControllerAction::OpenEvents(stream) => self.open_events(stream),
             ControllerAction::CreateNetwork(name) => {
                 tracing::info!(network = name, "making the control network");
-                self.spawn(move |api, limit| async move {
-                    let result = limited(limit, api.create_network(&name, false)).await;
+                self.spawn(move |api, calling| async move {
+                    let result = calling.run("create_network", api.create_network(&name, false)).await;
                     ControllerFact::Done {
                         what: Chore::Network,
                         result,
@@ -258,11 +277,11 @@ impl<A: SwarmApi> Shell<A> {
             ControllerAction::CreateSecret(new) => {
                 tracing::info!(secret = new.name, "making an identity");
                 let (authorities, clock) = (self.authorities.clone(), self.clock);
-                self.spawn(move |api, limit| async move {
+                self.spawn(move |api, calling| async move {
                     let result = match content(&new, &authorities, clock) {
                         Ok(pem) => {
                             let call = api.create_secret(&new.name, &new.labels, pem.as_bytes());
-                            limited(limit, call).await.map(|_| ())
+                            calling.run("create_secret", call).await.map(|_| ())
                         }
                         Err(error) => Err(ApiError::Refused(error.to_string())),
                     };
@@ -273,24 +292,26 @@ impl<A: SwarmApi> Shell<A> {
                 });
             }
             ControllerAction::RemoveSecret(id) => {
-                let (api, limit) = (self.api.clone(), self.limit);
+                let (api, calling) = (self.api.clone(), self.calling.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(error) = limited(limit, api.remove_secret(&id)).await {
+                    if let Err(error) = calling.run("remove_secret", api.remove_secret(&id)).await {
                         tracing::debug!(%error, "an old identity is still in use");
                     }
                 });
             }
             ControllerAction::Write { id, write } => {
                 tracing::info!(service = write.service(), "writing a service");
-                self.spawn(move |api, limit| async move {
-                    let result = limited(limit, perform(&*api, write)).await;
+                self.spawn(move |api, calling| async move {
+                    let result = calling.run(name_of_write(&write), perform(&*api, write)).await;
                     ControllerFact::Written { id, result }
                 });
             }
             ControllerAction::WriteOwnService { id, version, shape } => {
                 tracing::info!("mounting the authority: the controllers restart once");
-                self.spawn(move |api, limit| async move {
-                    let result = limited(limit, api.update_service(&id, version, &shape)).await;
+                self.spawn(move |api, calling| async move {
+                    let result = calling
+                        .run("update_service", api.update_service(&id, version, &shape))
+                        .await;
                     ControllerFact::Done {
                         what: Chore::OwnService,
                         result,
@@ -301,18 +322,18 @@ impl<A: SwarmApi> Shell<A> {
     }
 
     /// Runs a call to Docker beside the loop; what it returns is the next fact.
-    fn spawn<F: Future<Output = ControllerFact> + 'static>(&self, call: impl FnOnce(Rc<A>, Duration) -> F) {
-        let (call, facts) = (call(self.api.clone(), self.limit), self.facts.clone());
+    fn spawn<F: Future<Output = ControllerFact> + 'static>(&self, call: impl FnOnce(Rc<A>, Calling) -> F) {
+        let (call, facts) = (call(self.api.clone(), self.calling.clone()), self.facts.clone());
         tokio::task::spawn_local(async move {
             facts.send(call.await).await.ok(); // the controller has stopped where this fails
         });
     }
 
     fn open_events(&mut self, stream: StreamId) {
-        let (api, limit, facts) = (self.api.clone(), self.limit, self.facts.clone());
+        let (api, calling, facts) = (self.api.clone(), self.calling.clone(), self.facts.clone());
         self.events = Some(AbortOnDropHandle::new(tokio::task::spawn_local(async move {
             let tell = |fact| facts.send(ControllerFact::World(fact));
-            let error = match limited(limit, api.events()).await {
+            let error = match calling.run("events", api.events()).await {
                 Ok(events) => {
                     let mut events = std::pin::pin!(events);
                     if tell(WorldFact::EventStreamOpened(stream)).await.is_err() {
@@ -337,14 +358,47 @@ impl<A: SwarmApi> Shell<A> {
     }
 }
 
-/// One limit for every call to Docker.
-async fn limited<T>(limit: Duration, call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
-    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-        Err(ApiError::Unreachable(format!(
-            "no answer within {} ms",
-            limit.as_millis()
-        )))
-    })
+/// One limit for every call to Docker, and an account of them.
+#[derive(Clone)]
+struct Calling {
+    limit: Duration,
+    calls: Rc<Calls>,
+}
+
+impl Calling {
+    async fn run<T>(&self, name: &'static str, call: impl Future<Output = Result<T, ApiError>>) -> Result<T, ApiError> {
+        let limit = self.limit;
+        let late = |_| {
+            Err(ApiError::Unreachable(format!(
+                "no answer within {} ms",
+                limit.as_millis()
+            )))
+        };
+        let result = tokio::time::timeout(limit, call).await.unwrap_or_else(late);
+        self.calls.count(name, &result);
+        result
+    }
+}
+
+/// The call's kind, for metrics.
+fn name_of(fetch: &Fetch) -> &'static str {
+    match fetch {
+        Fetch::Managed => "managed_services",
+        Fetch::Networks => "networks",
+        Fetch::Nodes => "nodes",
+        Fetch::Secrets => "secrets",
+        Fetch::Services => "services",
+        Fetch::Tasks(of) if of.is_empty() => "tasks",
+        Fetch::Tasks(_) => "tasks_of_services",
+    }
+}
+
+fn name_of_write(write: &Write) -> &'static str {
+    match write {
+        Write::Create(_) => "create_service",
+        Write::Remove { .. } => "remove_service",
+        Write::Update { .. } => "update_service",
+    }
 }
 
 async fn fetch_from<A: SwarmApi>(api: &A, fetch: Fetch) -> Result<Answer, ApiError> {

@@ -1,6 +1,7 @@
 //! Metrics of the control side: what a controller sees and publishes, and what a proxy subscribed to.
 
 use super::exposition::Text;
+use super::freshness::BOUNDS_MS;
 use crate::app::controller::ControllerState;
 use crate::control::subscribe::SubscriptionStatus;
 
@@ -15,45 +16,51 @@ pub fn controller(state: &ControllerState) -> String {
         out.family("tidegate_staleness_milliseconds", "gauge", help);
         out.sample("tidegate_staleness_milliseconds", &[], age);
     }
-    let calls = &state.counters;
-    out.family("tidegate_docker_calls_total", "counter", "Lists asked of Docker");
-    for (lane, count) in &calls.fetches {
-        out.sample("tidegate_docker_calls_total", &[("list", lane.name())], *count);
+    let help = "Milliseconds that each list may be behind Docker";
+    out.family("tidegate_list_age_milliseconds", "gauge", help);
+    for (list, age) in &state.ages {
+        out.sample(
+            "tidegate_list_age_milliseconds",
+            &[("list", list.name())],
+            age.as_millis(),
+        );
     }
-    out.family(
-        "tidegate_docker_failures_total",
-        "counter",
-        "Lists without a usable answer",
-    );
-    for (lane, count) in &calls.failures {
-        out.sample("tidegate_docker_failures_total", &[("list", lane.name())], *count);
+    out.family("tidegate_docker_calls_total", "counter", "Calls to Docker that ended");
+    for ((call, result), count) in &state.calls {
+        let labels = [("call", *call), ("result", *result)];
+        out.sample("tidegate_docker_calls_total", &labels, *count);
     }
+    let seen = &state.counters;
     for (name, help, value) in [
-        ("tidegate_docker_events_total", "Events received", calls.events),
-        ("tidegate_docker_streams_total", "Event streams opened", calls.streams),
+        ("tidegate_docker_events_total", "Events received", seen.events),
+        ("tidegate_docker_streams_total", "Event streams opened", seen.streams),
         (
             "tidegate_docker_outdated_total",
             "Objects older than what is known, not believed",
-            calls.outdated,
+            seen.outdated,
         ),
         (
             "tidegate_docker_kept_total",
             "Objects missing from a list and kept for now",
-            calls.kept,
-        ),
-        (
-            "tidegate_acks_total",
-            "Acknowledgements of the present table",
-            state.acks.0,
-        ),
-        (
-            "tidegate_ack_milliseconds_total",
-            "Milliseconds from publication to these",
-            state.acks.1,
+            seen.kept,
         ),
     ] {
         out.family(name, "counter", help);
         out.sample(name, &[], value);
+    }
+    for (name, help, latencies) in [
+        (
+            "tidegate_ack_duration_seconds",
+            "From the publication of a revision to each proxy's acknowledgement",
+            &state.freshness.acks,
+        ),
+        (
+            "tidegate_freshness_seconds",
+            "From Docker's decision to each proxy's acknowledgement of what it changes",
+            &state.freshness.decided,
+        ),
+    ] {
+        out.histogram(name, help, &BOUNDS_MS, &latencies.buckets, latencies.micros);
     }
     out.family("tidegate_diagnostics", "gauge", "Findings about labels");
     out.sample("tidegate_diagnostics", &[], status.diagnostics.len() as u64);
@@ -99,4 +106,66 @@ pub fn proxy(status: &SubscriptionStatus) -> String {
         out.sample(name, &[], value);
     }
     out.0
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use tidegate_core::controller::status::{ClusterStatus, ControllerStatus};
+    use tidegate_core::id::ClusterName;
+    use tidegate_core::snapshot::Served;
+    use tidegate_core::swarm::model::ApiError;
+    use tidegate_core::swarm::world::Lane;
+
+    use super::super::exposition::tests::{documented, families};
+    use super::super::freshness::{Calls, Freshness};
+    use super::*;
+
+    fn sample() -> String {
+        let calls = Calls::default();
+        for _ in 0..3 {
+            calls.count("tasks", &Ok(()));
+        }
+        calls.count::<()>("update_service", &Err(ApiError::Conflict(String::new())));
+        let mut freshness = Freshness::default();
+        let wall = Duration::from_secs(1_800_000_000);
+        let served = |took, decided: &[u64]| Served {
+            took: Duration::from_millis(took),
+            decided: decided.iter().map(|ms| wall - Duration::from_millis(*ms)).collect(),
+        };
+        let ahead = Served {
+            took: Duration::ZERO,
+            decided: Arc::from([wall + Duration::from_secs(9)]),
+        };
+        freshness.served(&[served(3, &[90, 700]), served(100_000, &[]), ahead], wall);
+        let cluster = (ClusterName::default_cluster(), ClusterStatus::default());
+        controller(&ControllerState {
+            status: ControllerStatus {
+                synced: true,
+                staleness_ms: Some(40),
+                clusters: [cluster].into(),
+                ..ControllerStatus::default()
+            },
+            ages: [
+                (Lane::Services, Duration::ZERO),
+                (Lane::Tasks, Duration::from_millis(1234)),
+            ]
+            .into(),
+            calls: calls.counts(),
+            freshness,
+            ..ControllerState::default()
+        })
+    }
+
+    #[test]
+    fn a_controller_tells_how_fresh_it_is() {
+        insta::assert_snapshot!(sample());
+    }
+
+    #[test]
+    fn the_documentation_names_exactly_what_there_is() {
+        assert_eq!(documented("## Controllers"), families(&sample()));
+    }
 }

@@ -30,4 +30,43 @@ impl Text {
         let close = if labels.is_empty() { "" } else { "}" };
         let _ = writeln!(self.0, "{close} {value}");
     }
+    /// `buckets` are not cumulated; the last one is beyond all bounds.
+    pub(crate) fn histogram(&mut self, name: &str, help: &str, bounds_ms: &[u64], buckets: &[u64], micros: u64) {
+        self.family(name, "histogram", help);
+        let bucket = format!("{name}_bucket");
+        let mut cumulated = 0;
+        for (at, count) in buckets.iter().enumerate() {
+            cumulated += count;
+            let bound = bounds_ms
+                .get(at)
+                .map_or("+Inf".to_owned(), |ms| (*ms as f64 / 1000.0).to_string());
+            self.sample(&bucket, &[("le", &bound)], cumulated);
+        }
+        self.sample(&format!("{name}_sum"), &[], micros as f64 / 1e6);
+        self.sample(&format!("{name}_count"), &[], cumulated);
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeSet;
+
+    /// Families that the section of docs/metrics.md below this heading has in its table.
+    pub(in crate::telemetry) fn documented(heading: &str) -> BTreeSet<String> {
+        let docs = include_str!("../../../docs/metrics.md");
+        let section = docs.lines().skip_while(|line| *line != heading).skip(1);
+        let names = section
+            .take_while(|line| !line.starts_with('#'))
+            .filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+        names.map(String::from).collect()
+    }
+
+    /// Families of a text.
+    pub(in crate::telemetry) fn families(text: &str) -> BTreeSet<String> {
+        let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        types
+            .filter_map(|line| line.split(' ').next())
+            .map(String::from)
+            .collect()
+    }
 }

@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 use tidegate_core::pool::State;
@@ -284,7 +283,9 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
     out.histogram(
         "tidegate_request_duration_seconds",
         "Time from a request's head to the end of its response",
-        &sum,
+        &BOUNDS_MS,
+        &sum.duration_buckets,
+        sum.duration_micros,
     );
     out.family(
         "tidegate_faults_total",
@@ -492,31 +493,13 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
     out.0
 }
 
-impl Text {
-    fn histogram(&mut self, name: &str, help: &str, sum: &WorkerMetrics) {
-        self.family(name, "histogram", help);
-        let bucket = format!("{name}_bucket");
-        let mut cumulated = 0;
-        for (at, count) in sum.duration_buckets.iter().enumerate() {
-            cumulated += count;
-            let bound = BOUNDS_MS
-                .get(at)
-                .map_or("+Inf".to_owned(), |ms| (*ms as f64 / 1000.0).to_string());
-            self.sample(&bucket, &[("le", &bound)], cumulated);
-        }
-        let _ = writeln!(self.0, "{name}_sum {}", sum.duration_micros as f64 / 1e6);
-        self.sample(&format!("{name}_count"), &[], cumulated);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use tidegate_core::id::{EndpointId, ServiceId};
     use tidegate_core::pool::{EndpointView, PoolCounters};
     use tidegate_core::route::PoolKey;
 
+    use super::super::exposition::tests::{documented, families};
     use super::*;
 
     fn sample() -> String {
@@ -556,16 +539,8 @@ mod tests {
 
     #[test]
     fn the_documentation_names_exactly_what_there_is() {
-        let docs = include_str!("../../../docs/metrics.md");
-        let documented: BTreeSet<&str> = docs
-            .lines()
-            .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
-            .collect();
-        let text = sample();
-        let real: BTreeSet<&str> = text
-            .lines()
-            .filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next())
-            .collect();
+        let (documented, real) = (documented("# Metrics"), families(&sample()));
+        assert!(documented.contains("tidegate_requests_total"));
         assert_eq!(documented, real);
     }
 

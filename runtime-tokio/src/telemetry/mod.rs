@@ -2,6 +2,7 @@
 
 pub mod control;
 pub(crate) mod exposition;
+pub mod freshness;
 pub mod log;
 pub mod metrics;
 mod pool_sum;

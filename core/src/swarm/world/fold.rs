@@ -20,14 +20,15 @@ pub(super) trait Listed: Clone + PartialEq {
         Version(0)
     }
 
-    fn set_version(&mut self, _: Version) {}
+    /// Takes what tells nothing but that the object was written: its version, and the time of it.
+    fn take_stamp(&mut self, _: &Self) {}
 
     /// Keeps what `known` says better.
     fn remember(&mut self, _known: &Self) {}
 }
 
 macro_rules! versioned {
-    ($($kind:ty: $id:ty),*) => {$(
+    ($($kind:ty: $id:ty, [$($stamp:ident),*];)*) => {$(
         impl Listed for $kind {
             type Id = $id;
             fn id(&self) -> &$id {
@@ -36,14 +37,18 @@ macro_rules! versioned {
             fn version(&self) -> Version {
                 self.version
             }
-            fn set_version(&mut self, version: Version) {
-                self.version = version;
+            fn take_stamp(&mut self, other: &Self) {
+                $(self.$stamp = other.$stamp;)*
             }
         }
     )*};
 }
 
-versioned!(Service: ServiceId, ManagedService: ServiceId, Task: TaskId);
+versioned! {
+    Service: ServiceId, [version, updated_at];
+    ManagedService: ServiceId, [version];
+    Task: TaskId, [version, updated_at];
+}
 
 impl Listed for Network {
     type Id = NetworkId;
@@ -130,7 +135,7 @@ pub(super) fn fold<V: Listed>(
                 continue;
             }
         }
-        let same = old.is_some_and(|old| same_but_for_version(old, &item));
+        let same = old.is_some_and(|old| same_but_for_stamp(old, &item));
         if old.is_none_or(|old| old.version() != item.version()) {
             folded.touched.insert(id.clone());
         }
@@ -177,8 +182,8 @@ pub(super) fn fold_alike<V: Listed>(
     fold(known, absence, list, &rules, now, |_, _| ())
 }
 
-fn same_but_for_version<V: Listed>(old: &V, new: &V) -> bool {
+fn same_but_for_stamp<V: Listed>(old: &V, new: &V) -> bool {
     let mut old = old.clone();
-    old.set_version(new.version());
+    old.take_stamp(new);
     old == *new
 }

@@ -185,24 +185,26 @@ impl World {
         if !self.synced {
             return None;
         }
-        let of = |lane: &Lane| {
-            let schedule = self.lanes.get(lane)?;
-            let fresh_at = schedule.fresh_at?;
-            let followed = match self.stream {
-                Stream::Open { since, .. } => *lane != Lane::Tasks && since <= fresh_at,
-                Stream::Closed { .. } | Stream::Opening { .. } => false,
-            };
-            let quiet = schedule.failures == 0 && schedule.wanted.is_none_or(|wanted| wanted > now);
-            Some(if followed && quiet {
-                Duration::ZERO
-            } else {
-                now.since(fresh_at)
-            })
-        };
         [Lane::Services, Lane::Tasks, Lane::Networks, Lane::Nodes]
-            .iter()
-            .filter_map(of)
+            .into_iter()
+            .filter_map(|lane| self.age(lane, now))
             .max()
+    }
+
+    /// The same for one list; none before its first answer. Events follow every list but that of tasks.
+    pub fn age(&self, lane: Lane, now: Instant) -> Option<Duration> {
+        let schedule = self.lanes.get(&lane)?;
+        let fresh_at = schedule.fresh_at?;
+        let followed = match self.stream {
+            Stream::Open { since, .. } => lane != Lane::Tasks && since <= fresh_at,
+            Stream::Closed { .. } | Stream::Opening { .. } => false,
+        };
+        let quiet = schedule.failures == 0 && schedule.wanted.is_none_or(|wanted| wanted > now);
+        Some(if followed && quiet {
+            Duration::ZERO
+        } else {
+            now.since(fresh_at)
+        })
     }
 
     /// Whether the event stream is open.
