@@ -29,6 +29,9 @@ use crate::worker::{Open, Phase, Worker};
 const STREAM_WINDOW: u32 = 1 << 18;
 const CONNECTION_WINDOW: u32 = 1 << 20;
 const STREAMS_MAX: u32 = 250;
+/// From the drain's begin to the end of kept connections on which nothing is under way. A client that is about to send on
+/// one gets its answer first, and reads in it that the connection closes; only who is silent this long finds it closed.
+const KEPT_IN_DRAIN: Duration = Duration::from_secs(1);
 /// hyper's floor for the size of its read buffer, and so of a request's head.
 const HEAD_BYTES_FLOOR: usize = 8192;
 
@@ -154,9 +157,9 @@ where
         let shortest = limits.header.min(limits.keepalive).min(limits.idle).min(body);
         let mut timer = pin!(clock.sleep_until(Some(clock.now() + shortest)));
         let mut change = pin!(shared.phase_change());
-        if shared.phase() >= Phase::Draining {
-            connection.as_mut().graceful_shutdown();
-        }
+        let is_draining = shared.phase() >= Phase::Draining;
+        let last_call = |draining: bool| clock.sleep_until(draining.then(|| clock.now() + KEPT_IN_DRAIN));
+        let mut drained = pin!(last_call(is_draining));
         let mut closing = false;
         let ended = loop {
             tokio::select! { biased;
@@ -165,8 +168,16 @@ where
                     if shared.phase() >= Phase::Leaving {
                         break Ok(());
                     }
-                    connection.as_mut().graceful_shutdown();
+                    if pulse.is_http2() {
+                        connection.as_mut().graceful_shutdown(); // GOAWAY loses nothing
+                    } else {
+                        drained.set(last_call(true)); // until then, answers say `Connection: close`
+                    }
                     change.set(shared.phase_change());
+                }
+                () = drained.as_mut() => {
+                    connection.as_mut().graceful_shutdown();
+                    drained.set(last_call(false));
                 }
                 () = timer.as_mut() => match pulse.due(&limits, clock.now()) {
                     // A client that was told to close and stays is too slow as well.

@@ -26,6 +26,15 @@ pub trait Net: Clone + Debug + 'static {
     fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr>;
     /// The next connection.
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
+    /// Begins no new connection on `listener`; what has begun can be accepted still. Without it, closing a listener resets
+    /// the connections that its clients already think open. Where nothing is known of such a means, nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel said. The listener goes on as before then.
+    fn turn_away(&self, _listener: &Self::Listener) -> io::Result<()> {
+        Ok(())
+    }
     /// Opens a connection, with `TCP_NODELAY`.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>>;
     /// The same to an address on `network`, where this process may not be: then somebody there does it, within `limit`.
@@ -74,6 +83,23 @@ fn outlive_nobody(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
+/// A classic BPF program (Linux: Documentation/networking/filter.rst) that drops a segment with SYN and without ACK, the
+/// first one of a connection, and passes every other one. To a TCP socket's filter, a packet begins with the TCP header;
+/// byte 13 of it has the flags (RFC 9293 §3.1). A client sends its SYN again after 1 s (RFC 6298 §2).
+#[cfg(target_os = "linux")]
+const NO_SYN: [socket2::SockFilter; 5] = {
+    use socket2::SockFilter;
+    const SYN: u32 = 0x02;
+    const ACK: u32 = 0x10;
+    [
+        SockFilter::new(0x30, 0, 0, 13),        // ldb [13]
+        SockFilter::new(0x54, 0, 0, SYN | ACK), // and #SYN|ACK
+        SockFilter::new(0x15, 0, 1, SYN),       // jeq #SYN, next, skip one
+        SockFilter::new(0x06, 0, 0, 0),         // ret #0: drop
+        SockFilter::new(0x06, 0, 0, u32::MAX),  // ret #-1: pass
+    ]
+};
+
 /// Real sockets, of this process alone: [`LegNet`](crate::leg::net::LegNet) has those of legs too.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioNet;
@@ -105,6 +131,11 @@ impl Net for TokioNet {
         let (stream, peer) = listener.accept().await?;
         stream.set_nodelay(true)?;
         Ok((stream, peer))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn turn_away(&self, listener: &TcpListener) -> io::Result<()> {
+        socket2::SockRef::from(listener).attach_filter(&NO_SYN)
     }
 
     async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
@@ -151,5 +182,32 @@ mod tests {
             socket.tcp_user_timeout().expect("an option"),
             Some(Duration::from_secs(30))
         );
+    }
+
+    /// Elsewhere nobody knows how to.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_listener_that_turns_away_still_gives_what_has_begun_and_begins_nothing() {
+        let net = TokioNet;
+        let listener = net
+            .listen("127.0.0.1:0".parse().expect("an address"))
+            .await
+            .expect("a port");
+        let addr = net.local_addr(&listener).expect("an address");
+        let begun = net.connect(addr).await.expect("somebody listens");
+        net.turn_away(&listener).expect("the kernel knows the program");
+        let (stream, peer) = net.accept(&listener).await.expect("it has begun");
+        assert_eq!(peer, begun.local_addr().expect("an address"));
+        let late = net.connect(addr);
+        let close = async {
+            tokio::task::yield_now().await; // its SYN is sent
+            drop(listener);
+        };
+        let (late, ()) = tokio::join!(biased; late, close);
+        assert_eq!(
+            late.expect_err("never established").kind(),
+            io::ErrorKind::ConnectionRefused
+        );
+        drop(stream);
     }
 }

@@ -100,6 +100,11 @@ impl Pulse {
         }
     }
 
+    /// Whether the client speaks HTTP/2, as far as it has said anything.
+    pub(crate) fn is_http2(&self) -> bool {
+        self.is_http2.load(Relaxed)
+    }
+
     /// A request begins; whether its head was ambiguous.
     pub(crate) fn handle_request(&self) -> bool {
         bump(&self.in_flight, 1);

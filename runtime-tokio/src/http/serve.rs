@@ -23,7 +23,7 @@ use super::headers::{self, values};
 use super::{coder, error_page, upgrade};
 use crate::net::Net;
 use crate::worker::serving::Known;
-use crate::worker::{Worker, pools};
+use crate::worker::{Phase, Worker, pools};
 
 /// Answers one request; never fails.
 pub(crate) async fn serve<N: Net>(
@@ -44,10 +44,19 @@ pub(crate) async fn serve<N: Net>(
         },
         Err(fault) => Err(fault),
     };
-    Ok(match result {
+    let is_http2 = exchange.is_http2();
+    let mut response = match result {
         Ok(forwarded) => answer(&worker, forwarded, exchange),
         Err(fault) => error_page::answer(&fault, exchange),
-    })
+    };
+    // RFC 9112 §9.6: who reads it sends nothing more on this connection, so none is lost when it closes.
+    let ends = worker.shared.phase() >= Phase::Draining && !is_http2;
+    if ends && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
 }
 
 /// Whether the client is one of those that the pool is for.

@@ -136,6 +136,10 @@ impl Net for LegNet {
         TokioNet.accept(listener)
     }
 
+    fn turn_away(&self, listener: &TcpListener) -> io::Result<()> {
+        TokioNet.turn_away(listener)
+    }
+
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<TcpStream>> {
         TokioNet.connect(addr)
     }

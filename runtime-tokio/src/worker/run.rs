@@ -34,6 +34,10 @@ use crate::upstream::connect::{self, Wants};
 /// Between two warnings that connections cannot be accepted: this happens many times a second where it happens.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
+/// From the drain's begin to the listeners' end: what a client's kernel began before arrives meanwhile, one round trip
+/// later. Who comes later is told at its second SYN, 1 s after the first one.
+const LINGER: Duration = Duration::from_millis(250);
+
 /// A worker as its connections see it.
 pub(crate) struct Worker<N: Net> {
     pub(crate) shared: Rc<Shared>,
@@ -104,11 +108,11 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     let _ = bound.send(Ok(local)); // nobody may care
     let mut listener = Some(listener);
     let mut secrets = config.secrets.changes();
-    let mut give_up_at = None;
+    let (mut deaf_at, mut give_up_at) = (None, None);
     let mut complained_at = None;
     let mut tls_first = false;
     loop {
-        let due = [shared.next_due(), give_up_at].into_iter().flatten().min();
+        let due = [shared.next_due(), deaf_at, give_up_at].into_iter().flatten().min();
         let connections_max = match shared.serving().connections_max {
             0 => config.connections_max,
             max => config.connections_max.min(max as usize),
@@ -143,11 +147,15 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
             }
         };
         tokio::select! { biased;
-            () = drain.cancelled(), if listener.is_some() => {
-                listener = None;
-                tls_listener = None;
+            () = drain.cancelled(), if give_up_at.is_none() => {
+                for listener in [&listener, &tls_listener].into_iter().flatten() {
+                    if let Err(error) = worker.net.turn_away(listener) {
+                        debug!(%error, "the kernel goes on beginning connections until the port is closed");
+                    }
+                }
                 shared.set_phase(Phase::Draining);
                 let limit = Duration::from_millis(shared.serving().drain_ms.into());
+                deaf_at = Some(clock.now() + LINGER.min(limit));
                 give_up_at = Some(clock.now() + limit);
                 info!(open = shared.open(), ?limit, "draining");
             }
@@ -193,6 +201,9 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
             },
         }
         worker.handle_due();
+        if deaf_at.is_some_and(|at| clock.now() >= at) {
+            (listener, tls_listener, deaf_at) = (None, None, None);
+        }
         if listener.is_none() && (shared.open() == 0 || give_up_at.is_some_and(|at| clock.now() >= at)) {
             break;
         }

@@ -35,7 +35,7 @@ fn a_drain_ends_requests_under_way_and_then_the_worker() {
         let mut idle = proxy.connect().await;
         until("it is under way", async || app.seen.borrow().len() == 1).await;
         proxy.drain.cancel();
-        assert_eq!(read_head(&mut idle).await, "", "idle connections close at once");
+        assert_eq!(read_head(&mut idle).await, "", "a silent connection closes meanwhile");
         until("nobody listens", async || TcpStream::connect(proxy.addr).await.is_err()).await;
         assert!(!proxy.done.is_finished());
         gate.notify_one();
@@ -68,10 +68,81 @@ fn a_drain_gives_up_when_its_time_is_over() {
 }
 
 #[test]
-fn a_drain_of_an_idle_worker_ends_at_once() {
+fn a_drain_of_an_idle_worker_ends() {
     run(async {
         let proxy = Proxy::start(snapshot([])).await;
         proxy.drain.cancel();
+        proxy.done.await.expect("no panic").expect("no error");
+    });
+}
+
+/// An app, and a proxy before it.
+async fn served() -> (App, Proxy) {
+    let app = App::start(|_| async { http::Response::new(full("done")) }).await;
+    let proxy = Proxy::start(snapshot([route("shop", "shop.example", &[app.addr])])).await;
+    (app, proxy)
+}
+
+/// Asks on `stream` after the drain began: there is an answer, it says that the connection closes, and it does.
+async fn is_the_last_answer(stream: &mut TcpStream) {
+    stream.write_all(REQUEST).await.expect("the connection is open");
+    let answer = read_head(stream).await;
+    assert!(
+        status(&answer) == 200 && answer.contains("connection: close"),
+        "{answer}"
+    );
+    assert_eq!(text(&read_exact(stream, 4).await), "done");
+    assert_eq!(read_head(stream).await, "", "it closes");
+}
+
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
+
+#[test]
+fn a_drain_answers_a_client_that_has_connected_and_not_yet_asked() {
+    run(async {
+        let (_app, proxy) = served().await;
+        let mut stream = proxy.connect().await;
+        until("it is accepted", async || {
+            let metrics = proxy.link.metrics().await.expect("the worker lives");
+            metrics.connections_open == 1
+        })
+        .await;
+        proxy.drain.cancel();
+        until("it is told to drain", async || proxy.link.metrics().await.is_some()).await;
+        is_the_last_answer(&mut stream).await;
+        proxy.done.await.expect("no panic").expect("no error");
+    });
+}
+
+#[test]
+fn a_drain_answers_the_next_request_of_a_kept_connection_as_its_last_one() {
+    run(async {
+        let (_app, proxy) = served().await;
+        let mut stream = proxy.connect().await;
+        stream.write_all(REQUEST).await.expect("the proxy reads");
+        let answer = read_head(&mut stream).await;
+        assert!(
+            status(&answer) == 200 && !answer.contains("connection: close"),
+            "{answer}"
+        );
+        assert_eq!(text(&read_exact(&mut stream, 4).await), "done");
+        proxy.drain.cancel();
+        until("it is told to drain", async || proxy.link.metrics().await.is_some()).await;
+        is_the_last_answer(&mut stream).await;
+        proxy.done.await.expect("no panic").expect("no error");
+    });
+}
+
+#[test]
+fn a_drain_serves_what_the_kernel_has_accepted_already() {
+    run(async {
+        let (_app, proxy) = served().await;
+        // Nobody else runs between these lines: the kernel alone answers.
+        let stream = std::net::TcpStream::connect(proxy.addr).expect("the kernel accepts");
+        proxy.drain.cancel();
+        stream.set_nonblocking(true).expect("a socket");
+        let mut stream = TcpStream::from_std(stream).expect("a socket");
+        is_the_last_answer(&mut stream).await;
         proxy.done.await.expect("no panic").expect("no error");
     });
 }
