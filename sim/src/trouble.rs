@@ -14,7 +14,7 @@ use crate::product::PROXIES;
 use crate::shared::Disk;
 use crate::walls::Side;
 use crate::witness::Table;
-use crate::world::World;
+use crate::world::{Process, World};
 
 impl World {
     /// The next act of the story; `None` where this run leaves it out. Each has chance of its own, so leaving one out
@@ -91,7 +91,11 @@ impl World {
         drop(engines);
         self.command(&format!("gets {node} back"), |swarm, now| swarm.return_node(node, now));
         for ip in self.addresses_on(node) {
-            self.shared.witness.reachable(ip, self.now());
+            // Who was told to stop meanwhile leaves, whoever lists it still.
+            let mut here = self.processes.values().filter(|process| process.addresses.contains(&ip));
+            if here.any(Process::serves) {
+                self.shared.witness.reachable(ip, self.now());
+            }
         }
         if self.has_quorum() {
             self.command("has a quorum", |swarm, now| swarm.regain_quorum(now));

@@ -50,6 +50,13 @@ pub(crate) struct Process {
     exited: bool,
 }
 
+impl Process {
+    /// Whether it runs, and was not told to stop.
+    pub(crate) fn serves(&self) -> bool {
+        !self.exited && *self.signals.borrow() == Signal::None
+    }
+}
+
 /// What the world runs for a task that is not an app: given the task and its signals.
 pub type Launcher =
     Box<dyn Fn(Rc<Shared>, Start, watch::Receiver<Signal>) -> std::pin::Pin<Box<dyn Future<Output = ()>>>>;
