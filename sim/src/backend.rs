@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use turmoil::net::{TcpListener, TcpStream};
 
+use crate::client::WISH;
 use crate::shared::Shared;
 
 /// Port that apps listen on.
@@ -132,6 +133,10 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
         let (shared, start, app) = (shared.clone(), start.clone(), app.clone());
         async move {
             shared.witness().arrival(&start.task, from, shared.now());
+            if let Some(name) = request.headers().get(WISH).and_then(|name| name.to_str().ok()) {
+                let may_be_sent_again = request.method().is_safe();
+                shared.witness().arrives_as(name, may_be_sent_again, shared.now());
+            }
             if app.flaky > 0
                 && shared.draw(&format!("moods of {}", start.task), 1, 1000).as_millis() as u64 <= app.flaky
             {

@@ -110,7 +110,7 @@ pub async fn run(shared: Rc<Shared>, name: String) {
     } else {
         Version::HTTP_11
     };
-    loop {
+    for number in 0_u64.. {
         let pause = Duration::from_millis(rng.between(5, 40));
         shared.wait(pause).await;
         let Some((wish, proxy)) = shared.next_wish(&mut rng) else {
@@ -121,11 +121,13 @@ pub async fn run(shared: Rc<Shared>, name: String) {
         let sent = shared.now();
         shared.begin();
         let (method, body) = request_kind(&mut rng);
+        let title = format!("{name}/{number}");
         let unsafe_method = method == Method::POST;
         let asked = ask(
             &shared,
             proxy,
             reused.map_or(Err(version), |(_, connection)| Ok(connection)),
+            &title,
             &wish,
             method,
             body,
@@ -150,6 +152,9 @@ pub async fn run(shared: Rc<Shared>, name: String) {
     }
 }
 
+/// The header by which a request is known again at the tasks that it reaches.
+pub(crate) const WISH: &str = "x-wish";
+
 /// A connection to a proxy.
 enum Connection {
     Http1(http1::SendRequest<Full<Bytes>>),
@@ -166,8 +171,14 @@ impl Connection {
         ready.is_ok().then_some(self)
     }
 
-    async fn send(&mut self, wish: &Wish, method: Method, body: Bytes) -> Result<Response<Incoming>, String> {
-        let request = Request::builder().method(method);
+    async fn send(
+        &mut self,
+        name: &str,
+        wish: &Wish,
+        method: Method,
+        body: Bytes,
+    ) -> Result<Response<Incoming>, String> {
+        let request = Request::builder().method(method).header(WISH, name);
         let request = match self {
             Connection::Http1(_) => request.uri(&wish.path).header(http::header::HOST, &wish.host),
             Connection::Http2(_) => request.uri(format!("http://{}{}", wish.host, wish.path)),
@@ -194,6 +205,7 @@ async fn ask(
     shared: &Rc<Shared>,
     proxy: SocketAddr,
     reused: Result<Connection, Version>,
+    name: &str,
     wish: &Wish,
     method: Method,
     body: Bytes,
@@ -212,7 +224,7 @@ async fn ask(
         Some(connection) => connection,
         None => connect(shared, proxy, version).await?,
     };
-    let response = connection.send(wish, method, body).await?;
+    let response = connection.send(name, wish, method, body).await?;
     let header = |name| {
         let value = response.headers().get(name)?;
         value.to_str().ok().map(str::to_owned)

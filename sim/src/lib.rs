@@ -10,6 +10,7 @@
 //! - [`product`]: hosts that run Tidegate's controllers and proxies
 //! - [`oracle`]: a naive model of who should answer what, fed by the same facts
 //! - [`witness`]: what really happened, for the oracle
+//! - `bounds`: what a proxy may hold at most, for the witness
 //! - [`faults`], [`walls`], `trouble`, `gate`: what may go wrong: the API's moods, drawn from the seed; verbs for stories; frozen processes
 //! - [`scenario`]: whole stories with a name, for `cargo sim` and for the tests
 //! - [`sweep`], [`marks`], [`shrink`], [`mutants`]: many seeds, the rare paths they took, a failing story with fewer acts,
@@ -26,6 +27,7 @@ compile_error!(
 );
 
 pub mod backend;
+mod bounds;
 pub mod client;
 pub mod docker;
 mod engine;

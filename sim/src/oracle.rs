@@ -236,6 +236,17 @@ pub fn nothing_forbidden(seen: Seen<'_>) -> Result<(), String> {
     }
 }
 
+/// When no request is under way any more, no proxy holds one. Streams may still be open: they are at endpoints, and do not
+/// wait for one.
+pub fn nothing_held(seen: Seen<'_>) -> Result<(), String> {
+    for (proxy, held) in seen.witness.held() {
+        if held.parked > 0 {
+            return Err(format!("proxy {proxy} holds {held:?} when everything is over"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

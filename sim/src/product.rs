@@ -1,7 +1,7 @@
 //! Tidegate itself in the simulated Swarm: its controllers run as a service that the operator deployed, its proxies as
 //! the service that the controllers make of it. Each task is a simulated host that runs the real code.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
@@ -44,6 +44,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Signal;
+use crate::bounds::{self, Held};
 use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::net::SimNet;
@@ -333,7 +334,8 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     };
     let (ended, end) = oneshot::channel();
     let mut waiting = Some((worker, ended));
-    let mut front: Option<Front> = None;
+    let front: Rc<RefCell<Option<Front>>> = Rc::default();
+    let looked_at = front.clone();
     let serves = Rc::new(Cell::new(false));
     let begins = serves.clone();
     let (telling, task) = (shared.clone(), start.task.clone());
@@ -352,7 +354,8 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         let named = install.snapshot.routes.values().flat_map(|spec| spec.secrets());
         secrets.want(named.map(str::to_owned).collect());
         let seen = seen.clone();
-        if let Some(front) = &front {
+        let running = front.borrow().clone();
+        if let Some(front) = running {
             let installing = front.install(&install);
             return Box::pin(async move {
                 installing.await;
@@ -361,7 +364,7 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         }
         seen.note(&install);
         if let Some((worker, ended)) = waiting.take() {
-            front = Some(worker.start(&install, ended));
+            front.replace(Some(worker.start(&install, ended)));
             begins.set(true);
             // What `tidegate healthcheck` says: ready from the first table on.
             let (task, healthy) = (task.clone(), true);
@@ -379,12 +382,16 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         CancellationToken::new(),
     ));
     let asking = tokio::task::spawn_local(witness.run());
+    let own = own_address(&shared, &start);
+    let looking = tokio::task::spawn_local(bounds::look(shared.clone(), own, looked_at));
     tokio::select! { biased;
         _ = end => {}
         () = told_before_it_serves(&stop, &serves) => {}
     }
     subscribing.abort();
     asking.abort();
+    looking.abort();
+    shared.witness().holds(own, Held::default());
 }
 
 /// The address of the product's host on the control network, where the world runs it.

@@ -92,7 +92,10 @@ impl World {
         self.command(&format!("gets {node} back"), |swarm, now| swarm.return_node(node, now));
         for ip in self.addresses_on(node) {
             // Who was told to stop meanwhile leaves, whoever lists it still.
-            let mut here = self.processes.values().filter(|process| process.addresses.contains(&ip));
+            let mut here = self
+                .processes
+                .values()
+                .filter(|process| process.addresses.contains(&ip));
             if here.any(Process::serves) {
                 self.shared.witness.reachable(ip, self.now());
             }

@@ -11,10 +11,15 @@ use tidegate_core::id::{ClusterName, TaskId};
 use tidegate_core::snapshot::model::Snapshot;
 use tidegate_core::time::Instant;
 
+use crate::bounds::Held;
+
 /// A request that a proxy had sent off before it put a table to work arrives within this time.
 const UNDER_WAY: Duration = Duration::from_millis(600);
 /// An endpoint that fails makes its pool use what it has; for this long after a blow a leaving task may be all of it.
 const AFTERMATH: Duration = Duration::from_secs(10);
+
+/// How often a request that may be sent again reaches a task at most: once, its retries (`retries_max`), a second copy.
+const SENT_MAX: u32 = 1 + 3 + 1;
 
 /// A fault that nobody announced.
 #[derive(Clone, Debug)]
@@ -69,6 +74,10 @@ pub struct Witness {
     mended: RefCell<Vec<Instant>>,
     broken: RefCell<Vec<String>>,
     arrivals: RefCell<u64>,
+    /// How often each request reached a task, by its name.
+    times: RefCell<BTreeMap<String, u32>>,
+    /// What each proxy held when it was looked at last.
+    held: RefCell<BTreeMap<IpAddr, Held>>,
 }
 
 impl Witness {
@@ -140,6 +149,28 @@ impl Witness {
         }
     }
 
+    /// A request reached a task: the one of this name, which may be sent once only or again.
+    pub fn arrives_as(&self, name: &str, may_be_sent_again: bool, now: Instant) {
+        let mut times = self.times.borrow_mut();
+        let count = times.entry(name.to_owned()).or_default();
+        *count += 1;
+        let most = if may_be_sent_again { SENT_MAX } else { 1 };
+        if *count > most {
+            let broken = format!("{now}: request {name} reached tasks {count} times, {most} at most were due");
+            self.broken.borrow_mut().push(broken);
+        }
+    }
+
+    /// What a proxy holds now.
+    pub fn holds(&self, proxy: IpAddr, held: Held) {
+        self.held.borrow_mut().insert(proxy, held);
+    }
+
+    /// What each proxy held when it was looked at last.
+    pub fn held(&self) -> BTreeMap<IpAddr, Held> {
+        self.held.borrow().clone()
+    }
+
     /// What a cut held back is let go now.
     pub fn mended(&self, now: Instant) {
         self.mended.borrow_mut().push(now);
@@ -200,5 +231,32 @@ impl Witness {
     /// What was seen that must never be.
     pub fn broken(&self) -> Vec<String> {
         self.broken.borrow().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_may_be_sent_once_reaches_one_task() {
+        let witness = Witness::default();
+        let now = Instant::START;
+        for _ in 0..SENT_MAX {
+            witness.arrives_as("get-1", true, now);
+        }
+        witness.arrives_as("post-1", false, now);
+        assert!(witness.broken().is_empty());
+        witness.arrives_as("get-1", true, now);
+        witness.arrives_as("post-1", false, now);
+        let broken = witness.broken();
+        assert!(
+            broken[0].contains("request get-1 reached tasks 6 times, 5 at most"),
+            "{broken:?}"
+        );
+        assert!(
+            broken[1].contains("request post-1 reached tasks 2 times, 1 at most"),
+            "{broken:?}"
+        );
     }
 }

@@ -62,3 +62,8 @@ fn a_service_cluster_is_given_nothing_of_another() {
 fn two_controllers_agree_in_the_end() {
     sweep(1, scenario::two_controllers);
 }
+
+#[test]
+fn no_more_requests_wait_than_may_and_all_places_are_given_back() {
+    sweep(2, scenario::crowded);
+}

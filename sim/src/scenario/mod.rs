@@ -19,7 +19,9 @@ pub use planned::*;
 
 use crate::client::Wish;
 use crate::faults::DockerFaults;
-use crate::oracle::{no_request_lost, no_stream_lost, nothing_forbidden, only_owners_answer, unknown_is_refused};
+use crate::oracle::{
+    no_request_lost, no_stream_lost, nothing_forbidden, nothing_held, only_owners_answer, unknown_is_refused,
+};
 use crate::seed::Seed;
 use crate::world::World;
 
@@ -47,6 +49,7 @@ scenarios! {
     "chaos" chaos, "everything at random, one upon the other; then all heals and settles";
     "controller-partition" controller_partition, "controllers and proxies do not hear each other: traffic goes on, and changes are followed afterwards";
     "controller-restart" controller_restart, "the controller dies under load: traffic goes on, and its successor follows changes";
+    "crowded" crowded, "more requests than may wait for a service without tasks: the others are refused at once, and all places are given back";
     "leader-change" leader_change, "a leader change gives one service's addresses to another: nobody is answered by the wrong one";
     "newer-controller" newer_controller, "controllers of a later version beside these proxies: what is unknown is passed over";
     "node-loss" node_loss, "a worker loses its power, link or dockerd: own eyes see it long before the Swarm does";
@@ -137,7 +140,8 @@ pub(super) fn edit(world: &mut World, what: &str, service: &ServiceId, change: i
 
 /// A new image for every task, and the wait until all of it is over.
 pub(super) fn roll(world: &mut World, service: &ServiceId) {
-    let old: Vec<_> = world.tasks(service).into_iter().map(|task| task.id).collect();
+    let running = world.tasks(service).into_iter().filter(|task| task.is_serving());
+    let old: Vec<_> = running.map(|task| task.id).collect();
     world
         .command("updates the image", |swarm, now| {
             swarm.edit_service(service, now, |shape| shape.image.push('1'))
@@ -171,7 +175,9 @@ pub(super) fn judge(mut world: World) {
     world.expect(no_request_lost);
     world.expect(unknown_is_refused);
     world.expect(no_stream_lost);
+    world.run_for(Duration::from_millis(500)); // every proxy is looked at once more
     world.expect(nothing_forbidden);
+    world.expect(nothing_held);
 }
 
 /// A world with so many managers.

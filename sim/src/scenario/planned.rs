@@ -214,3 +214,24 @@ pub fn controller_restart(seed: &Seed) {
     world.run_for(Duration::from_secs(1));
     judge(world);
 }
+
+/// One task is replaced, old before new, under more users than may wait for it.
+pub fn crowded(seed: &Seed) {
+    const WAIT_AT_MOST: u32 = 3;
+    let mut world = world(seed, DockerFaults::draw);
+    let mut deployment = Deployment::default();
+    for cluster in deployment.settings.clusters.values_mut() {
+        cluster.proxy.parked_max = WAIT_AT_MOST;
+    }
+    world.deploy(&deployment);
+    let shop = serve(&mut world, "shop", 1, &[("hosts", "shop.example.org")], |_| {});
+    users(&mut world, 16);
+    world.load(vec![Wish::new("shop.example.org", "/")]);
+    answered(&mut world, "shop.example.org", "shop");
+    for _ in 0..2 {
+        roll(&mut world, &shop);
+        answered(&mut world, "shop.example.org", "shop");
+    }
+    settle(&mut world);
+    judge(world);
+}
