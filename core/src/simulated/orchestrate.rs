@@ -92,8 +92,12 @@ impl Swarm {
     /// Starts as many steps as the update's parallelism allows.
     pub(super) fn advance_update(&mut self, id: &ServiceId, now: Instant) {
         let Some(service) = self.services.get(id) else { return };
-        let (template, policy) = (service.template, service.shape.update.clone());
+        let (template, mut policy) = (service.template, service.shape.update.clone());
         let Some(update) = &service.update else { return };
+        if update.rollback {
+            // A shape has no `RollbackConfig`: Docker's default is stop-first, one at a time, whatever the update was.
+            (policy.start_first, policy.parallelism) = (false, 1);
+        }
         let dirty: Vec<(Place, TaskId)> = self
             .live_places(id)
             .into_iter()

@@ -523,6 +523,24 @@ fn an_update_whose_tasks_crash_is_rolled_back() {
 }
 
 #[test]
+fn a_rollback_is_stop_first_and_one_at_a_time_whatever_the_update_was() {
+    let mut shell = Shell::new(17);
+    let mut shop = shape("shop", 3, true);
+    shop.update.parallelism = 0;
+    let shop = shell.command(|swarm, now| swarm.create_service(shop, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &shop).len() == 3);
+    new_image(&mut shell, &shop);
+    shell.run_for(20_000);
+    shell.command(|swarm, now| swarm.rollback_service(&shop, now)).unwrap();
+    let mut seen = BTreeSet::new();
+    for _ in 0..60_000 {
+        shell.run_for(1);
+        seen.insert(serving(&shell.swarm, &shop).len());
+    }
+    assert_eq!(seen.into_iter().collect::<Vec<_>>(), [2, 3]);
+}
+
+#[test]
 fn bad_requests_are_answered_as_docker_does() {
     let mut shell = Shell::new(12);
     let shop = shell.service("shop", 1, false);
