@@ -7,6 +7,7 @@
 //! - [`net`]: turmoil's sockets behind Tidegate's own seam
 //! - [`docker`], `engine`: the API of a manager, with delays, errors and gaps; managers that are stopped or cut off
 //! - [`backend`], [`client`], `streams`: apps that answer, users that ask, users that hold connections open
+//! - [`contract`]: what Docker is relied on for, as assertions for a real Swarm too
 //! - [`product`]: hosts that run Tidegate's controllers and proxies
 //! - [`oracle`]: a naive model of who should answer what, fed by the same facts
 //! - [`witness`]: what really happened, for the oracle
@@ -29,6 +30,7 @@ compile_error!(
 pub mod backend;
 mod bounds;
 pub mod client;
+pub mod contract;
 pub mod docker;
 mod engine;
 pub mod faults;

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::backend::{self, App, Signal};
 use crate::client::{self, Outcome, Wish};
+use crate::contract::{Ground, hold};
+use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::gate::{self, Gate};
 use crate::oracle::{Oracle, Seen};
@@ -237,6 +239,34 @@ impl World {
             Ok(())
         });
         self.fixed.push(self.sim.lookup(name));
+    }
+
+    /// Holds the simulated Swarm to what Tidegate relies on Docker for.
+    ///
+    /// # Panics
+    /// If it does not hold, with what was seen instead.
+    pub fn hold_to_contract(&mut self) {
+        let shared = self.shared.clone();
+        let manager = self.nodes(true).into_iter().next().expect("a Swarm has a manager");
+        let answer = Rc::new(RefCell::new(None));
+        let given = answer.clone();
+        self.sim.client("contract", async move {
+            let api = FakeDocker::new(shared.clone(), DockerFaults::none(), "contract", manager.id.clone());
+            let ground = Ground {
+                api: &api,
+                clock: shared.clock(&manager.id),
+                images: ["app:1", "app:2"],
+            };
+            given.replace(Some(hold(&ground).await));
+            Ok(())
+        });
+        self.fixed.push(self.sim.lookup("contract"));
+        self.until("the contract is held", Duration::from_secs(600), |_| {
+            answer.borrow().is_some()
+        });
+        if let Some(Err(broken)) = answer.take() {
+            panic!("{broken}");
+        }
     }
 
     /// Where users send their requests.

@@ -1,10 +1,14 @@
-//! The harness itself: before it judges Tidegate, it shows that it can start, hurt and mend a Swarm.
+//! The harness itself: before it judges Tidegate, it shows that it can start, hurt and mend a Swarm. Then the Swarm is held
+//! to what simulations have the simulated one do.
 
 use std::time::Duration;
 
 use e2e::clock::{Look, once_ok, wait_for};
 use e2e::report::say;
 use e2e::{gate, image, swarm, web};
+use sim::contract::{self, Ground};
+use tidegate::clock::Clock;
+use tidegate_docker::Docker;
 
 #[test]
 fn a_swarm_runs_the_app_and_survives_what_is_done_to_it() {
@@ -74,4 +78,18 @@ fn a_swarm_runs_the_app_and_survives_what_is_done_to_it() {
     })
     .unwrap();
     assert_eq!(swarm.leader().unwrap(), 1);
+
+    swarm.docker(&["service", "rm", "app"]).unwrap();
+    let api = Docker::connect(&format!("unix://{}", swarm.node(1).socket().display())).unwrap();
+    let ground = Ground {
+        api: &api,
+        clock: Clock::system(),
+        images: [image::APP, image::APP_2],
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let held = runtime.block_on(contract::hold(&ground));
+    assert_eq!(held, Ok(()), "the simulated Swarm does what this one does not");
 }
