@@ -65,6 +65,9 @@ enum What {
         /// Requests in all; each scenario has one round at least
         #[arg(long, default_value_t = 10_000)]
         requests: u64,
+        /// Have HAProxy do the same work on the same nodes, and print its failures too
+        #[arg(long)]
+        beside: bool,
         /// Name the scenarios and what each promises
         #[arg(long)]
         list: bool,
@@ -105,11 +108,20 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
-        What::ZeroLoss { names, requests, .. } => {
+        What::ZeroLoss {
+            names,
+            requests,
+            beside,
+            ..
+        } => {
             if let Some(obstacle) = swarm::obstacle() {
                 bail!("{obstacle}");
             }
-            if !zero_loss(&Options { names, requests })? {
+            if !zero_loss(&Options {
+                names,
+                requests,
+                beside,
+            })? {
                 bail!("a promise broke: requests failed");
             }
             Ok(())

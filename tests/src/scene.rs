@@ -75,6 +75,14 @@ impl Scene {
         Scene::start(networks, &[])
     }
 
+    /// [`Scene::set_up`] on the network [`SHARED`] with few addresses, so that they are soon given anew.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn set_up_small() -> Result<Scene> {
+        Scene::start_on(SHARED, &["--subnet", "10.99.7.0/27"], &[])
+    }
+
     /// [`Scene::set_up`] with proxies over legs, and the service cluster [`INTERNAL`] on the network [`SHARED`] beside them;
     /// `more` are further files for `docker stack deploy`.
     ///
@@ -150,6 +158,10 @@ impl Scene {
     }
 
     fn start(networks: &str, more: &[&str]) -> Result<Scene> {
+        Scene::start_on(networks, &[], more)
+    }
+
+    fn start_on(networks: &str, subnet: &[&str], more: &[&str]) -> Result<Scene> {
         let scene = Scene::without_tidegate(PORT)?;
         let shared = match networks {
             "attach" => None,
@@ -157,7 +169,8 @@ impl Scene {
             network => Some(network),
         };
         if let Some(network) = shared {
-            scene.docker(&["network", "create", "--driver", "overlay", network])?;
+            let create = ["network", "create", "--driver", "overlay"];
+            scene.docker(&[&create[..], subnet, &[network]].concat())?;
         }
         let port = PORT.to_string();
         let settings = [

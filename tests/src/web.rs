@@ -155,6 +155,79 @@ impl Upgraded {
     }
 }
 
+/// A request whose body has no end yet, and its answer: the application sends each piece of it back.
+#[derive(Debug)]
+pub struct Streaming {
+    connection: TcpStream,
+}
+
+impl Streaming {
+    /// Begins it at `/echo`, with a first word.
+    ///
+    /// # Errors
+    /// If the answer is not 200 in chunks.
+    pub fn open(server: SocketAddr, host: &str) -> Result<Streaming> {
+        let mut connection = TcpStream::connect_timeout(&server, CONNECT_LIMIT).context("cannot connect")?;
+        connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+        connection.set_nodelay(true)?;
+        write!(
+            connection,
+            "POST /echo HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n"
+        )?;
+        let mut streaming = Streaming { connection };
+        streaming.say("first")?;
+        let head = streaming.read_until("\r\n\r\n")?.to_lowercase();
+        if !head.starts_with("http/1.1 200 ") || !head.contains("transfer-encoding: chunked") {
+            bail!("no stream: {head:?}");
+        }
+        streaming.hear("first")?;
+        Ok(streaming)
+    }
+
+    /// Sends a word and waits until it comes back.
+    ///
+    /// # Errors
+    /// If the stream has ended, or something else comes.
+    pub fn echo(&mut self, word: &str) -> Result<()> {
+        self.say(word)?;
+        self.hear(word)
+    }
+
+    fn say(&mut self, word: &str) -> Result<()> {
+        write!(self.connection, "{:x}\r\n{word}\r\n", word.len())?;
+        Ok(())
+    }
+
+    /// However many chunks it comes in.
+    fn hear(&mut self, word: &str) -> Result<()> {
+        let mut heard = Vec::new();
+        while heard.len() < word.len() {
+            let size = self.read_until("\r\n")?;
+            let size = usize::from_str_radix(size.trim_end(), 16).context("a chunk's size is no number")?;
+            if size == 0 {
+                bail!("the stream ended");
+            }
+            let mut chunk = vec![0; size + 2];
+            self.connection.read_exact(&mut chunk).context("nothing comes back")?;
+            heard.extend(&chunk[..size]);
+        }
+        if heard != word.as_bytes() {
+            bail!("{word:?} comes back as {:?}", String::from_utf8_lossy(&heard));
+        }
+        Ok(())
+    }
+
+    fn read_until(&mut self, end: &str) -> Result<String> {
+        let mut bytes = Vec::new();
+        let mut byte = [0];
+        while !bytes.ends_with(end.as_bytes()) {
+            self.connection.read_exact(&mut byte).context("nothing comes back")?;
+            bytes.extend(byte);
+        }
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+}
+
 fn parse(bytes: &[u8]) -> Result<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let Some((head, body)) = text.split_once("\r\n\r\n") else {

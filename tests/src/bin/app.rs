@@ -7,11 +7,12 @@
 //! | `/echo` | the request's body, streamed |
 //! | `/length` | how long the request's body was, once it is there |
 //! | `/slow?MS` | as any, after so many milliseconds |
+//! | `/sick` | 204; from now on everything is answered 503, checks included |
 //! | `/login?COOKIE` | as any, and sets the cookie of that name to a value that no other answer sets |
 //!
 //! HTTP/1.1 and HTTP/2 with prior knowledge. Environment: `PORT` (8080), `VERSION`, `TASK`, `NODE` (told in answers),
 //! `STOP` (`drain`: requests under way end first; `now`: it ends at once on SIGTERM; `die`: so, and as one that does not handle it), `START_MS` (waits before it listens).
-//! `app check` asks the one beside it and exits 0 or 1, for health checks.
+//! `app check` asks the one beside it and exits 0 or 1, for health checks; `app sick` asks it for `/sick`.
 //!
 //! It stands in for `traefik/whoami` in the stack files of `deploy/examples/`: `WHOAMI_NAME` and `WHOAMI_PORT_NUMBER` are
 //! understood, and `--port`, `--cert` and `--key`, with which it ends TLS itself.
@@ -22,7 +23,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -47,12 +48,15 @@ use tokio_rustls::TlsAcceptor;
 type Body = BoxBody<Bytes, hyper::Error>;
 
 fn main() -> ExitCode {
-    if env::args().nth(1).as_deref() == Some("check") {
-        return if check().is_some() {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        };
+    let asked = match env::args().nth(1).as_deref() {
+        Some("check") => Some(ask_own("/", "HTTP/1.1 200")),
+        Some("sick") => Some(ask_own("/sick", "HTTP/1.1 204")),
+        Some(_) | None => None,
+    };
+    match asked {
+        Some(Some(())) => return ExitCode::SUCCESS,
+        Some(None) => return ExitCode::FAILURE,
+        None => {}
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     match runtime
@@ -98,15 +102,17 @@ fn tls() -> anyhow::Result<Option<TlsAcceptor>> {
 }
 
 /// One request to the app of this container.
-fn check() -> Option<()> {
+fn ask_own(path: &str, expected: &str) -> Option<()> {
     let mut connection = TcpStream::connect(format!("127.0.0.1:{}", port())).ok()?;
     connection.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
-    connection
-        .write_all(b"GET / HTTP/1.1\r\nhost: check\r\nconnection: close\r\n\r\n")
-        .ok()?;
+    write!(
+        connection,
+        "GET {path} HTTP/1.1\r\nhost: check\r\nconnection: close\r\n\r\n"
+    )
+    .ok()?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer).ok()?;
-    answer.starts_with("HTTP/1.1 200").then_some(())
+    answer.starts_with(expected).then_some(())
 }
 
 async fn serve() -> anyhow::Result<()> {
@@ -155,6 +161,18 @@ async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin + Send + '
 }
 
 async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    static IS_SICK: AtomicBool = AtomicBool::new(false);
+    if request.uri().path() == "/sick" {
+        IS_SICK.store(true, Ordering::Relaxed);
+        return Ok(built(
+            Response::builder().status(StatusCode::NO_CONTENT),
+            Full::default(),
+        ));
+    }
+    if IS_SICK.load(Ordering::Relaxed) {
+        let sick = Response::builder().status(StatusCode::SERVICE_UNAVAILABLE);
+        return Ok(built(sick, Full::from("sick\n")));
+    }
     if let Some(protocol) = request.headers().get(header::UPGRADE).cloned() {
         tokio::spawn(echo(request));
         let switching = Response::builder()

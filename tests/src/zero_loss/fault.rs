@@ -10,7 +10,7 @@ use crate::scene::CONTROLLER;
 use crate::swarm::Node;
 
 /// For one change to have its effect.
-const LIMIT: Duration = Duration::from_secs(180);
+pub(super) const LIMIT: Duration = Duration::from_secs(180);
 /// That an application is frozen: longer than anybody waits who can ask elsewhere.
 const FROZEN: Duration = Duration::from_secs(8);
 /// That too few managers run.
@@ -22,6 +22,18 @@ pub fn crash(stage: &Stage<'_>) -> Result<()> {
     let lost = stage.running_on(&node.name())?;
     stage.strikes();
     node.kill_containers_of(SERVICE)?;
+    stage.until_replaced(&lost)
+}
+
+/// The application answers, and nothing right: Swarm's health check ends its task after two failures.
+pub fn unhealthy(stage: &Stage<'_>) -> Result<()> {
+    let node = victim(stage)?;
+    let lost = stage.running_on(&node.name())?;
+    let containers = node.containers_of(SERVICE)?;
+    stage.strikes();
+    for container in &containers {
+        node.docker(&["exec", container, "/app", "sick"])?;
+    }
     stage.until_replaced(&lost)
 }
 
@@ -97,15 +109,13 @@ pub fn controllers_gone(stage: &Stage<'_>) -> Result<()> {
     controllers(stage, 2)
 }
 
-fn controllers(stage: &Stage<'_>, count: usize) -> Result<()> {
+/// Waits until so many controllers run.
+pub(super) fn controllers(stage: &Stage<'_>, count: usize) -> Result<()> {
     let scene = stage.scene();
     scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}={count}")])?;
-    let run = || {
-        let lists = scene.managers().iter().map(|node| node.containers_of(CONTROLLER));
-        match lists.collect::<Result<Vec<_>>>() {
-            Ok(lists) if lists.concat().len() == count => Look::Holds(()),
-            other => Look::NotYet(format!("{other:?}")),
-        }
+    let run = || match stage.count(CONTROLLER) {
+        Ok(running) if running == count => Look::Holds(()),
+        other => Look::NotYet(format!("{other:?}")),
     };
     wait_for(&format!("{count} controllers run"), LIMIT, run).map(drop)
 }

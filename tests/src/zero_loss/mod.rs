@@ -1,20 +1,24 @@
 //! Zero loss on a real Swarm: an application that exits at once on SIGTERM is updated, scaled, drained and rolled back under
 //! traffic of every kind, and every request counts. Then what nobody announces befalls it: those that may be sent twice count.
 
+pub mod beside;
 pub mod fault;
+mod ourselves;
 pub mod proof;
 pub mod scenario;
+mod streams;
 pub mod traffic;
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
+use self::beside::Beside;
 use self::scenario::{SCENARIOS, Scenario, Stage};
 use self::traffic::{Tally, Traffic};
 use crate::clock::now;
 use crate::report::say;
-use crate::scene::{SHARED, Scene};
+use crate::scene::Scene;
 
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
@@ -26,6 +30,8 @@ pub struct Options {
     pub names: Vec<String>,
     /// Requests in all, shared out evenly. Each scenario has one round at least, whatever that takes.
     pub requests: u64,
+    /// Whether HAProxy does the same work on the same nodes, beside.
+    pub beside: bool,
 }
 
 /// Runs the scenarios on a Swarm of their own, prints a line for each, and says whether every promise held.
@@ -34,7 +40,7 @@ pub struct Options {
 /// If there is no such scenario, or Docker refuses something.
 pub fn zero_loss(options: &Options) -> Result<bool> {
     choose(&options.names)?;
-    zero_loss_on(&Scene::set_up(SHARED)?, options)
+    zero_loss_on(&Scene::set_up_small()?, options)
 }
 
 /// [`zero_loss`] on a Swarm that is there.
@@ -45,11 +51,20 @@ pub fn zero_loss_on(scene: &Scene, options: &Options) -> Result<bool> {
     let chosen = choose(&options.names)?;
     let requests = options.requests.div_ceil(chosen.len() as u64);
     let mut kept = true;
+    let peer = options.beside.then(|| Beside::set_up(scene)).transpose()?;
     say(Tally::HEAD);
     for scenario in chosen {
-        let result = run(scene, scenario, requests).with_context(|| scenario.name.to_string());
-        let (tally, rounds, steady) = scene.explained(result)?;
+        let result = run(scene, peer.as_ref(), scenario, requests).with_context(|| scenario.name.to_string());
+        let Seen {
+            tally,
+            beside,
+            rounds,
+            steady,
+        } = scene.explained(result)?;
         say(format_args!("{tally}  {} ({rounds} rounds){steady}", scenario.name));
+        if let Some(beside) = beside {
+            say(format_args!("{beside}  {}, HAProxy beside", scenario.name));
+        }
         kept &= tally.failed() == if scenario.may_lose_posts { tally.failed_posts } else { 0 };
     }
     Ok(kept)
@@ -67,9 +82,21 @@ fn choose(names: &[String]) -> Result<Vec<&'static Scenario>> {
     Ok(SCENARIOS.iter().filter(is_chosen).collect())
 }
 
-fn run(scene: &Scene, scenario: &Scenario, requests: u64) -> Result<(Tally, u64, String)> {
+/// What came of a scenario.
+struct Seen {
+    tally: Tally,
+    /// Of the peer.
+    beside: Option<Tally>,
+    rounds: u64,
+    /// When everything was as before, after a fault.
+    steady: String,
+}
+
+fn run(scene: &Scene, peer: Option<&Beside>, scenario: &Scenario, requests: u64) -> Result<Seen> {
     let stage = Stage::set(scene, scenario)?;
-    let traffic = Traffic::start(&scene.entrances(), stage.host())?;
+    let target = stage.target(scenario);
+    let beside = peer.map(|peer| peer.start(target)).transpose()?;
+    let traffic = Traffic::start(&scene.entrances(), target)?;
     let (mut rounds, mut said) = (0, now());
     while rounds == 0 || traffic.requests() < requests {
         (scenario.round)(&stage)?;
@@ -86,6 +113,7 @@ fn run(scene: &Scene, scenario: &Scenario, requests: u64) -> Result<(Tally, u64,
     // What was told to stop ends seconds later, and until then its end may hurt somebody.
     stage.until_at_rest()?;
     let tally = traffic.finish();
+    let beside = beside.map(Traffic::finish);
     stage.clear()?;
     let steady = match (stage.struck(), tally.troubled) {
         (None, _) => String::new(),
@@ -97,7 +125,12 @@ fn run(scene: &Scene, scenario: &Scenario, requests: u64) -> Result<(Tally, u64,
         }
         (Some(_), _) => "; steady all the time after the last fault".into(),
     };
-    Ok((tally, rounds, steady))
+    Ok(Seen {
+        tally,
+        beside,
+        rounds,
+        steady,
+    })
 }
 
 #[cfg(test)]

@@ -1,18 +1,37 @@
 //! What is done to the application while requests come: each scenario is a service and a round that can be repeated.
 
 use std::cell::Cell;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::fault;
+use super::traffic::Target;
+use super::{fault, ourselves, streams};
 use crate::clock::{Look, now, wait_for};
 use crate::image;
-use crate::scene::{SHARED, Scene};
+use crate::scene::Scene;
 
 /// Its service.
-pub(super) const SERVICE: &str = "zero";
+pub(super) const SERVICE: &str = "zero_app";
 const HOST: &str = "zero.example";
+const STACK: &str = r#"version: "3.8"
+services:
+  app:
+    image: app:1
+    environment: {STOP: now, TASK: "{{.Task.Name}}"}
+    networks: [apps]
+    healthcheck: CHECK
+    deploy:
+      replicas: REPLICAS
+      endpoint_mode: dnsrr
+      labels: {tidegate.hosts: zero.example, tidegate.port: "8080"}
+      placement: {constraints: ["node.role==manager"]}
+      update_config: {order: ORDER}
+      rollback_config: {order: ORDER}
+networks:
+  apps: {external: true}
+"#;
 /// For one change to have its effect.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -25,147 +44,170 @@ pub struct Scenario {
     pub promise: &'static str,
     /// Whether requests that may not be sent twice may be lost: their task ends without a word.
     pub may_lose_posts: bool,
+    /// Whether clients go to another proxy where a request was never sent, as they do behind a balancer.
+    pub is_balanced: bool,
+    has_health_check: bool,
     replicas: usize,
     order: &'static str,
     /// Does it once, until Swarm shows it done.
     pub round: fn(&Stage<'_>) -> Result<()>,
 }
 
-/// Everything that Swarm does to a service on purpose, then what befalls it.
-pub const SCENARIOS: [Scenario; 16] = [
+/// What most of them are.
+const PLAIN: Scenario = Scenario {
+    name: "",
+    promise: "",
+    may_lose_posts: false,
+    is_balanced: false,
+    has_health_check: false,
+    replicas: 3,
+    order: "start-first",
+    round: |_| Ok(()),
+};
+
+/// Everything that Swarm does to a service on purpose, then what befalls it, then what we do to ourselves.
+pub const SCENARIOS: [Scenario; 20] = [
     Scenario {
         name: "start-first",
         promise: "rolling updates, start-first, 3 replicas",
-        may_lose_posts: false,
-        replicas: 3,
-        order: "start-first",
         round: |stage| stage.another_image(),
+        ..PLAIN
     },
     Scenario {
         name: "stop-first",
         promise: "rolling updates, stop-first, 3 replicas",
-        may_lose_posts: false,
-        replicas: 3,
         order: "stop-first",
         round: |stage| stage.another_image(),
+        ..PLAIN
     },
     Scenario {
         name: "one-replica",
         promise: "rolling updates, stop-first, of the only replica: requests wait, and none fails",
-        may_lose_posts: false,
         replicas: 1,
         order: "stop-first",
         round: |stage| stage.another_image(),
+        ..PLAIN
     },
     Scenario {
         name: "scale",
         promise: "from 6 tasks to 2 and back to 6",
-        may_lose_posts: false,
         replicas: 6,
-        order: "start-first",
         round: |stage| {
             stage.scale(2)?;
             stage.scale(6)
         },
+        ..PLAIN
     },
     Scenario {
         name: "drain",
         promise: "a node is drained and comes back",
-        may_lose_posts: false,
         replicas: 4,
-        order: "start-first",
         round: |stage| stage.drain_and_return(),
+        ..PLAIN
     },
     Scenario {
         name: "force",
         promise: "docker service update --force",
-        may_lose_posts: false,
-        replicas: 3,
-        order: "start-first",
         round: |stage| stage.update(&["update", "--force"]),
+        ..PLAIN
     },
     Scenario {
         name: "rollback",
         promise: "an update and docker service rollback",
-        may_lose_posts: false,
-        replicas: 3,
-        order: "start-first",
         round: |stage| {
             stage.another_image()?;
             stage.update(&["rollback"])
         },
+        ..PLAIN
     },
     Scenario {
         name: "crash",
         promise: "a container is killed: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::crash,
+        ..PLAIN
+    },
+    Scenario {
+        name: "unhealthy",
+        promise: "a task answers 503 to everything until its health check fails: GET fails nowhere",
+        may_lose_posts: true,
+        has_health_check: true,
+        round: fault::unhealthy,
+        ..PLAIN
     },
     Scenario {
         name: "frozen",
         promise: "an application freezes for 8 s: requests may wait, and none fails",
-        may_lose_posts: false,
-        replicas: 3,
-        order: "start-first",
         round: fault::frozen,
+        ..PLAIN
     },
     Scenario {
         name: "dockerd-stopped",
         promise: "a node's dockerd stops without a drain: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::dockerd_stopped,
+        ..PLAIN
     },
     Scenario {
         name: "dockerd-killed",
         promise: "a node's dockerd is killed: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::dockerd_killed,
+        ..PLAIN
     },
     Scenario {
         name: "power-off",
         promise: "a node loses power: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::power_off,
+        ..PLAIN
     },
     Scenario {
         name: "link-cut",
         promise: "a node loses its link: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::link_cut,
+        ..PLAIN
     },
     Scenario {
         name: "leader-killed",
         promise: "the managers' leader is killed: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::leader_killed,
+        ..PLAIN
     },
     Scenario {
         name: "quorum-lost",
         promise: "two of three managers are killed, for 60 s: GET fails nowhere",
         may_lose_posts: true,
-        replicas: 3,
-        order: "start-first",
         round: fault::quorum_lost,
+        ..PLAIN
     },
     Scenario {
         name: "controllers-gone",
         promise: "no controller runs, and the application is updated stop-first and start-first",
-        may_lose_posts: false,
-        replicas: 3,
-        order: "start-first",
         round: fault::controllers_gone,
+        ..PLAIN
+    },
+    Scenario {
+        name: "reused-addresses",
+        promise: "no controller runs, the leader changes, and another service gets the tasks' addresses: nobody else answers",
+        may_lose_posts: true,
+        round: ourselves::addresses_are_reused,
+        ..PLAIN
+    },
+    Scenario {
+        name: "streams",
+        promise: "1000 WebSockets and 200 streams through 100 route changes, 20 updates of another service and a controller restart",
+        round: streams::outlive_everything_else,
+        ..PLAIN
+    },
+    Scenario {
+        name: "proxies-updated",
+        promise: "the proxies are updated one by one, and clients go to another one where a request was never sent",
+        is_balanced: true,
+        round: ourselves::proxies_are_updated,
+        ..PLAIN
     },
 ];
 
@@ -178,37 +220,19 @@ pub struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    /// Creates the service and waits for its answer.
+    /// Deploys the stack and waits for its answer.
     pub(super) fn set(scene: &'a Scene, scenario: &Scenario) -> Result<Stage<'a>> {
-        let replicas = scenario.replicas.to_string();
-        let create = [
-            "service",
-            "create",
-            "--detach",
-            "--name",
-            SERVICE,
-            "--replicas",
-            &replicas,
-        ];
-        let place = [
-            "--network",
-            SHARED,
-            "--endpoint-mode",
-            "dnsrr",
-            "--constraint",
-            "node.role==manager",
-        ];
-        let order = [
-            "--update-order",
-            scenario.order,
-            "--rollback-order",
-            scenario.order,
-            "--env",
-            "STOP=now",
-        ];
-        let host = format!("tidegate.hosts={HOST}");
-        let labels = ["--label", &host, "--label", "tidegate.port=8080"];
-        scene.docker(&[&create[..], &place, &order, &labels, &[image::APP]].concat())?;
+        let file = scene.swarm().folder().join("zero.yml");
+        let check = match scenario.has_health_check {
+            true => r#"{test: [CMD, /app, check], interval: 1s, timeout: 1s, retries: 2}"#,
+            false => "{disable: true}",
+        };
+        let stack = STACK
+            .replace("REPLICAS", &scenario.replicas.to_string())
+            .replace("ORDER", scenario.order)
+            .replace("CHECK", check);
+        fs::write(&file, stack)?;
+        scene.deploy("zero", &[file], &[])?;
         let stage = Stage {
             scene,
             replicas: scenario.replicas,
@@ -217,6 +241,15 @@ impl<'a> Stage<'a> {
         stage.until_tasks(stage.replicas, &[])?;
         scene.until("the application is there", now(), HOST, |answer| answer.status == 200)?;
         Ok(stage)
+    }
+
+    /// What is asked, and who is to answer.
+    pub(super) fn target(&self, scenario: &Scenario) -> Target {
+        Target {
+            host: HOST,
+            tasks: "zero_app.",
+            is_balanced: scenario.is_balanced,
+        }
     }
 
     /// The host that it is asked for.
@@ -244,7 +277,7 @@ impl<'a> Stage<'a> {
     }
 
     pub(super) fn clear(&self) -> Result<()> {
-        self.scene.docker(&["service", "rm", SERVICE])?;
+        self.scene.docker(&["stack", "rm", "zero"])?;
         let gone = || self.containers(0);
         wait_for("the application is gone", LIMIT, gone).map(drop)
     }
@@ -255,11 +288,31 @@ impl<'a> Stage<'a> {
     }
 
     fn containers(&self, count: usize) -> Look<()> {
-        let lists = self.scene.managers().iter().map(|node| node.containers_of(SERVICE));
-        match lists.collect::<Result<Vec<_>>>() {
-            Ok(lists) if lists.concat().len() == count => Look::Holds(()),
+        match self.count(SERVICE) {
+            Ok(running) if running == count => Look::Holds(()),
             other => Look::NotYet(format!("{other:?}")),
         }
+    }
+
+    /// Replaces every task of a service, and waits until only new ones run.
+    pub(super) fn replace(&self, service: &str) -> Result<()> {
+        let scene = self.scene;
+        let old = scene.tasks_of(service)?;
+        scene.docker(&["service", "update", "--detach", "--force", service])?;
+        wait_for(&format!("every task of {service} is new"), LIMIT, || {
+            let is_new = |tasks: &[String]| tasks.len() == old.len() && !tasks.iter().any(|task| old.contains(task));
+            match (scene.tasks_of(service), self.count(service)) {
+                (Ok(tasks), Ok(count)) if is_new(&tasks) && count == old.len() => Look::Holds(()),
+                other => Look::NotYet(format!("{other:?}")),
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Containers of a service that run on the managers.
+    pub(super) fn count(&self, service: &str) -> Result<usize> {
+        let lists = self.scene.managers().iter().map(|node| node.containers_of(service));
+        Ok(lists.collect::<Result<Vec<_>>>()?.concat().len())
     }
 
     /// To the image that it does not have.
@@ -287,7 +340,7 @@ impl<'a> Stage<'a> {
         self.until_tasks(self.replicas, &old)
     }
 
-    fn scale(&self, replicas: usize) -> Result<()> {
+    pub(super) fn scale(&self, replicas: usize) -> Result<()> {
         self.scene
             .docker(&["service", "scale", "--detach", &format!("{SERVICE}={replicas}")])?;
         self.until_tasks(replicas, &[])

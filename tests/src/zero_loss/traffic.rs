@@ -1,5 +1,5 @@
 //! Requests of every kind at a steady pace: GET and POST, on connections that are kept and on fresh ones, over HTTP/1.1 and
-//! HTTP/2. An answer counts if it has the status 200 and every byte of its body.
+//! HTTP/2. An answer counts if it has the status 200 and every byte of its body, and comes from a task of the right service.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,21 +67,37 @@ pub struct Traffic {
     thread: JoinHandle<()>,
 }
 
+/// What is asked, and who is to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// The host of every request.
+    pub host: &'static str,
+    /// What the names of its tasks begin with.
+    pub tasks: &'static str,
+    /// Whether a request that was never sent goes to the next address, as from a balancer.
+    pub is_balanced: bool,
+}
+
 impl Traffic {
     /// Starts eight clients for each address.
     ///
     /// # Errors
     /// If the system gives no threads.
-    pub fn start(addresses: &[SocketAddr], host: &'static str) -> Result<Traffic> {
+    pub fn start(addresses: &[SocketAddr], target: Target) -> Result<Traffic> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = Arc::new(Shared::default());
         let (of_thread, addresses) = (shared.clone(), addresses.to_vec());
         let thread = std::thread::Builder::new().name("traffic".into()).spawn(move || {
             runtime.block_on(async {
                 let mut clients = JoinSet::new();
-                for address in addresses {
+                for turn in 0..addresses.len() {
+                    let mut addresses = addresses.clone();
+                    addresses.rotate_left(turn);
+                    if !target.is_balanced {
+                        addresses.truncate(1);
+                    }
                     for kind in CLIENTS {
-                        clients.spawn(client(of_thread.clone(), kind, address, host));
+                        clients.spawn(client(of_thread.clone(), kind, addresses.clone(), target));
                     }
                 }
                 while clients.join_next().await.is_some() {}
@@ -168,7 +184,19 @@ enum Connection {
     Two(http2::SendRequest<Full<Bytes>>),
 }
 
-async fn client(shared: Arc<Shared>, kind: Kind, address: SocketAddr, host: &'static str) {
+/// The request was never sent, so anybody may send it again.
+#[derive(Debug)]
+struct NeverSent;
+
+impl fmt::Display for NeverSent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("never sent")
+    }
+}
+
+impl std::error::Error for NeverSent {}
+
+async fn client(shared: Arc<Shared>, kind: Kind, mut addresses: Vec<SocketAddr>, target: Target) {
     let mut pace = tokio::time::interval(PACE);
     pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut connection = None;
@@ -178,7 +206,15 @@ async fn client(shared: Arc<Shared>, kind: Kind, address: SocketAddr, host: &'st
         pace.tick().await;
         number += 1;
         let (start, is_post) = (now(), number.is_multiple_of(4));
-        let asked = ask(&mut connection, kind, address, host, is_post);
+        let asked = async {
+            for _ in 1..addresses.len() {
+                match ask(&mut connection, kind, addresses[0], target, is_post).await {
+                    Err(error) if error.is::<NeverSent>() => addresses.rotate_left(1),
+                    result => return result,
+                }
+            }
+            ask(&mut connection, kind, addresses[0], target, is_post).await
+        };
         let result = match tokio::time::timeout(LIMIT, asked).await {
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no answer within {} s", LIMIT.as_secs())),
@@ -214,13 +250,14 @@ async fn ask(
     connection: &mut Option<Connection>,
     kind: Kind,
     address: SocketAddr,
-    host: &str,
+    target: Target,
     is_post: bool,
 ) -> Result<()> {
     let mut open = match connection.take() {
         Some(open) if is_open(&open) => open,
-        Some(_) | None => connect(kind, address).await?,
+        Some(_) | None => connect(kind, address).await.map_err(|error| error.context(NeverSent))?,
     };
+    let host = target.host;
     let (method, path, body) = match is_post {
         true => (Method::POST, "/echo", Bytes::from_static(BODY)),
         false => (Method::GET, "/", Bytes::new()),
@@ -235,15 +272,26 @@ async fn ask(
         .context("a request is right as it stands here")?;
     let answer = match &mut open {
         Connection::One(sender) => {
-            sender.ready().await.context("the connection was closed")?;
+            sender
+                .ready()
+                .await
+                .context("the connection was closed")
+                .context(NeverSent)?;
             sender.send_request(request).await
         }
         Connection::Two(sender) => {
-            sender.ready().await.context("the connection was closed")?;
+            sender
+                .ready()
+                .await
+                .context("the connection was closed")
+                .context(NeverSent)?;
             sender.send_request(request).await
         }
     };
-    let answer = answer.context("no answer")?;
+    let answer = match answer {
+        Err(error) if error.is_canceled() => return Err(anyhow::Error::from(error).context(NeverSent)),
+        answer => answer.context("no answer")?,
+    };
     let status = answer.status();
     let text = answer
         .into_body()
@@ -258,6 +306,13 @@ async fn ask(
             .unwrap_or_default()
             .to_string();
         anyhow::bail!("{status} {first}");
+    }
+    if !is_post {
+        let text = String::from_utf8_lossy(&text);
+        let task = text.lines().find_map(|line| line.strip_prefix("task: "));
+        if !task.is_some_and(|task| task.starts_with(target.tasks)) {
+            anyhow::bail!("somebody else answers: {task:?}");
+        }
     }
     if is_post && text != body {
         anyhow::bail!("{} bytes come back instead of {}", text.len(), body.len());
@@ -327,7 +382,12 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let traffic = Traffic::start(&[address], "x.example").unwrap();
+        let target = Target {
+            host: "x.example",
+            tasks: "x.",
+            is_balanced: false,
+        };
+        let traffic = Traffic::start(&[address], target).unwrap();
         let enough = || match traffic.requests() {
             0..40 => crate::clock::Look::NotYet(traffic.requests().to_string()),
             _ => crate::clock::Look::Holds(()),
