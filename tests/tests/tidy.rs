@@ -191,7 +191,9 @@ fn dependency_arrows_point_to_core() {
         };
         for dependency in package["dependencies"].as_array().into_iter().flatten() {
             let to = text(dependency, "name");
-            if allowed.contains_key(to.as_str()) && to != name && !may.contains(&to.as_str()) {
+            // Its tests hold Docker itself to what simulations rely on, through the product's own eyes.
+            let is_contract = name == "e2e" && dependency["kind"] == "dev";
+            if allowed.contains_key(to.as_str()) && to != name && !is_contract && !may.contains(&to.as_str()) {
                 bad.push(format!("{name} depends on {to}"));
             }
         }
