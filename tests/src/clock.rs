@@ -14,6 +14,13 @@ pub fn now() -> Instant {
     Instant::now()
 }
 
+/// Nanoseconds since 1970, by the clock that every dockerd and container of this machine has too.
+#[expect(clippy::disallowed_methods, reason = "to be compared with what Docker wrote down")]
+pub fn wall_nanos() -> u128 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_nanos())
+}
+
 /// Lets real time pass, where the passing itself is what is asked for (a load's pace, a poll's pause).
 pub fn pause(duration: Duration) {
     std::thread::sleep(duration);

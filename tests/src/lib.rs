@@ -5,6 +5,7 @@ pub mod bench;
 pub mod clock;
 pub mod command;
 pub mod example;
+pub mod freshness;
 pub mod gate;
 pub mod https;
 pub mod image;

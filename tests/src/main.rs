@@ -1,11 +1,13 @@
 //! `cargo e2e`: what needs a real Swarm or the peers of the trade, and a person who looks.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use e2e::bench::{self, bench};
+use e2e::freshness;
 use e2e::image;
 use e2e::scene::{SHARED, Scene};
 use e2e::swarm::{self, Swarm};
@@ -49,6 +51,15 @@ enum What {
         #[arg(long, default_value_t = 512)]
         bytes: usize,
     },
+    /// Measure how long a change takes from Docker to every proxy, and what the controllers ask of Docker
+    Freshness {
+        /// Changes of tasks, and as many new routes
+        #[arg(long, default_value_t = 200)]
+        changes: usize,
+        /// Measure a second time with so many services in the Swarm; 0 = do not
+        #[arg(long, default_value_t = 2000)]
+        services: usize,
+    },
     /// Networks that come and go through legs, under load and with open connections
     Legs {
         /// Applications with a network each
@@ -74,6 +85,15 @@ enum What {
     },
     /// Run `tidegate prove` on the two example stacks, and exit 1 if it does not name the fault
     Prove,
+    /// Ask an admin listener from where it can be reached (`cargo e2e freshness` starts this itself)
+    #[command(hide = true)]
+    Admin {
+        address: SocketAddr,
+        path: String,
+        /// Go on asking, and print the endpoints of an explanation whenever they change
+        #[arg(long)]
+        follow: bool,
+    },
     /// Remove a Swarm when standard input ends (the harness starts this itself)
     #[command(hide = true)]
     Guard { name: String, dir: PathBuf },
@@ -101,6 +121,20 @@ fn main() -> Result<()> {
             print!("{}", bench(&image::product_program("release")?, &options)?);
             Ok(())
         }
+        What::Freshness { changes, services } => {
+            if let Some(obstacle) = swarm::obstacle() {
+                bail!("{obstacle}");
+            }
+            let options = freshness::Options {
+                changes: changes.max(1),
+                services,
+            };
+            if !freshness::freshness(&options)? {
+                bail!("a goal was missed");
+            }
+            Ok(())
+        }
+        What::Admin { address, path, follow } => freshness::admin::ask(address, &path, follow),
         What::Legs { networks, sockets } => legs(e2e::legs::Options { networks, sockets }),
         What::ZeroLoss { list: true, .. } => {
             for scenario in &SCENARIOS {

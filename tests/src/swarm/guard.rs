@@ -122,7 +122,7 @@ fn start_time(pid: &str) -> Option<String> {
 }
 
 /// The `e2e` program that belongs to this build: this one, or the one beside the folder of test programs.
-fn own_program() -> Result<PathBuf> {
+pub(crate) fn own_program() -> Result<PathBuf> {
     let own = std::env::current_exe().context("a running program has a path")?;
     if own.file_name().is_some_and(|name| name == "e2e") {
         return Ok(own);
