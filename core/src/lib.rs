@@ -17,6 +17,7 @@
 //! - [`source_file`]: routes from a file instead of a Swarm
 //! - [`interlock`]: what Interlock has beside what we have
 //! - [`controller`]: all of these joined into one machine
+//! - [`recording`]: what the controller was told and decided, to be replayed
 //! - [`tls`]: the name that a TLS client asks for, and the certificates that routes want
 //! - [`secrets`]: Docker secrets that labels name, and what a process has of them
 //! - [`settings`]: what the operator sets
@@ -39,6 +40,7 @@ pub mod machine;
 pub mod pool;
 pub mod prove;
 pub mod reconcile;
+pub mod recording;
 pub mod request;
 pub mod rng;
 pub mod route;
@@ -47,6 +49,7 @@ pub mod settings;
 pub mod simulated;
 pub mod snapshot;
 pub mod source_file;
+mod state;
 pub mod swarm;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

@@ -6,6 +6,8 @@ use core::fmt;
 use core::ops::{Add, Sub};
 pub use core::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
 /// A moment on the process's own monotonic clock: the time since it started.
 ///
 /// Prints as seconds with milliseconds, e.g. `12.345s`.
@@ -34,6 +36,20 @@ impl Instant {
     /// Time from `earlier` to this moment; zero if `earlier` is later.
     pub fn since(self, earlier: Instant) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Serialize for Instant {
+    /// As whole nanoseconds since the start of the process: a recording is replayed at exactly the same moments.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let nanos = u64::try_from(self.0.as_nanos()).unwrap_or(u64::MAX); // 584 years
+        serializer.serialize_u64(nanos)
+    }
+}
+
+impl<'de> Deserialize<'de> for Instant {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Instant(Duration::from_nanos(u64::deserialize(deserializer)?)))
     }
 }
 
@@ -83,8 +99,10 @@ impl Deadline {
 }
 
 /// One timer per key. Setting a key again replaces its timer, so none is ever cancelled by handle.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "K: Serialize + Ord", deserialize = "K: Deserialize<'de> + Ord"))]
 pub struct Timers<K> {
+    #[serde(with = "crate::state::pairs")]
     due: BTreeMap<K, Instant>,
 }
 

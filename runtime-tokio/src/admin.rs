@@ -1,7 +1,8 @@
 //! The admin listener: what a process knows about itself, over HTTP/1.1 on loopback or the control network only.
 //!
 //! `/healthz` 200 while the process answers · `/readyz` 200 when it can do its work, else 503 and why · `/metrics`
-//! Prometheus text · `/status` JSON · `/routes` the table and findings · `/explain?url=` why a URL is answered as it is.
+//! Prometheus text · `/status` JSON · `/routes` the table and findings · `/explain?url=` why a URL is answered as it is ·
+//! `/recording` what a controller was told and decided lately, as JSON lines for `tidegate replay`.
 //! With `format=json` in the query, routes and explanations are JSON. Nothing here changes anything.
 
 use std::convert::Infallible;
@@ -37,6 +38,12 @@ pub trait Admin: Clone + 'static {
     fn status(&self) -> impl Future<Output = serde_json::Value>;
     /// The tables, by service cluster.
     fn routes(&self) -> impl Future<Output = Routes>;
+    /// What was recorded, as the lines of a file, or why there is nothing.
+    fn recording(&self) -> impl Future<Output = Result<String, String>> {
+        std::future::ready(Err(
+            "nothing is recorded here: it is controllers that keep recordings".to_owned()
+        ))
+    }
     /// Why `url` is answered as it is, by service cluster.
     fn explain(&self, url: &str) -> impl Future<Output = Vec<(String, Explanation)>>;
 }
@@ -137,6 +144,15 @@ async fn answer<A: Admin>(request: &Request<Incoming>, admin: &A) -> Response<Fu
                 text(StatusCode::OK, routes.to_text())
             }
         }
+        "/recording" => match admin.recording().await {
+            Ok(lines) => {
+                let mut response = text(StatusCode::OK, lines);
+                let kind = HeaderValue::from_static("application/jsonl");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+            Err(why) => text(StatusCode::NOT_FOUND, format!("{why}\n")),
+        },
         "/explain" => {
             let Some(url) = value("url").map(percent_decoded).filter(|url| !url.is_empty()) else {
                 return text(
@@ -159,7 +175,7 @@ async fn answer<A: Admin>(request: &Request<Incoming>, admin: &A) -> Response<Fu
         }
         _ => text(
             StatusCode::NOT_FOUND,
-            "there are /healthz /readyz /metrics /status /routes /explain?url=\n".to_owned(),
+            "there are /healthz /readyz /metrics /status /routes /explain?url= /recording\n".to_owned(),
         ),
     }
 }

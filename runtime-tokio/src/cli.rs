@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+mod recording;
+pub use recording::{RecordArgs, ReplayArgs};
+
 /// Exit code of a finding: unhealthy, or a check that failed.
 pub const EXIT_FINDING: u8 = 1;
 /// Exit code of wrong usage, wrong settings included.
@@ -14,7 +17,7 @@ pub const EXIT_USAGE: u8 = 2;
 pub const EXIT_UNREACHABLE: u8 = 3;
 
 /// `0.1.0 (27b903b2)`: the revision where the build was told it, as `deploy/build-image` does.
-fn version() -> &'static str {
+pub(crate) fn version() -> &'static str {
     static VERSION: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
         let revision = option_env!("TIDEGATE_REVISION").filter(|revision| !revision.is_empty());
         let revision = revision.map_or(String::new(), |revision| format!(" ({revision})"));
@@ -93,6 +96,24 @@ pub enum Role {
     Prove(ProveArgs),
     /// Takes users' requests to tasks, by the tables of a controller.
     Proxy(ProxyArgs),
+    /// Prints what the controller beside this one recorded lately, for `tidegate replay`.
+    ///
+    /// `docker exec CONTROLLER /tidegate recording > incident.jsonl`. The controller records where it is started with `--record`.
+    ///
+    /// Exit codes: 0 ok, 1 nothing is recorded, 3 the process does not answer.
+    #[command(verbatim_doc_comment)]
+    Recording(AskArgs),
+    /// Runs what a controller recorded, prints each decision, and says where this program decides otherwise.
+    ///
+    /// FILE is what `tidegate recording` printed. Decisions that differ from the recorded ones are marked with `!`.
+    /// `--save-test core/tests/incidents/NAME` makes a regression test of it: the recording from `--since` to `--until`, and what
+    /// this program decides.
+    ///
+    /// `tidegate replay incident.jsonl --since 2026-11-25T12:03:00Z --until 2026-11-25T12:04:00Z`
+    ///
+    /// Exit codes: 0 all is decided as recorded, 1 something is not, 2 usage or a file that cannot be read.
+    #[command(verbatim_doc_comment)]
+    Replay(ReplayArgs),
     /// Prints the table and what is wrong with labels.
     Routes(RoutesArgs),
     /// Controller and proxy in one process, for one node or for routes from a file.
@@ -186,6 +207,9 @@ pub struct ControllerArgs {
     /// Admin listener.
     #[command(flatten)]
     pub admin: AdminArgs,
+    /// Flight recorder.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Name of the controllers' own Swarm service; without it no proxies are kept.
     #[arg(long = "self", env = "TIDEGATE_SELF", value_name = "SERVICE")]
     pub service: Option<String>,
@@ -342,6 +366,9 @@ pub struct RunArgs {
     /// Settings.
     #[command(flatten)]
     pub settings: SettingsArgs,
+    /// Flight recorder of the controller, with the source `docker`.
+    #[command(flatten)]
+    pub record: RecordArgs,
 }
 
 /// Where routes come from.
@@ -481,6 +508,9 @@ pub struct DemoArgs {
     /// Requests a second of the demo's own load.
     #[arg(long, default_value_t = 500, value_name = "N")]
     pub rate: u32,
+    /// Flight recorder of its controller.
+    #[command(flatten)]
+    pub record: RecordArgs,
     /// Seed of the demo's chance.
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,

@@ -259,6 +259,7 @@ async fn controller(
         settings,
         me,
         authorities,
+        recorder: None,
     };
     let (_queries, asked) = mpsc::channel(1);
     run_controller(app, incoming, asked, stop).await;

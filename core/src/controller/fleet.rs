@@ -9,6 +9,7 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::routes::{RouteBook, usable_secrets};
 use super::{Chore, ControllerAction, Me};
@@ -20,6 +21,7 @@ use crate::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use crate::reconcile::leg::{LEG_ROLE, LegFacts, leg_shape};
 use crate::reconcile::machine::{ReconcileAction, ReconcileFact, ReconcileSettings, Reconciler, WriteId};
 use crate::reconcile::proxy::{ProxyFacts, proxy_service_name, proxy_shape};
+use crate::recording::Hide;
 use crate::settings::{CertificateSource, NetworkPolicy, Settings};
 use crate::swarm::model::{ApiError, Network};
 use crate::swarm::world::{Lane, World, backoff};
@@ -33,7 +35,7 @@ pub const ADMIN_CONTROL_PORT: u16 = 7172;
 const CHORE_RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// What the fleet wants of its parent.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum FleetAction {
     /// Something for the shell.
     Do(ControllerAction),
@@ -42,10 +44,14 @@ pub enum FleetAction {
 }
 
 /// See the module.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Fleet {
+    #[serde(skip)]
     settings: Settings,
+    #[serde(skip)]
     service: String,
+    #[serde(skip)]
     me: Me,
     /// Name of the controllers' stack; known once the own service was seen.
     installation: Option<String>,
@@ -56,13 +62,21 @@ pub struct Fleet {
     reconciler: Option<Reconciler>,
     /// Chores under way, and how often each failed in a row.
     under_way: BTreeSet<Chore>,
+    #[serde(with = "crate::state::pairs")]
     failures: BTreeMap<Chore, u32>,
     pauses: Timers<Chore>,
     next_identity_look: Instant,
     wanted: Vec<ServiceShape>,
+    #[serde(skip)]
     actions: VecDeque<FleetAction>,
     /// What was said and still holds, by topic.
     said: BTreeMap<String, String>,
+}
+
+impl Default for Fleet {
+    fn default() -> Self {
+        Fleet::new(&Settings::default(), String::new(), Me::default())
+    }
 }
 
 impl Fleet {
@@ -84,6 +98,40 @@ impl Fleet {
             actions: VecDeque::new(),
             said: BTreeMap::new(),
         }
+    }
+
+    /// What `earlier` knew and did, for the same controller: a checkpoint has not its settings.
+    pub(super) fn resume(&mut self, earlier: Fleet) {
+        let (settings, service, me) = (self.settings.clone(), self.service.clone(), self.me.clone());
+        let installation = earlier.installation.clone().unwrap_or_default();
+        let with_settings =
+            |reconciler: Reconciler| reconciler.with_settings(reconcile_settings(&settings, &installation));
+        let reconciler = earlier.reconciler.clone().map(with_settings);
+        *self = Fleet {
+            settings,
+            service,
+            me,
+            reconciler,
+            ..earlier
+        };
+    }
+
+    /// A copy for a checkpoint, with what must not get into a recording hidden.
+    pub(super) fn hidden(&self, hide: &Hide) -> Fleet {
+        let mut fleet = self.clone();
+        if let Some(reconciler) = &mut fleet.reconciler {
+            reconciler.shapes_mut().for_each(|shape| hide.shape(shape));
+            reconciler
+                .templates_mut()
+                .for_each(|template| *template = hide.text(template));
+        }
+        fleet.template = fleet.template.map(|template| hide.text(&template));
+        fleet
+    }
+
+    /// The write that is under way.
+    pub fn write_in_flight(&self) -> Option<WriteId> {
+        self.reconciler.as_ref()?.in_flight()
     }
 
     /// The next effect.
@@ -132,13 +180,9 @@ impl Fleet {
         self.said.remove("own service");
         let stack = own.shape.labels.get(crate::swarm::model::STACK_LABEL);
         let installation = stack.unwrap_or(&self.service).clone();
-        let reconciler = self.reconciler.get_or_insert_with(|| {
-            Reconciler::new(ReconcileSettings {
-                installation: installation.clone(),
-                read_only: self.settings.controller.read_only,
-                ..ReconcileSettings::default()
-            })
-        });
+        let reconciler = self
+            .reconciler
+            .get_or_insert_with(|| Reconciler::new(reconcile_settings(&self.settings, &installation)));
         self.installation = Some(installation.clone());
         // Controllers of old and new settings run side by side while Docker replaces them: only the new ones write, or each would
         // undo what the others wrote.
@@ -458,6 +502,14 @@ impl Fleet {
             self.said.insert(topic, text.clone());
             self.actions.push_back(FleetAction::Do(ControllerAction::Notice(text)));
         }
+    }
+}
+
+fn reconcile_settings(settings: &Settings, installation: &str) -> ReconcileSettings {
+    ReconcileSettings {
+        installation: installation.to_string(),
+        read_only: settings.controller.read_only,
+        ..ReconcileSettings::default()
     }
 }
 

@@ -5,6 +5,7 @@
 //! mutations, so the shell sees one machine. It publishes nothing before the world has been seen whole, and nothing
 //! that goes wrong with Docker ever removes a route: only facts do.
 
+mod checkpoint;
 mod decision;
 pub mod fleet;
 pub mod routes;
@@ -14,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{ClusterName, ProxyId, SecretId, ServiceId, Version};
 use crate::identity::NewSecret;
@@ -31,11 +33,12 @@ use crate::snapshot::{Ack, Connection, Digest, Publisher, Served, Taken};
 use crate::swarm::model::ApiError;
 use crate::swarm::world::{Fetch, FetchId, Lane, StreamId, World, WorldAction, WorldFact};
 use crate::time::{Deadline, Duration, Instant};
+pub use checkpoint::Checkpoint;
 use fleet::{Fleet, FleetAction};
 use routes::{RouteBook, attached};
 
 /// Who this controller is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Me {
     /// Its own task, for people.
     pub task: String,
@@ -52,7 +55,8 @@ pub struct Me {
 }
 
 /// What the controller is told.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ControllerFact {
     /// A proxy acknowledged.
     Ack {
@@ -85,7 +89,8 @@ pub enum ControllerFact {
         connection: Connection,
         /// Its task, for people.
         task: String,
-        /// The secrets.
+        /// The secrets. Whoever writes this fact down writes no content.
+        #[serde(with = "crate::recording::parcels")]
         parcels: Vec<Parcel>,
     },
     /// The networks that this process is on, where it is the proxy as well: what is on others it cannot reach.
@@ -128,7 +133,8 @@ pub enum ControllerFact {
 }
 
 /// A write outside the reconciler; one of a kind is under way at a time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Chore {
     /// The control network.
     Network,
@@ -139,7 +145,7 @@ pub enum Chore {
 }
 
 /// What the controller wants done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ControllerAction {
     /// A proxy serves revisions that it did not serve before.
     Acked {

@@ -6,6 +6,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::decision::decided_at;
 use crate::id::{ClusterName, NetworkId, ServiceId, Version};
@@ -78,7 +79,73 @@ struct Page {
     diagnostics: Vec<Diagnostic>,
 }
 
+/// A route book in a checkpoint. What labels say is read again, since the services are there too.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BookState {
+    pages: BTreeMap<ServiceId, PageState>,
+    attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>,
+    on: Option<Vec<IpRange>>,
+    changes: BTreeMap<ClusterName, SpecChanges>,
+    gone: BTreeMap<ServiceId, String>,
+    diagnostics: BTreeSet<Diagnostic>,
+    decisions: BTreeMap<ServiceId, Duration>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct PageState {
+    cluster: Option<ClusterName>,
+    spec: Option<Arc<RouteSpec>>,
+    network: Option<NetworkId>,
+    diagnostics: Vec<Diagnostic>,
+}
+
 impl RouteBook {
+    /// For a checkpoint.
+    pub(super) fn state(&self) -> BookState {
+        let page = |page: &Page| PageState {
+            cluster: page.cluster.clone(),
+            spec: page.spec.clone(),
+            network: page.network.clone(),
+            diagnostics: page.diagnostics.clone(),
+        };
+        BookState {
+            pages: self.pages.iter().map(|(id, of)| (id.clone(), page(of))).collect(),
+            attached: self.attached.clone(),
+            on: self.on.clone(),
+            changes: self.changes.clone(),
+            gone: self.gone.clone(),
+            diagnostics: self.diagnostics.clone(),
+            decisions: self.decisions.clone(),
+        }
+    }
+
+    /// The book of a checkpoint; between two facts its pages are about the services of `world` as they are there.
+    pub(super) fn from_state(state: BookState, world: &World) -> RouteBook {
+        let page = |(id, page): (ServiceId, PageState)| {
+            let service = world.services().get(&id)?;
+            let page = Page {
+                name: service.name.clone(),
+                version: service.version,
+                reading: read(service),
+                cluster: page.cluster,
+                spec: page.spec,
+                network: page.network,
+                diagnostics: page.diagnostics,
+            };
+            Some((id, page))
+        };
+        RouteBook {
+            pages: state.pages.into_iter().filter_map(page).collect(),
+            attached: state.attached,
+            on: state.on,
+            changes: state.changes,
+            gone: state.gone,
+            diagnostics: state.diagnostics,
+            decisions: state.decisions,
+        }
+    }
+
     /// The networks that each cluster's proxies are on now; matters for services with several.
     pub fn set_attached(&mut self, attached: BTreeMap<ClusterName, BTreeSet<NetworkId>>) {
         self.attached = attached;

@@ -3,6 +3,7 @@
 use super::*;
 use crate::machine::{Input, step};
 use crate::reconcile::desired::{CLUSTER_LABEL, ManagedService, ROLE_LABEL};
+use crate::recording::{Recorder, step_recorded};
 use crate::rng::Rng;
 use crate::settings::{ClusterSettings, NetworkPolicy};
 use crate::simulated::{self, Delays, Swarm};
@@ -12,6 +13,7 @@ use crate::swarm::world::Answer;
 mod courier;
 mod freshness;
 mod legs;
+mod recording;
 mod successors;
 mod tls;
 
@@ -33,6 +35,10 @@ struct Harness {
     writes: usize,
     /// Milliseconds until the list of secrets arrives.
     secrets_take_ms: u64,
+    /// Records the first controller.
+    recorder: Option<Recorder>,
+    /// Decides which answers of Docker fail.
+    faults: Option<Rng>,
     now: Instant,
 }
 
@@ -99,6 +105,8 @@ impl Harness {
             delivered: Vec::new(),
             writes: 0,
             secrets_take_ms: 4,
+            recorder: None,
+            faults: None,
             now,
         }
     }
@@ -130,13 +138,19 @@ impl Harness {
     /// One mutation of a controller; answers of Docker arrive a few milliseconds later.
     fn turn(&mut self, index: usize, input: Input<ControllerFact>) {
         let mut actions = Vec::new();
-        step(&mut self.controllers[index], input, self.now, |action| {
-            actions.push(action)
-        });
+        let machine = &mut self.controllers[index];
+        let perform = |action| actions.push(action);
+        match &mut self.recorder {
+            Some(recorder) if index == 0 => step_recorded(machine, recorder, input, self.now, perform),
+            Some(_) | None => step(machine, input, self.now, perform),
+        };
         for action in actions {
             let is_secrets = matches!(&action, ControllerAction::Fetch { fetch, .. } if *fetch == Fetch::Secrets);
             let takes_ms = if is_secrets { self.secrets_take_ms } else { 4 };
-            if let Some(fact) = self.perform(index, action) {
+            if let Some(mut fact) = self.perform(index, action) {
+                if let Some(rng) = self.faults.as_mut() {
+                    recording::spoil(&mut fact, rng);
+                }
                 self.mail.push(Mail {
                     at: self.now + Duration::from_millis(takes_ms),
                     to: index,

@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use serde::{Deserialize, Serialize};
 
 use super::desired::{ManagedService, ServiceShape};
 use crate::id::{ServiceId, Version};
@@ -68,11 +69,12 @@ impl Default for ReconcileSettings {
 }
 
 /// Names one write; a late answer to an older one is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WriteId(pub u64);
 
 /// One call that changes Docker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Write {
     /// Make a service.
     Create(Box<ServiceShape>),
@@ -141,7 +143,8 @@ pub enum ReconcileAction {
 }
 
 /// Something that an operator should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Notice {
     /// Docker paused an update; Tidegate waits for the operator.
     Paused {

@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::courier::COURIER_ROLE;
 use super::desired::{INSTALLATION_LABEL, ManagedService, ROLE_LABEL, ServiceShape};
@@ -31,8 +32,10 @@ use crate::time::{Deadline, Duration, Instant};
 pub use super::facts::{Notice, ReconcileAction, ReconcileFact, ReconcileSettings, Write, WriteId};
 
 /// See the module. Decides nothing before both [`ReconcileFact::Wanted`] and [`ReconcileFact::Managed`] have come once.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Reconciler {
+    #[serde(skip)]
     settings: ReconcileSettings,
     /// Whether somebody else writes.
     relieved: bool,
@@ -43,10 +46,11 @@ pub struct Reconciler {
     flight: Option<Flight>,
     leaving: bool,
     next_write: u64,
+    #[serde(skip)]
     actions: VecDeque<ReconcileAction>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Flight {
     id: WriteId,
     write: Write,
@@ -56,9 +60,11 @@ struct Flight {
 }
 
 /// What happened to one service so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Progress {
     /// The wish that was written last, how often, and when.
+    #[serde(with = "crate::state::nested")]
     written: Option<Option<ServiceShape>>,
     writes: u32,
     /// Whether Docker did not do the last one.
@@ -92,6 +98,12 @@ struct Step {
     write: Option<Write>,
 }
 
+impl Default for Reconciler {
+    fn default() -> Self {
+        Reconciler::new(ReconcileSettings::default())
+    }
+}
+
 impl Reconciler {
     /// Knows nothing yet.
     pub fn new(settings: ReconcileSettings) -> Self {
@@ -113,9 +125,36 @@ impl Reconciler {
         self.flight.is_none() && self.wanted.is_some() && self.actual.is_some() && self.next_step().is_none()
     }
 
+    /// The write that is under way.
+    pub fn in_flight(&self) -> Option<WriteId> {
+        self.flight.as_ref().map(|flight| flight.id)
+    }
+
     /// The last thing worth knowing about each service.
     pub fn notices(&self) -> impl Iterator<Item = &Notice> {
         self.progress.values().filter_map(|progress| progress.said.as_ref())
+    }
+
+    /// Itself after it was read from a checkpoint, with the settings, which are not in it.
+    pub(crate) fn with_settings(mut self, settings: ReconcileSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// Every shape that came from Docker, for a checkpoint that leaves something out.
+    pub(crate) fn shapes_mut(&mut self) -> impl Iterator<Item = &mut ServiceShape> {
+        let seen = self.actual.iter_mut().flat_map(BTreeMap::values_mut);
+        let written = self.flight.iter_mut().filter_map(|flight| match &mut flight.write {
+            Write::Create(shape) | Write::Update { shape, .. } => Some(&mut **shape),
+            Write::Remove { .. } => None,
+        });
+        seen.map(|service| &mut service.shape).chain(written)
+    }
+
+    /// Every managed service as it was seen, for the same.
+    pub(crate) fn templates_mut(&mut self) -> impl Iterator<Item = &mut String> {
+        let seen = self.actual.iter_mut().flat_map(BTreeMap::values_mut);
+        seen.map(|service| &mut service.template)
     }
 
     fn handle_wanted(&mut self, shapes: Vec<ServiceShape>, now: Instant) {

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::message::{Delivery, Parcel};
 use super::{SecretProblem, SecretText};
 use crate::id::{ClusterName, ProxyId};
+use crate::recording::Hide;
 use crate::snapshot::Connection;
 
 /// A line for one proxy.
@@ -40,7 +41,7 @@ pub type Wanted = BTreeMap<ClusterName, BTreeSet<String>>;
 
 type Present = (Option<SecretText>, Option<SecretProblem>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Listener {
     cluster: ClusterName,
     proxy: ProxyId,
@@ -48,7 +49,7 @@ struct Listener {
     told: BTreeMap<String, Present>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Courier {
     task: String,
     has: BTreeSet<String>,
@@ -67,7 +68,55 @@ pub struct Ledger {
     actions: VecDeque<Deliver>,
 }
 
+/// A ledger in a checkpoint, without contents.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LedgerState {
+    wanted: Option<Wanted>,
+    existing: BTreeSet<String>,
+    #[serde(with = "crate::recording::parcels")]
+    brought: Vec<Parcel>,
+    couriers: BTreeMap<Connection, Courier>,
+    listeners: BTreeMap<Connection, (ClusterName, ProxyId)>,
+}
+
 impl Ledger {
+    /// A copy for a checkpoint, in which every content is hidden.
+    pub(crate) fn hidden(&self, hide: &Hide) -> LedgerState {
+        let parcel = |(name, (content, problem)): (&String, &Present)| Parcel {
+            name: name.clone(),
+            content: content.as_ref().map(|content| hide.content(content)),
+            problem: problem.clone(),
+        };
+        let listener = |(connection, listener): (&Connection, &Listener)| {
+            (*connection, (listener.cluster.clone(), listener.proxy.clone()))
+        };
+        LedgerState {
+            wanted: self.wanted.clone(),
+            existing: self.existing.clone(),
+            brought: self.brought.iter().map(parcel).collect(),
+            couriers: self.couriers.clone(),
+            listeners: self.listeners.iter().map(listener).collect(),
+        }
+    }
+
+    /// The ledger of a checkpoint. Who listens knows what there is: nothing is ever left untold between two facts.
+    pub(crate) fn from_state(state: LedgerState) -> Ledger {
+        let present = |parcel: Parcel| (parcel.name, (parcel.content, parcel.problem));
+        let mut ledger = Ledger {
+            wanted: state.wanted,
+            existing: state.existing,
+            brought: state.brought.into_iter().map(present).collect(),
+            couriers: state.couriers,
+            ..Ledger::default()
+        };
+        for (connection, (cluster, proxy)) in state.listeners {
+            ledger.handle_listener(connection, cluster, proxy);
+        }
+        ledger.actions.clear();
+        ledger
+    }
+
     /// Takes what routes name, and the secrets that Docker has and that a label may use.
     pub fn look(&mut self, wanted: Wanted, existing: BTreeSet<String>) {
         if self.wanted.as_ref() == Some(&wanted) && self.existing == existing {

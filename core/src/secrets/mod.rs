@@ -16,7 +16,7 @@ pub mod message;
 mod shelf;
 
 pub use finding::Finding;
-pub use ledger::{CourierStatus, Deliver, Ledger, Wanted};
+pub use ledger::{CourierStatus, Deliver, Ledger, LedgerState, Wanted};
 pub use shelf::Shelf;
 
 use alloc::string::String;

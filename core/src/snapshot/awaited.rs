@@ -6,6 +6,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::entry::Digest;
 use crate::id::Revision;
@@ -23,7 +24,7 @@ pub struct Served {
     pub decided: Arc<[Duration]>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Publication {
     revision: Revision,
     digest: Digest,
@@ -32,7 +33,8 @@ struct Publication {
 }
 
 /// See the module. In order of revisions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Awaited {
     publications: VecDeque<Publication>,
 }

@@ -120,6 +120,21 @@ impl Entry {
         }
     }
 
+    /// The entry of a text that this controller wrote once.
+    ///
+    /// # Errors
+    /// Where it is no spec.
+    fn from_own(raw: Box<RawValue>) -> Result<Entry, serde_json::Error> {
+        let spec: RouteSpec = serde_json::from_str(raw.get())?;
+        Ok(Entry {
+            digest: Digest::of(raw.get()),
+            raw: raw.into(),
+            service: spec.service.clone(),
+            name: spec.name.clone(),
+            spec: Ok(Arc::new(spec)),
+        })
+    }
+
     /// The entry of a text that was received; `features` are those that this version serves.
     ///
     /// # Errors
@@ -168,6 +183,37 @@ pub struct Entries {
     settings_digest: Digest,
     entries: BTreeMap<ServiceId, Entry>,
     digest: Digest,
+}
+
+/// Entries of a controller in a checkpoint: their texts, byte for byte, so that digests stay.
+#[derive(Serialize, Deserialize)]
+struct Texts {
+    settings: Box<RawValue>,
+    routes: Vec<Box<RawValue>>,
+}
+
+impl Serialize for Entries {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let texts = Texts {
+            settings: self.settings_raw(),
+            routes: self.entries.values().map(|entry| (*entry.raw).to_owned()).collect(),
+        };
+        texts.serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        use serde::de::Error as _;
+        let texts = Texts::deserialize(deserializer)?;
+        let mut entries = Entries::default();
+        let settings = serde_json::from_str(texts.settings.get()).map_err(D::Error::custom)?;
+        entries.set_settings(settings, texts.settings);
+        for raw in texts.routes {
+            entries.insert(Entry::from_own(raw).map_err(D::Error::custom)?);
+        }
+        Ok(entries)
+    }
 }
 
 impl Default for Entries {

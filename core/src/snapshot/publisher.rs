@@ -25,7 +25,7 @@ use crate::time::{Deadline, Duration, Instant};
 pub const PING_EVERY: Duration = Duration::from_secs(3);
 
 /// One proxy's connection, numbered by the shell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Connection(pub u64);
 
 /// A line for one connection. Lines of a connection are sent in order.
@@ -65,10 +65,11 @@ pub struct Taken {
     pub served: Vec<Served>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Peer {
     proxy: ProxyId,
     /// The newest revision that is not waited for any more: that of its connection, or of its last answer.
+    #[serde(default)]
     counted: Revision,
     acked: Option<(Revision, Digest)>,
     refused: Vec<Refusal>,
@@ -77,8 +78,10 @@ struct Peer {
 }
 
 /// Publishes one service cluster's tables.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Publisher {
+    #[serde(skip)]
     hello: Arc<str>,
     entries: Entries,
     revision: Revision,
@@ -86,7 +89,14 @@ pub struct Publisher {
     awaited: Awaited,
     next_ping: Instant,
     peers: BTreeMap<Connection, Peer>,
+    #[serde(skip)]
     actions: VecDeque<Send>,
+}
+
+impl Default for Publisher {
+    fn default() -> Self {
+        Publisher::new("", "")
+    }
 }
 
 impl Publisher {
@@ -106,6 +116,12 @@ impl Publisher {
             peers: BTreeMap::new(),
             actions: VecDeque::new(),
         }
+    }
+
+    /// What `earlier` published and knew, for the same controller: a checkpoint has not its greeting.
+    pub(crate) fn resume(&mut self, earlier: Publisher) {
+        let hello = core::mem::replace(&mut self.hello, Arc::from(""));
+        *self = Publisher { hello, ..earlier };
     }
 
     /// Publishes changes as one revision: new or changed specs, and `None` for services that are routed no more.

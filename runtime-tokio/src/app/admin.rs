@@ -31,6 +31,12 @@ impl ControllerAdmin {
         self.queries.send(ControllerQuery::State(ask)).await.ok()?;
         answer.await.ok()
     }
+
+    async fn recorded(&self) -> Option<Result<String, String>> {
+        let (ask, answer) = oneshot::channel();
+        self.queries.send(ControllerQuery::Recording(ask)).await.ok()?;
+        answer.await.ok()
+    }
 }
 
 impl Admin for ControllerAdmin {
@@ -82,6 +88,10 @@ impl Admin for ControllerAdmin {
             tables: tables.collect(),
             diagnostics: state.status.diagnostics,
         }
+    }
+
+    async fn recording(&self) -> Result<String, String> {
+        self.recorded().await.unwrap_or_else(|| Err(STARTING.to_owned()))
     }
 
     async fn explain(&self, url: &str) -> Vec<(String, Explanation)> {
@@ -184,6 +194,10 @@ impl Admin for RunAdmin {
 
     async fn routes(&self) -> Routes {
         self.controller.routes().await
+    }
+
+    async fn recording(&self) -> Result<String, String> {
+        self.controller.recording().await
     }
 
     async fn explain(&self, url: &str) -> Vec<(String, Explanation)> {

@@ -14,6 +14,7 @@ use tidegate_core::identity::{Content, NewSecret};
 use tidegate_core::labels::Severity;
 use tidegate_core::machine::{Input, step};
 use tidegate_core::reconcile::machine::Write;
+use tidegate_core::recording::{Recorder, step_recorded};
 use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::Connection;
 use tidegate_core::snapshot::model::Snapshot;
@@ -31,6 +32,9 @@ use crate::telemetry::freshness::{CallCounts, Calls, Freshness};
 
 /// Facts that wait for the controller.
 const FACTS_WAITING_MAX: usize = 1024;
+/// What is said where nothing is recorded.
+const NOT_RECORDED: &str =
+    "nothing is recorded: start the controller with --record 10m, or TIDEGATE_RECORD=10m in its environment";
 
 /// What a controller is made of.
 #[derive(Debug)]
@@ -45,11 +49,15 @@ pub struct ControllerApp<A> {
     pub me: Me,
     /// The authorities whose keys it has, by generation.
     pub authorities: BTreeMap<u64, Authority>,
+    /// Keeps what it is told and decides, where that is wanted.
+    pub recorder: Option<Recorder>,
 }
 
 /// A question to a running controller.
 #[derive(Debug)]
 pub enum ControllerQuery {
+    /// What the recorder has, as the lines of a file, or why there is nothing.
+    Recording(oneshot::Sender<Result<String, String>>),
     /// Everything about its present state.
     State(oneshot::Sender<ControllerState>),
 }
@@ -93,6 +101,7 @@ pub async fn run_controller<A: SwarmApi>(
         settings,
         me,
         authorities,
+        mut recorder,
     } = app;
     let limit = Duration::from_millis(settings.controller.docker_timeout_ms.into());
     let (facts, mut incoming) = mpsc::channel(FACTS_WAITING_MAX);
@@ -110,7 +119,20 @@ pub async fn run_controller<A: SwarmApi>(
         freshness: Freshness::default(),
     };
     let mut machine = Controller::new(settings, me);
-    let mut next = step(&mut machine, Input::Timeout, clock.now(), |action| shell.start(action));
+    let mut told_end = false;
+    let mut turn = |machine: &mut Controller, shell: &mut Shell<A>, recorder: &mut Option<Recorder>, input| {
+        let now = clock.now();
+        let Some(kept) = recorder else {
+            return step(machine, input, now, |action| shell.start(action));
+        };
+        let next = step_recorded(machine, kept, input, now, |action| shell.start(action));
+        if let (Some(why), false) = (kept.given_up(), told_end) {
+            tracing::warn!("nothing is recorded any more: {why}; see --record-mb");
+            told_end = true;
+        }
+        next
+    };
+    let mut next = turn(&mut machine, &mut shell, &mut recorder, Input::Timeout);
     loop {
         let wake = tokio::select! { biased;
             () = stop.cancelled() => return,
@@ -123,13 +145,20 @@ pub async fn run_controller<A: SwarmApi>(
             Wake::Timeout => Input::Timeout,
             Wake::Fact(fact) => Input::Fact(fact),
             Wake::Link(link) => Input::Fact(shell.link(link)),
+            Wake::Query(ControllerQuery::Recording(answer)) => {
+                let none = || Err(NOT_RECORDED.to_owned());
+                answer
+                    .send(recorder.as_ref().map_or_else(none, Recorder::recording))
+                    .ok(); // as below
+                continue;
+            }
             Wake::Query(ControllerQuery::State(answer)) => {
                 // The asker may have gone meanwhile.
                 answer.send(shell.state(&machine)).ok();
                 continue;
             }
         };
-        next = step(&mut machine, input, clock.now(), |action| shell.start(action));
+        next = turn(&mut machine, &mut shell, &mut recorder, input);
     }
 }
 

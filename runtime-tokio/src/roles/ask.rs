@@ -30,6 +30,16 @@ pub(super) async fn status(args: AskArgs) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Exit code 1 where nothing is recorded.
+pub(super) async fn recording(args: AskArgs) -> Result<ExitCode, Failure> {
+    let (status, body) = get(&args, "/recording").await?;
+    if status != StatusCode::OK {
+        return Err(Failure::fatal(format!("error: {}", body.trim_end())));
+    }
+    print!("{body}");
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Exit code 1 where a label is refused.
 pub(super) async fn routes(args: RoutesArgs) -> Result<ExitCode, Failure> {
     let Some(source) = args.source else {

@@ -46,6 +46,7 @@ pub(super) async fn run(args: ControllerArgs) -> Result<ExitCode, Failure> {
         authorities: authorities.keys().copied().collect(),
         wall_at_start: clock.wall(),
     };
+    let recorder = super::recorder(args.record, &settings, &me)?;
     let (links, facts) = mpsc::channel(LINKS_WAITING_MAX);
     if authorities.is_empty() {
         tracing::info!("no authority is mounted yet: it is made first, and no proxy can connect until then");
@@ -67,6 +68,7 @@ pub(super) async fn run(args: ControllerArgs) -> Result<ExitCode, Failure> {
             settings,
             me,
             authorities,
+            recorder,
         },
         facts,
         asked,

@@ -8,6 +8,7 @@ mod import;
 mod leg;
 mod prove;
 mod proxy;
+mod replay;
 mod run;
 mod table;
 
@@ -18,12 +19,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use tidegate_core::controller::Me;
+use tidegate_core::recording::{Recorder, RecorderSettings};
 use tidegate_core::rng::Rng;
+use tidegate_core::settings::Settings;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Admin};
-use crate::cli::{AdminArgs, Cli, EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, Role};
+use crate::cli::{AdminArgs, Cli, EXIT_FINDING, EXIT_UNREACHABLE, EXIT_USAGE, LogFormat, RecordArgs, Role, version};
 use crate::clock::Clock;
 use crate::identity::{IdentityPem, client_config};
 use crate::net::{Net, TokioNet};
@@ -103,6 +107,8 @@ pub fn run(cli: Cli) -> ExitCode {
             Role::Leg(args) => leg::run(args).await,
             Role::Prove(args) => prove::run(args).await,
             Role::Proxy(args) => proxy::run(args).await,
+            Role::Recording(args) => ask::recording(args).await,
+            Role::Replay(args) => replay::run(&args),
             Role::Routes(args) => ask::routes(args).await,
             Role::Run(args) => run::run(args).await,
             Role::Status(args) => ask::status(args).await,
@@ -237,6 +243,30 @@ fn taken(what: &str, flag: &str, addr: SocketAddr, error: &std::io::Error) -> Fa
     Failure::usage(format!(
         "error: {what} cannot listen on {addr}: {error}; free the port, or choose another with {flag}"
     ))
+}
+
+/// What keeps `settings`' controller on record, if that is wanted.
+fn recorder(args: RecordArgs, settings: &Settings, me: &Me) -> Result<Option<Recorder>, Failure> {
+    if args.record.is_zero() {
+        return Ok(None);
+    }
+    let mut key = [0; 32];
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    provider
+        .secure_random
+        .fill(&mut key)
+        .map_err(|_| Failure::fatal("error: --record: the system gives no random numbers to hide secrets with"))?;
+    let limits = RecorderSettings {
+        span: args.record,
+        bytes_max: args.record_mb as usize * 1024 * 1024,
+    };
+    let recorder = Recorder::new(limits, version(), me.clone(), settings.clone(), key);
+    tracing::info!(
+        span_s = args.record.as_secs(),
+        megabytes = args.record_mb,
+        "decisions are recorded"
+    );
+    Ok(Some(recorder))
 }
 
 /// A seed from the operating system: the hasher's keys are random in each process.

@@ -116,12 +116,14 @@ async fn over_docker(args: RunArgs, settings: Settings) -> Result<ExitCode, Fail
         authorities: std::collections::BTreeSet::new(),
         wall_at_start: clock.wall(),
     };
+    let recorder = super::recorder(args.record, &settings, &me)?;
     let app = ControllerApp {
         api,
         clock,
         settings,
         me,
         authorities: std::collections::BTreeMap::new(),
+        recorder,
     };
     let ended = CancellationToken::new();
     tokio::task::spawn_local(run_controller(app, facts, asked, ended.clone()));

@@ -3,13 +3,16 @@
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use serde::{Deserialize, Serialize};
+
 use crate::time::{Duration, Instant};
 
 /// Remembered ids of removed objects: ids never come back in a Swarm, so an old list cannot bring them back either.
 const TOMBSTONES: usize = 1024;
 
 /// The doubts about one kind of object.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(bound(serialize = "K: Serialize + Ord", deserialize = "K: Deserialize<'de> + Ord"))]
 pub(super) struct Absence<K> {
     /// Missing since the first list without them.
     since: BTreeMap<K, Instant>,

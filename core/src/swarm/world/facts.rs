@@ -2,6 +2,7 @@
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use super::Lane;
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId};
@@ -91,15 +92,16 @@ impl From<&ControllerSettings> for WorldSettings {
 }
 
 /// Names one fetch; an answer to any but the present one of its lane is dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FetchId(pub u64);
 
 /// Names one event stream; opening a new one replaces the older.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId(pub u64);
 
 /// A list to ask Docker for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fetch {
     /// `GET /services` with label `tidegate.role`, whole shapes.
     Managed,
@@ -130,7 +132,8 @@ impl Fetch {
 }
 
 /// A list as Docker gave it, in any order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// To [`Fetch::Managed`].
     Managed(Vec<ManagedService>),
@@ -147,7 +150,8 @@ pub enum Answer {
 }
 
 /// What the world is told.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WorldFact {
     /// The answer to a fetch, or why there is none.
     Answer {
@@ -222,7 +226,8 @@ impl Changes {
 }
 
 /// Counts since the start, for metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct WorldCounters {
     /// Fetches sent, by lane.
     pub fetches: BTreeMap<Lane, u64>,

@@ -1,11 +1,14 @@
 //! One kind of question to Docker: when it is asked next. At most one is in flight; failures back off; what is asked
 //! for during a flight is asked again after it, because the answer may be older than the reason.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Fetch, FetchId};
 use crate::time::{Deadline, Duration, Instant};
 
 /// What is asked for, one lane each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Lane {
     /// `/services` with the label of managed ones, whole shapes.
     Managed,
@@ -46,7 +49,7 @@ impl Lane {
 }
 
 /// A question that is under way.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Flight {
     pub(super) id: FetchId,
     pub(super) fetch: Fetch,
@@ -54,7 +57,8 @@ pub(super) struct Flight {
 }
 
 /// Schedule of one lane.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Schedule {
     pub(super) flight: Option<Flight>,
     /// When a whole list is wanted; none before the first reason.

@@ -26,6 +26,7 @@ mod watch;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
 
 use self::absence::Absence;
 use self::lane::{Flight, Schedule};
@@ -33,6 +34,7 @@ use self::watch::Watch;
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use crate::machine::Machine;
 use crate::reconcile::desired::ManagedService;
+use crate::recording::Hide;
 use crate::swarm::model::{ApiError, Event, EventAction, EventKind, Network, Node, Secret, Service, Task};
 use crate::time::{Deadline, Duration, Instant};
 
@@ -46,8 +48,10 @@ pub(crate) use self::lane::backoff;
 const BEHIND_FOR: Duration = Duration::from_secs(2);
 
 /// The model of one Swarm; see the module. Starts with its first `handle_timeout`, which is due at once.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default)]
 pub struct World {
+    #[serde(skip)]
     settings: WorldSettings,
     services: BTreeMap<ServiceId, Service>,
     /// Tasks of known services alone; no empty maps.
@@ -69,13 +73,16 @@ pub struct World {
     synced: bool,
     next_fetch: u64,
     next_stream: u64,
+    #[serde(skip)]
     changes: Changes,
+    #[serde(skip)]
     actions: VecDeque<WorldAction>,
     counters: WorldCounters,
     troubles: BTreeMap<Lane, String>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Absences {
     services: Absence<ServiceId>,
     tasks: Absence<TaskId>,
@@ -85,7 +92,8 @@ struct Absences {
     managed: Absence<ServiceId>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 enum Stream {
     Closed {
         retry_at: Instant,
@@ -101,6 +109,12 @@ enum Stream {
         since: Instant,
         failures: u32,
     },
+}
+
+impl Default for World {
+    fn default() -> Self {
+        World::new(WorldSettings::default())
+    }
 }
 
 impl World {
@@ -131,6 +145,41 @@ impl World {
             actions: VecDeque::new(),
             counters: WorldCounters::default(),
             troubles: BTreeMap::new(),
+        }
+    }
+
+    /// Itself after it was read from a checkpoint, with the settings, which are not in it.
+    pub(crate) fn with_settings(mut self, settings: WorldSettings) -> Self {
+        self.settings = settings;
+        self
+    }
+
+    /// A copy for a checkpoint, with what must not get into a recording hidden.
+    pub(crate) fn hidden(&self, hide: &Hide) -> World {
+        let mut world = self.clone();
+        world.services.values_mut().for_each(|service| hide.service(service));
+        world.managed.values_mut().for_each(|service| hide.managed(service));
+        world.networks.values_mut().for_each(|network| hide.network(network));
+        world.secrets.values_mut().for_each(|secret| hide.secret(secret));
+        world
+    }
+
+    /// Whether it has never asked anything.
+    pub(crate) fn is_new(&self) -> bool {
+        self.next_fetch == 1 && self.next_stream == 1
+    }
+
+    /// The questions that are under way.
+    pub fn flights(&self) -> impl Iterator<Item = (FetchId, &Fetch)> {
+        let flights = self.lanes.values().filter_map(|schedule| schedule.flight.as_ref());
+        flights.map(|flight| (flight.id, &flight.fetch))
+    }
+
+    /// The event stream that is open or being opened.
+    pub fn stream(&self) -> Option<StreamId> {
+        match self.stream {
+            Stream::Closed { .. } => None,
+            Stream::Open { id, .. } | Stream::Opening { id, .. } => Some(id),
         }
     }
 

@@ -9,13 +9,15 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use serde::{Deserialize, Serialize};
+
 use super::WorldSettings;
 use crate::id::{NodeId, ServiceId};
 use crate::swarm::model::{DesiredState, Node, NodeState, Service, ServiceMode, Task, TaskState};
 use crate::time::{Duration, Instant};
 
 /// One watched service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Watched {
     /// The last reason: a change of the service, or a task that was told to stop.
     since: Instant,
@@ -27,7 +29,8 @@ struct Watched {
 }
 
 /// All watched services.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Watch {
     services: BTreeMap<ServiceId, Watched>,
 }

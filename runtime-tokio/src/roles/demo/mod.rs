@@ -29,7 +29,7 @@ use super::proxy::Workers;
 use super::{Failure, serve_admin, stop_signal, taken};
 use crate::app::admin::{ControllerAdmin, RunAdmin};
 use crate::app::controller::{ControllerApp, run_controller};
-use crate::cli::{AccessLogFormat, AdminArgs, DemoArgs, EXIT_FINDING, ListenArgs};
+use crate::cli::{AccessLogFormat, AdminArgs, DemoArgs, EXIT_FINDING, ListenArgs, RecordArgs};
 use crate::clock::Clock;
 use crate::control::store::NoStore;
 use crate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
@@ -87,7 +87,7 @@ pub(super) async fn run(args: DemoArgs) -> Result<ExitCode, Failure> {
     let rate = args.rate.clamp(1, 20_000);
 
     let (engine, services) = swarm(clock, &rng).map_err(failure)?;
-    let (workers, ended) = product(&engine, http, admin, &rng).await?;
+    let (workers, ended) = product(&engine, http, admin, args.record, &rng).await?;
     let load = Load::new(clock, reachable(http));
     let [shop, blog] = services;
     let mut story = Story {
@@ -201,6 +201,7 @@ async fn product(
     engine: &Engine,
     http: SocketAddr,
     admin: SocketAddr,
+    record: RecordArgs,
     rng: &Rng,
 ) -> Result<(Workers, CancellationToken), Failure> {
     let clock = engine.clock();
@@ -234,18 +235,21 @@ async fn product(
         admin_control_port: 0,
     };
     serve_admin(&args, clock, None, own).await?;
+    let settings = Settings::default();
+    let me = Me {
+        task: "demo".to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        service: None,
+        control_port: 0,
+        authorities: BTreeSet::new(),
+        wall_at_start: clock.wall(),
+    };
     let app = ControllerApp {
         api: engine.clone(),
         clock,
-        settings: Settings::default(),
-        me: Me {
-            task: "demo".to_owned(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            service: None,
-            control_port: 0,
-            authorities: BTreeSet::new(),
-            wall_at_start: clock.wall(),
-        },
+        recorder: super::recorder(record, &settings, &me)?,
+        settings,
+        me,
         authorities: BTreeMap::new(),
     };
     let ended = CancellationToken::new();
