@@ -7,6 +7,8 @@ use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::swarm::model::Service;
 use crate::text;
 
+mod health;
+
 /// Interlock's prefix.
 pub const INTERLOCK_PREFIX: &str = "com.docker.lb.";
 /// Our own prefix; wins where both say different things.
@@ -204,6 +206,9 @@ pub const LABELS: &[Label] = &[
         test: "label_default_backend_serves_what_nobody_claims",
         ..honoured("default_backend", "a boolean", "`false`")
     },
+    health::EJECT_MAX,
+    health::FAIL_ON,
+    health::FAIL_RATE,
     Label {
         meaning: "Within this time `max_fails` failures set an endpoint of this service aside, for as long. In a pool \
                   of several services each endpoint keeps the values of its own. At most 24h.",
@@ -281,6 +286,7 @@ pub const LABELS: &[Label] = &[
         test: "label_network_says_over_which_one_tasks_are_reached",
         ..honoured("network", "one network", "the service's only network")
     },
+    health::PANIC_THRESHOLD,
     Label {
         interlock: false,
         meaning: "How long a request may wait while the service has no endpoint that is ready, before it is answered 503. \

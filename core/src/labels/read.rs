@@ -26,6 +26,7 @@ use crate::route::spec::{
 use crate::settings::ClusterSettings;
 use crate::swarm::model::{EndpointMode, Service, ServiceMode};
 
+mod health;
 mod serving;
 
 pub use serving::{PARK_MS_MAX, hidden_clients};

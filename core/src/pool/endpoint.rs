@@ -4,6 +4,7 @@ use core::fmt;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
+use super::outlier::{Streak, Window};
 use super::state::State;
 use crate::balance::rendezvous;
 use crate::id::{EndpointId, NetworkId, NodeId};
@@ -86,6 +87,11 @@ pub(super) struct Endpoint {
     pub(super) vanished: bool,
     /// Since when its share grows, where it ever came in beside others.
     pub(super) growing_since: Option<Instant>,
+    /// What it answered while it was ready.
+    pub(super) answers: Window,
+    pub(super) streak: Streak,
+    /// How long it is to rest when it is ejected.
+    pub(super) rest: Duration,
     fails: u32,
     fails_since: Instant,
 }
@@ -123,6 +129,9 @@ impl Endpoint {
             doubted: None,
             vanished: false,
             growing_since: None,
+            answers: Window::default(),
+            streak: Streak::default(),
+            rest: Duration::ZERO,
             fails: 0,
             fails_since: Instant::START,
         }

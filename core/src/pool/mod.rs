@@ -9,8 +9,10 @@
 //! An endpoint is in one of five states, and [`state::next`] is the one table of their transitions:
 //!
 //! - **ready**: takes requests.
-//! - **ejected**: answered wrongly or too late [`PoolPolicy::max_fails`] times within [`PoolPolicy::fail_timeout`]; rests
-//!   for that long. Never the last ready endpoint of its pool: an endpoint that answers badly is better than none.
+//! - **ejected**: answered wrongly or too late [`PoolPolicy::max_fails`] times within [`PoolPolicy::fail_timeout`], and rests
+//!   for that long; or far more often than the others ([`outlier`]), and rests for a time that grows. Never the last ready
+//!   endpoint of its pool, and never more than [`PoolPolicy::eject_max_percent`] of it: an endpoint that answers badly is
+//!   better than none.
 //! - **probation**: nobody is home (its connection was refused or timed out). It is probed in the background, at once and
 //!   then with growing pauses, and is ready again with the first connection. This holds for an endpoint that never
 //!   accepted a connection at its first failure, for the only endpoint of a pool likewise (its requests park for the
@@ -20,6 +22,10 @@
 //!
 //! Connect failures and bad answers are kept apart because the first says that retrying is harmless and probing tells
 //! the truth, while for the second only time does.
+//!
+//! **Panic**: where fewer endpoints than [`PoolPolicy::panic_threshold_percent`] of the pool are ready, those that rest are
+//! used as if they were ready, since the few that are left would break under the load of all. Endpoints on probation are
+//! not: a connection to nobody serves no request, and the probe says within a second who is back.
 //!
 //! Where services of a pool have weights, the service is drawn first, by weight, and then one of its endpoints: so a
 //! service has its share whatever the number and speed of its tasks. A request with a key (a cookie's value, a client's
@@ -32,10 +38,11 @@
 //! # Invariants
 //!
 //! Tokens are never used twice, and an outcome for a token that is gone is ignored. Ejected endpoints that are alone
-//! after all (the others left) are used. The number of parked requests never exceeds its bound.
+//! after all (the others left) are used. Whoever is ejected leaves another one ready and keeps to the share. The number of parked requests never exceeds its bound.
 
 pub mod budget;
 pub mod endpoint;
+pub mod outlier;
 pub mod pick;
 pub mod policy;
 #[expect(clippy::module_inception, reason = "the machine this module is about")]

@@ -46,16 +46,22 @@ impl Pool {
     /// Where a request goes; `tried` are the endpoints that failed it already, `key` is what its client is known by again
     /// (see [`balance::rendezvous`](crate::balance::rendezvous)), if it is to be.
     ///
-    /// In this order: a ready endpoint, one that is the last resort, a ready one that was tried, one that rests.
+    /// In this order: a ready endpoint, in panic one that rests as well; one that is the last resort, a ready one that was tried,
+    /// one that rests. Where none is ready, the last resort comes first: it served well until it was told to stop.
     pub fn pick(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
-        let chosen = self
-            .pick_ready(key, tried, rng, now)
+        let resort = match self.ready.is_empty() {
+            true => self.pick_last_resort(tried, now),
+            false => None,
+        };
+        let chosen = resort
+            .or_else(|| self.pick_ready(key, tried, rng, now))
             .or_else(|| self.pick_last_resort(tried, now))
             .or_else(|| self.pick_ready(key, &[], rng, now))
             .or_else(|| self.pick_ejected(tried));
         if let Some(at) = chosen {
             let endpoint = &mut self.endpoints[at];
             endpoint.in_flight += 1;
+            self.counters.panics += u64::from(endpoint.state == State::Ejected);
             return Pick::Endpoint(Picked {
                 token: endpoint.token,
                 addr: endpoint.addr,
@@ -92,9 +98,9 @@ impl Pool {
     fn pick_ready(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Option<usize> {
         let is_untried = |at: &usize| !tried.contains(&self.endpoints[*at].token);
         let mut some: Vec<usize>;
-        let mut offered = &self.ready;
+        let mut offered = &self.offered;
         if !tried.is_empty() {
-            some = self.ready.iter().copied().filter(is_untried).collect();
+            some = self.offered.iter().copied().filter(is_untried).collect();
             offered = &some;
         }
         // Clients that are known again keep their endpoint, however new it is.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::balance::rendezvous;
 use crate::route::PoolSpec;
 use crate::route::spec::{Balance, RouteLimits};
+use crate::route::statuses::ServerErrors;
 use crate::settings::proxy::ProxySettings;
 use crate::time::Duration;
 
@@ -18,6 +19,13 @@ pub struct PoolPolicy {
     pub max_fails: u32,
     /// The window of `max_fails`, and how long an ejected endpoint rests.
     pub fail_timeout: Duration,
+    /// Points in percent by which the share of an endpoint's failures must be above that of the others to take it out;
+    /// 0 = never. Likewise.
+    pub fail_rate_percent: u32,
+    /// The share of the pool that may be ejected at once; one endpoint may always. 0 = none.
+    pub eject_max_percent: u32,
+    /// The share of the pool that must be ready; where fewer are, ejected ones are used too. 0 = they are not.
+    pub panic_threshold_percent: u32,
     /// What differs from service to service.
     pub services: Vec<ServicePolicy>,
     /// Retries in percent of requests.
@@ -41,6 +49,10 @@ pub struct ServicePolicy {
     pub max_fails: u32,
     /// See [`PoolPolicy::fail_timeout`].
     pub fail_timeout: Duration,
+    /// See [`PoolPolicy::fail_rate_percent`].
+    pub fail_rate_percent: u32,
+    /// Answers that count as failures.
+    pub fail_on: ServerErrors,
     /// How long a new endpoint takes to grow to its full share; zero: it has it at once.
     pub slow_start: Duration,
 }
@@ -49,11 +61,16 @@ impl PoolPolicy {
     /// The policy of a pool of a route table in a cluster with `settings`.
     pub fn of(pool: &PoolSpec, settings: &ProxySettings) -> Self {
         let services = pool.services.iter().zip(&pool.shares).map(|(service, share)| {
+            let max_fails = share.checks.max_fails.unwrap_or(settings.max_fails);
+            // Who says that nothing is ever set aside does not mean that something else may do it.
+            let clusters = if max_fails == 0 { 0 } else { settings.fail_rate_percent };
             let fail_timeout_ms = share.checks.fail_timeout_ms.unwrap_or(settings.fail_timeout_ms);
             ServicePolicy {
                 hash: rendezvous::hash(service.id.as_str().as_bytes()),
                 weight: share.weight,
-                max_fails: share.checks.max_fails.unwrap_or(settings.max_fails),
+                max_fails,
+                fail_rate_percent: share.checks.fail_rate_percent.unwrap_or(clusters),
+                fail_on: share.checks.fail_on,
                 fail_timeout: Duration::from_millis(fail_timeout_ms.into()),
                 slow_start: Duration::from_millis(share.checks.slow_start_ms.unwrap_or(0).into()),
             }
@@ -70,6 +87,14 @@ impl PoolPolicy {
             balance,
             max_fails: settings.max_fails,
             fail_timeout: Duration::from_millis(settings.fail_timeout_ms.into()),
+            fail_rate_percent: match settings.max_fails {
+                0 => 0,
+                _ => settings.fail_rate_percent,
+            },
+            eject_max_percent: limits.eject_max_percent.unwrap_or(settings.eject_max_percent),
+            panic_threshold_percent: limits
+                .panic_threshold_percent
+                .unwrap_or(settings.panic_threshold_percent),
             services: Vec::new(),
             retry_budget_percent: settings.retry_budget_percent,
             parked_max: settings.parked_max,

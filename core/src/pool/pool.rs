@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointKey, EndpointView, Member, Token};
+use super::outlier::Window;
 use super::pick::Picked;
 use super::policy::PoolPolicy;
 use super::state::{self, Event, State};
@@ -17,6 +18,7 @@ use crate::machine::Machine;
 use crate::request::fault::UpstreamFault;
 use crate::request::retry::Failure;
 use crate::route::spec::EndpointSpec;
+use crate::route::statuses::ServerErrors;
 use crate::time::{Deadline, Duration, Instant, Timers};
 
 /// Between two questions to an endpoint in doubt.
@@ -33,8 +35,8 @@ pub enum Outcome {
     ConnectTimedOut,
     /// No connection was tried: nothing leads to the endpoint's network at the moment, nor to others on it.
     NoWay,
-    /// A response began, whatever its status.
-    Responded,
+    /// A response began, with this status.
+    Responded(u16),
     /// The request was sent on a new connection, and no valid response came, or none in time.
     Failed,
     /// A connection that was used before died under the request: says nothing about the endpoint.
@@ -102,6 +104,12 @@ pub struct PoolCounters {
     pub parking_full: u64,
     /// Times an endpoint was ejected.
     pub ejections: u64,
+    /// Those of them for a share of failures that was far above the pool's.
+    #[serde(default)]
+    pub outliers: u64,
+    /// Requests that went to an ejected endpoint because too few were ready.
+    #[serde(default)]
+    pub panics: u64,
     /// Times an endpoint went on probation.
     pub probations: u64,
     /// Second copies of requests that were sent elsewhere.
@@ -120,6 +128,10 @@ pub struct Pool {
     pub(super) endpoints: Vec<Endpoint>,
     /// Positions in `endpoints` of those that are ready.
     pub(super) ready: Vec<usize>,
+    /// Those that take requests: the ready ones, in panic the ejected ones too.
+    pub(super) offered: Vec<usize>,
+    /// What the endpoints answered while they were ready.
+    pub(super) answers: Window,
     pub(super) next_token: u64,
     /// For round robin: among all, and in each service where there are weights.
     pub(super) cursor: usize,
@@ -141,6 +153,8 @@ impl Pool {
             policy,
             endpoints: Vec::new(),
             ready: Vec::new(),
+            offered: Vec::new(),
+            answers: Window::default(),
             next_token: 0,
             cursor: 0,
             cursors: Vec::new(),
@@ -161,7 +175,7 @@ impl Pool {
         let key = |spec: &EndpointSpec| (spec.id.clone(), spec.addr, spec.via.clone());
         let mut new: BTreeMap<EndpointKey, &Member> = wanted.map(|member| (key(&member.spec), member)).collect();
         let mut told = Vec::new();
-        let (timers, actions) = (&mut self.timers, &mut self.actions);
+        let (timers, actions, answers) = (&mut self.timers, &mut self.actions, &mut self.answers);
         self.endpoints.retain_mut(|endpoint| {
             let member = new.remove(&endpoint.key());
             match member {
@@ -174,6 +188,7 @@ impl Pool {
                     told.push((endpoint.token, member.spec.leaving));
                 }
                 None => {
+                    answers.subtract(&endpoint.answers);
                     timers.clear(&endpoint.token);
                     actions.push_back(Action::Forget(endpoint.token));
                 }
@@ -230,6 +245,7 @@ impl Pool {
                 (endpoint.token, endpoint.in_flight, endpoint.service) = (token, in_flight, service);
                 endpoint.unsure = unsure;
                 endpoint.probe_running = false;
+                endpoint.answers = Window::default();
                 self.timers.clear(&token);
                 match endpoint.state {
                     State::Ejected | State::LastResort | State::Probation => {
@@ -303,9 +319,13 @@ impl Pool {
                     self.transition(at, Event::Admit, now);
                 }
             }
-            Outcome::Responded => {
+            Outcome::Responded(status) => {
                 self.endpoints[at].hear(now);
                 self.endpoints[at].proven = true;
+                match self.fail_on(at).contains(status) {
+                    true => self.handle_bad_answer(at, now),
+                    false => self.count_answer(at, false, now),
+                }
             }
             Outcome::ConnectFailed => self.handle_connect_failure(at, now),
             Outcome::ConnectTimedOut => {
@@ -317,13 +337,7 @@ impl Pool {
                 self.handle_connect_failure(at, now);
             }
             Outcome::NoWay => self.handle_no_way(at, now),
-            Outcome::Failed => {
-                let (max_fails, fail_timeout) = self.checks(at);
-                let fails = self.endpoints[at].count_failure(fail_timeout, now);
-                if is_too_many(fails, max_fails) && self.others_ready(at) {
-                    self.transition(at, Event::Eject, now);
-                }
-            }
+            Outcome::Failed => self.handle_bad_answer(at, now),
             Outcome::Untried if self.endpoints[at].state == State::Probation => self.handle_connect_failure(at, now),
             Outcome::Stale | Outcome::Untried => {}
         }
@@ -396,8 +410,10 @@ impl Pool {
     }
 
     /// Moves an endpoint, and does everything that belongs to the move.
-    fn transition(&mut self, at: usize, event: Event, now: Instant) {
-        let (_, rest) = self.checks(at);
+    pub(super) fn transition(&mut self, at: usize, event: Event, now: Instant) {
+        if state::next(self.endpoints[at].state, event) != State::Ready {
+            self.forget_answers(at);
+        }
         let endpoint = &mut self.endpoints[at];
         let (from, to) = (endpoint.state, state::next(endpoint.state, event));
         if from == to {
@@ -410,7 +426,7 @@ impl Pool {
         match to {
             State::Ejected => {
                 self.counters.ejections += 1;
-                self.timers.set(token, now + rest);
+                self.timers.set(token, now + endpoint.rest);
                 self.actions.push_back(Action::CloseIdle(token));
             }
             State::LastResort => {
@@ -430,7 +446,10 @@ impl Pool {
                 self.timers.set(token, now + pause);
                 self.actions.push_back(Action::CloseIdle(token));
             }
-            State::Ready => endpoint.forget_failures(),
+            State::Ready => {
+                endpoint.forget_failures();
+                endpoint.streak.handle_return(now);
+            }
         }
         self.index();
         if matches!((from, to), (State::Ejected | State::Probation, State::Ready)) {
@@ -468,6 +487,11 @@ impl Pool {
         }
     }
 
+    fn fail_on(&self, at: usize) -> ServerErrors {
+        let service = self.policy.services.get(self.endpoints[at].service);
+        service.map_or(ServerErrors::default(), |service| service.fail_on)
+    }
+
     pub(super) fn has_share(&self, endpoint: &Endpoint) -> bool {
         let service = self.policy.services.get(endpoint.service);
         service.is_none_or(|service| service.weight != Some(0))
@@ -483,6 +507,16 @@ impl Pool {
         self.ready.clear();
         let ready = |at: &usize| self.endpoints[*at].state == State::Ready;
         self.ready.extend((0..self.endpoints.len()).filter(ready));
+        let is_in_panic = self.is_in_panic();
+        let offered = |at: &usize| match self.endpoints[*at].state {
+            State::Ready => true,
+            State::Ejected => is_in_panic,
+            State::LastResort | State::Leaving | State::Probation => false,
+        };
+        let mut all = core::mem::take(&mut self.offered);
+        all.clear();
+        all.extend((0..self.endpoints.len()).filter(offered));
+        self.offered = all;
     }
 }
 

@@ -182,6 +182,14 @@ fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<D
         let written = |spec: &RouteSpec| limit(&spec.limits).map(|ms| format!("{ms}ms")).unwrap_or_default();
         compare(label, written(first), written(spec));
     }
+    let shares: [(&str, Limit); 2] = [
+        ("eject_max", |limits| limits.eject_max_percent),
+        ("panic_threshold", |limits| limits.panic_threshold_percent),
+    ];
+    for (label, limit) in shares {
+        let written = |spec: &RouteSpec| limit(&spec.limits).map(|share| share.to_string()).unwrap_or_default();
+        compare(label, written(first), written(spec));
+    }
     let body = |spec: &RouteSpec| {
         spec.limits
             .body_bytes_max

@@ -15,6 +15,7 @@ pub mod rewrite;
 pub mod rule;
 pub(crate) mod shards;
 pub mod spec;
+pub mod statuses;
 pub mod table;
 
 pub use conflict::conflicts;

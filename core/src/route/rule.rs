@@ -172,6 +172,13 @@ impl PoolSpec {
         for (name, ms) in times {
             lines.extend(ms.map(|ms| format!("{name} {ms} ms")));
         }
+        let shares = [
+            ("ejected at most", limits.eject_max_percent),
+            ("panic below", limits.panic_threshold_percent),
+        ];
+        for (name, percent) in shares {
+            lines.extend(percent.map(|percent| format!("{name} {percent} %")));
+        }
         lines.extend(limits.body_bytes_max.map(|bytes| match bytes {
             0 => String::from("no body limit"),
             _ => format!("body limit {bytes} bytes"),
@@ -204,6 +211,10 @@ impl PoolSpec {
             );
             let timeout = share.checks.fail_timeout_ms;
             lines.extend(timeout.map(|ms| format!("fail timeout {ms} ms of {name}")));
+            let rate = share.checks.fail_rate_percent;
+            lines.extend(rate.map(|percent| format!("fail rate {percent} % of {name}")));
+            let statuses = share.checks.fail_on;
+            lines.extend((!statuses.is_empty()).then(|| format!("fails on {statuses} of {name}")));
             let slow_start = share.checks.slow_start_ms;
             lines.extend(slow_start.map(|ms| format!("slow start {ms} ms of {name}")));
         }

@@ -15,6 +15,7 @@ use crate::id::{EndpointId, NetworkId, NodeId, ServiceId};
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
+use crate::route::statuses::ServerErrors;
 
 /// The routes of one service and the endpoints behind them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -484,6 +485,12 @@ pub struct RouteLimits {
     /// Without a byte in either direction on a running response or upgraded connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u32>,
+    /// Percent of the pool that may be ejected at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub eject_max_percent: Option<u32>,
+    /// Percent of the pool that must be ready; where fewer are, ejected endpoints are used too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panic_threshold_percent: Option<u32>,
     /// Without the first byte of a response, after which a second copy of a safe request goes elsewhere; `None`: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hedge_after_ms: Option<u32>,
@@ -506,6 +513,12 @@ pub struct PassiveChecks {
     /// Milliseconds of that window, and of the ejection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_timeout_ms: Option<u32>,
+    /// Points in percent by which the share of failures must be above that of the pool's others; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_rate_percent: Option<u32>,
+    /// Answers that count as failures.
+    #[serde(skip_serializing_if = "ServerErrors::is_empty")]
+    pub fail_on: ServerErrors,
     /// Milliseconds in which the share of one that is new grows to the full one; `None`: it has all of it at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_start_ms: Option<u32>,

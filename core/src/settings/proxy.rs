@@ -65,6 +65,13 @@ pub struct ProxySettings {
     pub max_fails: u32,
     /// Milliseconds of that window, and of the ejection. Default 10 000 (Interlock fail_timeout).
     pub fail_timeout_ms: u32,
+    /// Points in percent by which the share of an endpoint's failures in 10 s must be above that of its pool's others to eject
+    /// it; 0 = never. Default 50.
+    pub fail_rate_percent: u32,
+    /// Percent of a pool that may be ejected at once; one endpoint may always, unless this is 0. Default 50.
+    pub eject_max_percent: u32,
+    /// Percent of a pool that must be ready; where fewer are, ejected endpoints are used too. 0 = they are not. Default 50.
+    pub panic_threshold_percent: u32,
     /// Milliseconds that a response may take to begin before its endpoint is asked, by a connection, whether it is still
     /// there; 0 = never. Default 200.
     pub doubt_ms: u32,
@@ -144,6 +151,9 @@ impl Default for ProxySettings {
             idle_connection_ms: 60_000,
             max_fails: 1,
             fail_timeout_ms: 10_000,
+            fail_rate_percent: 50,
+            eject_max_percent: 50,
+            panic_threshold_percent: 50,
             doubt_ms: 200,
             unknown_host_status: 503,
             raw_prefix: false,

@@ -320,6 +320,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_newer_controller_says_of_failures_changes_nothing_for_an_older_proxy_and_the_other_way_round() {
+        let mut spec = (*spec("x", 1)).clone();
+        spec.checks.max_fails = Some(3);
+        let old = serde_json::to_value(&spec).unwrap();
+        spec.checks.fail_rate_percent = Some(30);
+        spec.checks.fail_on.insert(503);
+        spec.limits.eject_max_percent = Some(20);
+        let new = Entry::from_spec(Arc::new(spec.clone()));
+        assert!(
+            spec.requires.is_empty(),
+            "an older proxy serves on and leaves out what it does not know"
+        );
+        let read = Entry::from_raw(raw_of(&old), &[]).unwrap().spec.unwrap();
+        assert_eq!(
+            read.checks,
+            crate::route::spec::PassiveChecks {
+                max_fails: Some(3),
+                ..Default::default()
+            }
+        );
+        let again = Entry::from_raw((*new.raw).to_owned(), &[]).unwrap();
+        assert_eq!((again.digest, &*again.spec.unwrap()), (new.digest, &spec));
+    }
+
+    #[test]
     fn fields_of_a_newer_controller_survive_in_the_text() {
         let mut json: serde_json::Value = serde_json::to_value(&*spec("x", 1)).unwrap();
         json["from_the_future"] = true.into();

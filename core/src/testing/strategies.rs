@@ -225,6 +225,7 @@ pub fn route_spec(number: u8) -> impl Strategy<Value = RouteSpec> {
                         max_fails,
                         fail_timeout_ms: None,
                         slow_start_ms: None,
+                        ..PassiveChecks::default()
                     },
                     allow_ips: allow_ips.map(|ranges| ranges.iter().filter_map(|range| range.parse().ok()).collect()),
                     redirects: redirects

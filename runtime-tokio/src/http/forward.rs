@@ -379,7 +379,8 @@ fn answered<N: Net>(
     sent: Instant,
     sender: Option<(Rc<Endpoint>, connect::Http1)>,
 ) -> Answered {
-    hold.pool.handle_outcome(hold.token, Outcome::Responded);
+    hold.pool
+        .handle_outcome(hold.token, Outcome::Responded(response.status().as_u16()));
     let upstream = Upstream {
         hold,
         addr,

@@ -408,7 +408,7 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
         sum.upstream_reused,
     );
     type Read = fn(&PoolSum) -> u64;
-    let per_pool: [(&str, &str, &str, Read); 10] = [
+    let per_pool: [(&str, &str, &str, Read); 12] = [
         ("tidegate_retries_total", "counter", "Tries beyond the first", |pool| {
             pool.retries
         }),
@@ -453,6 +453,18 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
             "counter",
             "Times an endpoint was ejected",
             |pool| pool.ejections,
+        ),
+        (
+            "tidegate_outliers_total",
+            "counter",
+            "Times an endpoint was ejected for failing far more often than the others",
+            |pool| pool.outliers,
+        ),
+        (
+            "tidegate_panics_total",
+            "counter",
+            "Requests that went to an ejected endpoint because too few were ready",
+            |pool| pool.panics,
         ),
         (
             "tidegate_probations_total",

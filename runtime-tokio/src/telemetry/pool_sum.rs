@@ -14,6 +14,8 @@ pub(super) struct PoolSum {
     pub(super) parked_total: u64,
     pub(super) parked: u64,
     pub(super) ejections: u64,
+    pub(super) outliers: u64,
+    pub(super) panics: u64,
     pub(super) probations: u64,
     pub(super) hedges: u64,
     pub(super) hedges_won: u64,
@@ -33,6 +35,8 @@ impl PoolSum {
         self.parked_total += view.counters.parked;
         self.parked += u64::from(view.parked);
         self.ejections += view.counters.ejections;
+        self.outliers += view.counters.outliers;
+        self.panics += view.counters.panics;
         self.probations += view.counters.probations;
         self.hedges += view.counters.hedges;
         self.hedges_won += view.counters.hedges_won;

@@ -13,6 +13,7 @@ mod headers;
 mod labels;
 mod legs;
 mod limits;
+mod outliers;
 mod protocols;
 mod retries;
 mod smuggling;

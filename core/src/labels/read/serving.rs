@@ -14,7 +14,7 @@ use crate::labels::value::{self, Wrong};
 use crate::route::allow::{BadRange, IpRange};
 use crate::route::edits::{HeaderEdit, HeaderEdits};
 use crate::route::redirect::{Redirect, Scheme};
-use crate::route::spec::{Affinity, BasicAuth, Coding, HostPattern, PassiveChecks, RouteLimits};
+use crate::route::spec::{Affinity, BasicAuth, Coding, HostPattern, RouteLimits};
 use crate::swarm::model::Service;
 
 /// Milliseconds that `park_timeout` may be at most: 10 minutes.
@@ -22,7 +22,7 @@ pub const PARK_MS_MAX: u32 = 600_000;
 /// Milliseconds that `connect_timeout` may be at most: a minute.
 const CONNECT_MS_MAX: u32 = 60_000;
 /// Milliseconds that the other times may be at most: a day.
-const TIME_MS_MAX: u32 = 86_400_000;
+pub(super) const TIME_MS_MAX: u32 = 86_400_000;
 /// Redirects of one label.
 const REDIRECTS_MAX: usize = 1_000;
 /// Header edits of one label.
@@ -33,8 +33,6 @@ const RANGES_MAX: usize = 1_000;
 const REALM_MAX: usize = 128;
 /// The most that `weight` may be.
 const WEIGHT_MAX: u32 = 1_000;
-/// The most that `max_fails` may be.
-const FAILS_MAX: u32 = 1_000_000;
 /// Wrong items of one label that are reported one by one.
 const WRONG_ITEMS_SHOWN: usize = 20;
 
@@ -147,15 +145,6 @@ impl Reader<'_> {
         affinity
     }
 
-    /// Row 36.
-    pub(super) fn checks(&mut self) -> PassiveChecks {
-        PassiveChecks {
-            max_fails: self.number("max_fails", FAILS_MAX, "the cluster's setting holds"),
-            fail_timeout_ms: self.time("fail_timeout", 0, TIME_MS_MAX),
-            slow_start_ms: self.time_or("slow_start", 1, TIME_MS_MAX, "new tasks get their full share at once"),
-        }
-    }
-
     pub(super) fn weight(&mut self) -> Option<u32> {
         self.number("weight", WEIGHT_MAX, "each endpoint counts as one")
     }
@@ -175,6 +164,8 @@ impl Reader<'_> {
             connect_timeout_ms: self.time("connect_timeout", 1, CONNECT_MS_MAX),
             first_byte_timeout_ms: self.time("first_byte_timeout", 1, TIME_MS_MAX),
             idle_timeout_ms: self.time("idle_timeout", 1, TIME_MS_MAX),
+            eject_max_percent: self.percent("eject_max"),
+            panic_threshold_percent: self.percent("panic_threshold"),
             hedge_after_ms: self.time_or("hedge_after", 1, CONNECT_MS_MAX, "requests are sent once"),
         }
     }
@@ -330,7 +321,7 @@ impl Reader<'_> {
         })
     }
 
-    fn number(&mut self, name: &str, max: u32, otherwise: &str) -> Option<u32> {
+    pub(super) fn number(&mut self, name: &str, max: u32, otherwise: &str) -> Option<u32> {
         let found = self.find(name)?;
         match found.value.parse::<u32>() {
             Ok(number) if number <= max => Some(number),
@@ -346,11 +337,11 @@ impl Reader<'_> {
     }
 
     /// A time between `min` and `max` milliseconds.
-    fn time(&mut self, name: &str, min: u32, max: u32) -> Option<u32> {
+    pub(super) fn time(&mut self, name: &str, min: u32, max: u32) -> Option<u32> {
         self.time_or(name, min, max, "the cluster's setting holds")
     }
 
-    fn time_or(&mut self, name: &str, min: u32, max: u32, otherwise: &str) -> Option<u32> {
+    pub(super) fn time_or(&mut self, name: &str, min: u32, max: u32, otherwise: &str) -> Option<u32> {
         let found = self.find(name)?;
         let wrong = match value::duration_ms(found.value) {
             Ok(ms) if (u64::from(min)..=u64::from(max)).contains(&ms) => return u32::try_from(ms).ok(),
@@ -381,7 +372,7 @@ impl Reader<'_> {
     }
 
     /// Items of a list that are left out.
-    fn report_items(&mut self, found: &Found<'_>, items: Vec<Wrong>, what: &str) {
+    pub(super) fn report_items(&mut self, found: &Found<'_>, items: Vec<Wrong>, what: &str) {
         let hidden = items.len().saturating_sub(WRONG_ITEMS_SHOWN);
         for wrong in items.into_iter().take(WRONG_ITEMS_SHOWN) {
             let problem = format!("{}, so this {what} is left out", wrong.problem);

@@ -7,9 +7,11 @@ use alloc::vec::Vec;
 use super::resolving::{endpoints, network_of, resolved};
 use super::{labelled, route, the_one};
 use crate::labels::{Severity, read};
+use crate::pool::PoolPolicy;
 use crate::route::edits::HeaderEdit;
 use crate::route::redirect::Scheme;
 use crate::route::{Decision, RouteTable, strip};
+use crate::settings::proxy::ProxySettings;
 use crate::snapshot::model::Snapshot;
 use crate::swarm::model::Service;
 use crate::testing::sample::{service, task};
@@ -155,6 +157,78 @@ fn label_fail_timeout_is_the_services_own() {
     assert_eq!(checks("30s").fail_timeout_ms, Some(30_000));
     assert_eq!(checks("30").fail_timeout_ms, Some(30_000));
     assert_eq!(checks("a while").fail_timeout_ms, None);
+}
+
+#[test]
+fn label_eject_max_is_a_share_of_the_pool() {
+    let limits = |value: &str| route(&labelled(&[("tidegate.eject_max", value)])).limits;
+    assert_eq!(limits("30").eject_max_percent, Some(30));
+    for wrong in ["101", "-1", "half", "30%"] {
+        let reading = read(&labelled(&[("tidegate.eject_max", wrong)]));
+        let finding = the_one(&reading, Severity::Warning);
+        assert_eq!(
+            finding.problem,
+            "this is no whole number from 0 to 100, so the cluster's setting holds"
+        );
+        assert!(reading.route.expect("served").limits.is_empty());
+    }
+}
+
+#[test]
+fn label_panic_threshold_is_a_share_of_the_pool() {
+    let limits = |value: &str| route(&labelled(&[("tidegate.panic_threshold", value)])).limits;
+    assert_eq!(limits("0").panic_threshold_percent, Some(0));
+    the_one(
+        &read(&labelled(&[("tidegate.panic_threshold", "1000")])),
+        Severity::Warning,
+    );
+}
+
+#[test]
+fn label_fail_rate_beats_the_clusters_also_where_max_fails_is_off() {
+    let rate = |labels: &[(&str, &str)], clusters: u32| {
+        let table = table(&[shop(
+            &[
+                &[("tidegate.hosts", "shop.example.org"), ("tidegate.port", "80")],
+                labels,
+            ]
+            .concat(),
+        )]);
+        let pool = table.pools().values().next().expect("one pool");
+        let settings = ProxySettings {
+            fail_rate_percent: clusters,
+            ..ProxySettings::default()
+        };
+        PoolPolicy::of(pool, &settings).services[0].fail_rate_percent
+    };
+    assert_eq!(rate(&[], 70), 70);
+    assert_eq!(rate(&[("tidegate.fail_rate", "30")], 70), 30);
+    assert_eq!(rate(&[("tidegate.max_fails", "0")], 70), 0);
+    assert_eq!(
+        rate(&[("tidegate.max_fails", "0"), ("tidegate.fail_rate", "30")], 70),
+        30
+    );
+    the_one(&read(&labelled(&[("tidegate.fail_rate", "often")])), Severity::Warning);
+}
+
+#[test]
+fn label_fail_on_lists_server_errors() {
+    let fail_on = |value: &str| read(&labelled(&[("tidegate.fail_on", value)]));
+    let statuses = |value: &str| Vec::from(fail_on(value).route.expect("served").checks.fail_on);
+    assert_eq!(statuses("504, 502,503,"), [502, 503, 504]);
+    let reading = fail_on("503, 404, 5xx");
+    assert_eq!(reading.diagnostics.len(), 2);
+    assert!(
+        reading.diagnostics[0]
+            .problem
+            .contains("no status from 500 to 599, so this status is left out"),
+        "{}",
+        reading.diagnostics[0]
+    );
+    assert_eq!(statuses("503, 404, 5xx"), [503]);
+    // Interlock has no such label.
+    let theirs = read(&labelled(&[("com.docker.lb.fail_on", "503")]));
+    assert!(the_one(&theirs, Severity::Warning).remedy.contains("tidegate.fail_on"));
 }
 
 #[test]

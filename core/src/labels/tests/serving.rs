@@ -161,6 +161,7 @@ fn row_36_max_fails_and_fail_timeout_are_the_services_own() {
             max_fails: Some(3),
             fail_timeout_ms: Some(90_000),
             slow_start_ms: None,
+            ..PassiveChecks::default()
         }
     );
     // As a user once patched it into the proxy: never set aside.
@@ -170,6 +171,7 @@ fn row_36_max_fails_and_fail_timeout_are_the_services_own() {
             max_fails: Some(0),
             fail_timeout_ms: Some(0),
             slow_start_ms: None,
+            ..PassiveChecks::default()
         }
     );
     for (name, value) in [
@@ -232,6 +234,7 @@ fn limits_of_a_route_are_read_with_their_units() {
             first_byte_timeout_ms: Some(300_000),
             idle_timeout_ms: Some(3_600_000),
             hedge_after_ms: None,
+            ..RouteLimits::default()
         }
     );
     for (name, value) in [

@@ -1,10 +1,21 @@
-//! Connections that were not made.
+//! Connections that were not made, and answers that were none.
 
 use super::{Pool, is_too_many};
 use crate::pool::state::{Event, State};
 use crate::time::Instant;
 
 impl Pool {
+    pub(super) fn handle_bad_answer(&mut self, at: usize, now: Instant) {
+        let (max_fails, fail_timeout) = self.checks(at);
+        let fails = self.endpoints[at].count_failure(fail_timeout, now);
+        if is_too_many(fails, max_fails) && self.may_eject(at) {
+            self.endpoints[at].rest = fail_timeout;
+            self.transition(at, Event::Eject, now);
+        } else {
+            self.count_answer(at, true, now);
+        }
+    }
+
     pub(super) fn handle_connect_failure(&mut self, at: usize, now: Instant) {
         let others = self.others_ready(at);
         let (max_fails, fail_timeout) = self.checks(at);

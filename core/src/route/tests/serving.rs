@@ -189,6 +189,7 @@ fn row_11_services_of_one_pool_that_disagree_are_told() {
         max_fails: Some(3),
         fail_timeout_ms: Some(1),
         slow_start_ms: None,
+        ..PassiveChecks::default()
     };
     let both = snapshot([old, young]);
     let said: Vec<String> = conflicts(&both.routes).iter().map(ToString::to_string).collect();

@@ -16,6 +16,8 @@ pub(super) fn service(number: u64, weight: Option<u32>) -> ServicePolicy {
         weight,
         max_fails: 1,
         fail_timeout: Duration::from_secs(10),
+        fail_rate_percent: 50,
+        fail_on: ServerErrors::default(),
         slow_start: Duration::ZERO,
     }
 }
@@ -28,6 +30,8 @@ fn shared(balance: Balance, services: &[(Option<u32>, u16)]) -> World {
             .zip(services)
             .map(|(number, (weight, _))| service(number, *weight))
             .collect(),
+        eject_max_percent: 100,
+        panic_threshold_percent: 0,
         ..policy()
     };
     let mut world = World::with(policy.clone(), &[]);
@@ -139,6 +143,7 @@ fn a_client_whose_endpoint_is_ejected_goes_to_one_other_and_comes_back() {
 fn row_36_an_endpoint_keeps_the_checks_of_its_own_service() {
     let mut policy = PoolPolicy {
         services: vec![service(0, None), service(1, None), service(2, None)],
+        eject_max_percent: 100,
         ..policy()
     };
     policy.services[1].max_fails = 3;

@@ -50,7 +50,7 @@ fn requests_leave_an_endpoint_that_does_not_answer_at_all() {
 #[test]
 fn a_lost_packet_makes_nobody_leave_an_endpoint_that_answers_others() {
     let (mut world, all) = heard(2);
-    world.outcome(all[0], Outcome::Responded, 600);
+    world.outcome(all[0], Outcome::Responded(200), 600);
     world.outcome(all[0], Outcome::ConnectTimedOut, 700);
     assert!(!world.take().contains(&Action::Abandon(all[0].token)));
 }
