@@ -24,7 +24,7 @@ use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_con
 use tidegate::net::Net;
 use tidegate::secrets::Secrets;
 use tidegate::telemetry::log::AccessLog;
-use tidegate::worker::{WorkerConfig, WorkerDeps, run_worker};
+use tidegate::worker::{ProberDeps, WorkerConfig, WorkerDeps, run_worker, start_prober};
 use tidegate_core::controller::Me;
 use tidegate_core::id::{ClusterName, ProxyId, ServiceId};
 use tidegate_core::identity::{AUTHORITY_FILE, PROXY_FILE};
@@ -503,8 +503,17 @@ impl Worker {
     fn start(self, first: &Install, ended: oneshot::Sender<()>) -> Front {
         let tables = watch::Sender::new(Arc::new(RouteTable::compile(&first.snapshot)));
         let serving = tables.subscribe();
+        let unfit = start_prober(ProberDeps {
+            net: self.net.clone(),
+            clock: self.clock,
+            rng: self.rng.fork("prober"),
+            tables: tables.subscribe(),
+            secrets: Secrets::default(),
+            stop: self.drain.clone(),
+        });
         let (deps, link) = WorkerDeps::new(self.net, self.clock, self.rng, serving, self.drain, AccessLog::off());
-        let config = WorkerConfig::new(any(PROXY_HTTP_PORT), self.proxy.as_str());
+        let mut config = WorkerConfig::new(any(PROXY_HTTP_PORT), self.proxy.as_str());
+        config.unfit = unfit;
         tokio::task::spawn_local(async move {
             run_worker(deps, config).await.expect("a new host has no listener");
             ended.send(()).ok(); // the process has ended where this fails

@@ -132,7 +132,7 @@ fn server_name(reader: &mut Reader<'_>, found: &Found<'_>) -> Option<String> {
 }
 
 /// The first of the hosts that is a name, as it was written: what an app's certificate is most likely for.
-fn first_host(reader: &Reader<'_>) -> Option<String> {
+pub(super) fn first_host(reader: &Reader<'_>) -> Option<String> {
     let found = reader.find("hosts")?;
     value::list(found.value).find_map(|item| {
         let host = value::host(item).ok()?.pattern;

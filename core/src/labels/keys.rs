@@ -209,14 +209,7 @@ pub const LABELS: &[Label] = &[
     health::EJECT_MAX,
     health::FAIL_ON,
     health::FAIL_RATE,
-    Label {
-        meaning: "Within this time `max_fails` failures set an endpoint of this service aside, for as long. In a pool \
-                  of several services each endpoint keeps the values of its own. At most 24h.",
-        example: "30s",
-        when_wrong: "warning; the cluster's setting holds",
-        test: "label_fail_timeout_is_the_services_own",
-        ..honoured("fail_timeout", "a time", "the cluster's `fail_timeout_ms`")
-    },
+    health::FAIL_TIMEOUT,
     Label {
         interlock: false,
         meaning: "How long the app may take from the request's last byte to the response's first before the answer is \
@@ -268,15 +261,7 @@ pub const LABELS: &[Label] = &[
         test: "label_ip_hash_sends_one_client_to_one_endpoint",
         ..honoured("ip_hash", "a boolean", "`false`")
     },
-    Label {
-        meaning: "Failures within `fail_timeout` after which an endpoint of this service is set aside; `0`: never. The \
-                  last endpoint that is left is never set aside for bad answers. One that refuses connections is tried \
-                  in the background until it takes them.",
-        example: "3",
-        when_wrong: "warning; the cluster's setting holds",
-        test: "label_max_fails_is_the_services_own",
-        ..honoured("max_fails", "a number from 0 to 1000000", "the cluster's `max_fails`")
-    },
+    health::MAX_FAILS,
     Label {
         meaning: "The network over which proxies reach the tasks: its name, its id, or in a stack its name without the stack's. \
                   Without it, of several networks one that the proxies are on already is taken, else the first by name, with a warning.",
@@ -309,6 +294,10 @@ pub const LABELS: &[Label] = &[
             "the only published TCP port; else required",
         )
     },
+    health::PROBE_INTERVAL,
+    health::PROBE_PATH,
+    health::PROBE_STATUS,
+    health::PROBE_TIMEOUT,
     Label {
         interlock: false,
         meaning: "With `ssl_passthrough`, tells the app the client's address: each connection begins with a header of the PROXY \
@@ -365,17 +354,7 @@ pub const LABELS: &[Label] = &[
         test: "label_service_cluster_says_whose_proxies_serve",
         ..honoured("service_cluster", "one name", "`default`")
     },
-    Label {
-        interlock: false,
-        meaning: "In this time the share of a task that is new, or was set aside, grows in a straight line from a tenth to \
-                  the full one. Only beside other tasks: where all are new, or no other is left, nothing changes. With \
-                  any `balance`, also beside `weight`. Clients that are known again (`ip_hash`, sticky cookies) go where \
-                  they belong at once. At most 24h.",
-        example: "30s",
-        when_wrong: "warning; new tasks get their full share at once",
-        test: "label_slow_start_gives_a_new_task_few_requests_at_first",
-        ..honoured("slow_start", "a time", "none: new tasks get their full share at once")
-    },
+    health::SLOW_START,
     Label {
         meaning: "Speaks TLS to the app, and never anything else: where the handshake fails, the request goes to another endpoint or \
                   is answered 502. `connect_timeout` covers the handshake. Which HTTP version is spoken is agreed on by ALPN, see \

@@ -15,6 +15,7 @@ use crate::labels::diagnostic::{Diagnostic, Severity};
 use crate::labels::keys::{self, Found, INTERLOCK_PREFIX, LABELS, PREFIX, ROLE_LABEL};
 use crate::labels::value::{self, Wrong};
 use crate::labels::{backend, hrm, tls};
+use crate::route::active::ActiveChecks;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
@@ -87,6 +88,9 @@ pub struct LabelledRoute {
     /// When endpoints are ejected.
     #[serde(default)]
     pub checks: PassiveChecks,
+    /// How endpoints are probed.
+    #[serde(default)]
+    pub active: Option<ActiveChecks>,
     /// Header fields that are changed on the way.
     #[serde(default)]
     pub edits: HeaderEdits,
@@ -157,6 +161,7 @@ impl LabelledRoute {
             affinity: self.affinity.clone(),
             weight: self.weight,
             checks: self.checks,
+            active: self.active.clone(),
             edits: self.edits.clone(),
             allow_ips: self.allow_ips.clone(),
             basic_auth: self.basic_auth.clone(),
@@ -392,6 +397,7 @@ impl<'a> Reader<'a> {
             affinity: self.affinity(backend_mode),
             weight: self.weight(),
             checks: self.checks(),
+            active: self.active(tls.passthrough),
             edits: self.edits(),
             allow_ips: self.allow_ips(),
             basic_auth: self.basic_auth(tls.passthrough),

@@ -54,7 +54,7 @@ pub struct EndpointView {
 }
 
 /// What makes an endpoint the same one in the next table.
-pub(super) type EndpointKey = (EndpointId, SocketAddr, Option<NetworkId>);
+pub type EndpointKey = (EndpointId, SocketAddr, Option<NetworkId>);
 
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
@@ -79,6 +79,10 @@ pub(super) struct Endpoint {
     pub(super) probe_running: bool,
     /// On probation it is not probed.
     pub(super) unsure: bool,
+    /// It fails its active checks.
+    pub(super) unfit: bool,
+    /// The last connection to it failed.
+    pub(super) absent: bool,
     /// When a byte of it or a connection to it was last seen.
     pub(super) heard: Instant,
     /// When it was last asked, in doubt, whether it is still there.
@@ -125,6 +129,8 @@ impl Endpoint {
             probes: 0,
             probe_running: false,
             unsure: *unsure,
+            unfit: false,
+            absent: false,
             heard: Instant::START,
             doubted: None,
             vanished: false,
@@ -159,6 +165,12 @@ impl Endpoint {
     pub(super) fn hear(&mut self, now: Instant) {
         self.heard = now;
         self.vanished = false;
+        self.absent = false;
+    }
+
+    /// It takes connections, and is out because it fails its active checks.
+    pub(super) fn is_there_but_unfit(&self) -> bool {
+        self.state == State::Probation && self.unfit && !self.absent
     }
 
     /// How long to wait before the next probe.

@@ -17,6 +17,7 @@
 //!   then with growing pauses, and is ready again with the first connection. This holds for an endpoint that never
 //!   accepted a connection at its first failure, for the only endpoint of a pool likewise (its requests park for the
 //!   moment rather than fail), and for others after `max_fails` failures.
+//!   So is one that fails its active checks ([`prober`]), until it passes them; connections say nothing about it then.
 //! - **last resort**: was told to stop and its app does not know yet. Serves only while its pool has nothing better.
 //! - **leaving**: takes nothing, finishes what it has.
 //!
@@ -24,8 +25,9 @@
 //! the truth, while for the second only time does.
 //!
 //! **Panic**: where fewer endpoints than [`PoolPolicy::panic_threshold_percent`] of the pool are ready, those that rest are
-//! used as if they were ready, since the few that are left would break under the load of all. Endpoints on probation are
-//! not: a connection to nobody serves no request, and the probe says within a second who is back.
+//! used as if they were ready, and so are those that take connections and fail their active checks, since the few that are
+//! left would break under the load of all. Endpoints that take no connections are not: a connection to nobody serves no
+//! request, and the probe says within a second who is back.
 //!
 //! Where services of a pool have weights, the service is drawn first, by weight, and then one of its endpoints: so a
 //! service has its share whatever the number and speed of its tasks. A request with a key (a cookie's value, a client's
@@ -47,10 +49,11 @@ pub mod pick;
 pub mod policy;
 #[expect(clippy::module_inception, reason = "the machine this module is about")]
 pub mod pool;
+pub mod prober;
 pub mod slow_start;
 pub mod state;
 
-pub use endpoint::{EndpointView, Member, Token};
+pub use endpoint::{EndpointKey, EndpointView, Member, Token};
 pub use pick::{Pick, Picked, Unavailable};
 pub use policy::{PoolPolicy, ServicePolicy};
 pub use pool::{Action, Fact, Outcome, Pool, PoolCounters};

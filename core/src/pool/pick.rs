@@ -61,7 +61,7 @@ impl Pool {
         if let Some(at) = chosen {
             let endpoint = &mut self.endpoints[at];
             endpoint.in_flight += 1;
-            self.counters.panics += u64::from(endpoint.state == State::Ejected);
+            self.counters.panics += u64::from(matches!(endpoint.state, State::Ejected | State::Probation));
             return Pick::Endpoint(Picked {
                 token: endpoint.token,
                 addr: endpoint.addr,
@@ -142,7 +142,9 @@ impl Pool {
     }
 
     fn pick_ejected(&self, tried: &[Token]) -> Option<usize> {
-        self.least_loaded(|endpoint| endpoint.state == State::Ejected && !tried.contains(&endpoint.token))
+        self.least_loaded(|endpoint| {
+            (endpoint.state == State::Ejected || endpoint.is_there_but_unfit()) && !tried.contains(&endpoint.token)
+        })
     }
 
     fn least_loaded(&self, suits: impl Fn(&Endpoint) -> bool) -> Option<usize> {

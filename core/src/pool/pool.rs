@@ -1,8 +1,11 @@
 //! The machine of one pool on one worker.
 
+mod adopting;
 mod failing;
+mod probing;
 
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +14,7 @@ use super::endpoint::{Endpoint, EndpointKey, EndpointView, Member, Token};
 use super::outlier::Window;
 use super::pick::Picked;
 use super::policy::PoolPolicy;
+use super::prober::Unfit;
 use super::state::{self, Event, State};
 use crate::balance::shares;
 use crate::id::NetworkId;
@@ -72,6 +76,8 @@ pub enum Fact {
     Outcome(Token, Outcome),
     /// The endpoints that the route table wants now, and the policy.
     Spec(Vec<Member>, PoolPolicy),
+    /// All endpoints that fail their active checks, of whatever pool.
+    Unfit(Arc<Unfit>),
 }
 
 /// What the shell is to do.
@@ -112,6 +118,9 @@ pub struct PoolCounters {
     pub panics: u64,
     /// Times an endpoint went on probation.
     pub probations: u64,
+    /// Times an endpoint began to fail its active checks.
+    #[serde(default)]
+    pub unfit: u64,
     /// Second copies of requests that were sent elsewhere.
     pub hedges: u64,
     /// Second copies that were answered first.
@@ -132,6 +141,8 @@ pub struct Pool {
     pub(super) offered: Vec<usize>,
     /// What the endpoints answered while they were ready.
     pub(super) answers: Window,
+    /// Who fails active checks, here and elsewhere.
+    pub(super) unfit: Arc<Unfit>,
     pub(super) next_token: u64,
     /// For round robin: among all, and in each service where there are weights.
     pub(super) cursor: usize,
@@ -155,6 +166,7 @@ impl Pool {
             ready: Vec::new(),
             offered: Vec::new(),
             answers: Window::default(),
+            unfit: Arc::default(),
             next_token: 0,
             cursor: 0,
             cursors: Vec::new(),
@@ -215,51 +227,8 @@ impl Pool {
                 Some(_) | None => {}
             }
         }
-        self.index();
+        self.handle_unfit(Arc::clone(&self.unfit), now);
         self.start_slowly(|endpoint| endpoint.token >= newest, now);
-        self.wake(now);
-    }
-
-    /// Takes over what `old` knows about endpoints that both have: which are out, until when, and whether they ever worked.
-    /// For a pool that takes the place of one whose set of services changed. Returns the tokens of each such endpoint, the
-    /// old one first; what is under way stays with `old`.
-    pub fn adopt(&mut self, old: &Pool, now: Instant) -> Vec<(Token, Token)> {
-        let known: BTreeMap<EndpointKey, &Endpoint> = old
-            .endpoints
-            .iter()
-            .map(|endpoint| (endpoint.key(), endpoint))
-            .collect();
-        let is_told = |state| matches!(state, State::LastResort | State::Leaving);
-        let mut adopted = Vec::new();
-        for endpoint in &mut self.endpoints {
-            let Some(before) = known.get(&endpoint.key()) else {
-                continue;
-            };
-            adopted.push((before.token, endpoint.token));
-            endpoint.proven |= before.proven;
-            // Where the table says something new about its leaving, the table knows better.
-            if is_told(endpoint.state) == is_told(before.state) {
-                let (token, in_flight, service) = (endpoint.token, endpoint.in_flight, endpoint.service);
-                let unsure = endpoint.unsure;
-                *endpoint = (*before).clone();
-                (endpoint.token, endpoint.in_flight, endpoint.service) = (token, in_flight, service);
-                endpoint.unsure = unsure;
-                endpoint.probe_running = false;
-                endpoint.answers = Window::default();
-                self.timers.clear(&token);
-                match endpoint.state {
-                    State::Ejected | State::LastResort | State::Probation => {
-                        self.timers.set(token, old.timers.get(&before.token).unwrap_or(now));
-                    }
-                    State::Leaving | State::Ready => {}
-                }
-            }
-        }
-        self.index();
-        self.growing_until = self.growing_until.max(old.growing_until);
-        let is_new = |endpoint: &Endpoint| adopted.iter().all(|(_, known)| *known != endpoint.token);
-        self.start_slowly(is_new, now);
-        adopted
     }
 
     /// Counts a request, once, before its first pick.
@@ -312,16 +281,15 @@ impl Pool {
         let Some(at) = self.position(token) else { return };
         match outcome {
             Outcome::Connected => {
-                self.endpoints[at].hear(now);
-                self.endpoints[at].proven = true;
+                self.hear(at, now);
                 self.endpoints[at].probe_running = false;
-                if self.endpoints[at].state == State::Probation && !self.endpoints[at].unsure {
+                let endpoint = &self.endpoints[at];
+                if endpoint.state == State::Probation && !endpoint.unsure && !endpoint.unfit {
                     self.transition(at, Event::Admit, now);
                 }
             }
             Outcome::Responded(status) => {
-                self.endpoints[at].hear(now);
-                self.endpoints[at].proven = true;
+                self.hear(at, now);
                 match self.fail_on(at).contains(status) {
                     true => self.handle_bad_answer(at, now),
                     false => self.count_answer(at, false, now),
@@ -448,6 +416,7 @@ impl Pool {
             }
             State::Ready => {
                 endpoint.forget_failures();
+                endpoint.absent = false;
                 endpoint.streak.handle_return(now);
             }
         }
@@ -470,7 +439,8 @@ impl Pool {
         endpoints.any(|endpoint| match endpoint.state {
             State::Ready | State::Ejected => true,
             State::LastResort => endpoint.last_resort_until > now,
-            State::Leaving | State::Probation => false,
+            State::Probation => endpoint.is_there_but_unfit(),
+            State::Leaving => false,
         })
     }
 
@@ -511,7 +481,8 @@ impl Pool {
         let offered = |at: &usize| match self.endpoints[*at].state {
             State::Ready => true,
             State::Ejected => is_in_panic,
-            State::LastResort | State::Leaving | State::Probation => false,
+            State::Probation => is_in_panic && self.endpoints[*at].is_there_but_unfit(),
+            State::LastResort | State::Leaving => false,
         };
         let mut all = core::mem::take(&mut self.offered);
         all.clear();
@@ -533,6 +504,7 @@ impl Machine for Pool {
             Fact::Doubt(token) => self.handle_doubt(token, now),
             Fact::Outcome(token, outcome) => self.handle_outcome(token, outcome, now),
             Fact::Spec(endpoints, policy) => self.apply(endpoints.iter(), policy, now),
+            Fact::Unfit(unfit) => self.handle_unfit(unfit, now),
         }
     }
 
@@ -542,15 +514,7 @@ impl Machine for Pool {
             match self.endpoints[at].state {
                 State::Ejected => self.transition(at, Event::Admit, now),
                 State::LastResort => self.transition(at, Event::Lapse, now),
-                // Who answers there may be somebody else by now.
-                State::Probation if self.endpoints[at].unsure => {}
-                State::Probation => {
-                    self.endpoints[at].probe_running = true;
-                    self.actions.push_back(Action::Probe(Picked {
-                        token,
-                        addr: self.endpoints[at].addr,
-                    }));
-                }
+                State::Probation => self.probe_if_useful(at),
                 State::Leaving | State::Ready => {}
             }
         }
@@ -579,7 +543,7 @@ impl Machine for Pool {
             match endpoint.state {
                 State::Ejected | State::LastResort => debug_assert!(timer.is_some(), "{endpoint:?} has no timer"),
                 State::Probation => debug_assert!(
-                    endpoint.unsure || timer.is_some() != endpoint.probe_running,
+                    endpoint.unsure || endpoint.is_there_but_unfit() || timer.is_some() != endpoint.probe_running,
                     "{endpoint:?} is either probed or waits for it"
                 ),
                 State::Leaving | State::Ready => debug_assert!(timer.is_none(), "{endpoint:?} has a timer"),

@@ -4,6 +4,7 @@
 //! request other than its path. Host first: exact, then the longest wildcard, then the default backend; the first of
 //! these that exists decides alone. Then a redirect of that host, then the longest path prefix by whole segments.
 
+pub mod active;
 pub mod allow;
 pub mod conflict;
 pub mod edits;

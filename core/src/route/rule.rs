@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::ServiceId;
 use crate::request::origin::Origin;
+use crate::route::active::ActiveChecks;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::spec::{
@@ -142,6 +143,8 @@ pub struct ServiceShare {
     pub weight: Option<u32>,
     /// When its endpoints are ejected.
     pub checks: PassiveChecks,
+    /// How its endpoints are probed; `None`: only by what requests meet.
+    pub active: Option<Arc<ActiveChecks>>,
     /// TLS to its endpoints; `None`: there is none.
     pub tls: Option<Arc<BackendTls>>,
 }
@@ -211,6 +214,12 @@ impl PoolSpec {
             );
             let timeout = share.checks.fail_timeout_ms;
             lines.extend(timeout.map(|ms| format!("fail timeout {ms} ms of {name}")));
+            lines.extend(
+                share
+                    .active
+                    .as_ref()
+                    .map(|checks| format!("probed by {checks}, {name}")),
+            );
             let rate = share.checks.fail_rate_percent;
             lines.extend(rate.map(|percent| format!("fail rate {percent} % of {name}")));
             let statuses = share.checks.fail_on;

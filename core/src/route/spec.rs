@@ -12,6 +12,7 @@ use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{EndpointId, NetworkId, NodeId, ServiceId};
+use crate::route::active::ActiveChecks;
 use crate::route::allow::IpRange;
 use crate::route::edits::HeaderEdits;
 use crate::route::redirect::Redirect;
@@ -57,6 +58,9 @@ pub struct RouteSpec {
     /// When the service's endpoints are ejected; what is unset is taken from the cluster's settings.
     #[serde(default, skip_serializing_if = "PassiveChecks::is_empty")]
     pub checks: PassiveChecks,
+    /// How its endpoints are probed; `None`: only by what requests meet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<ActiveChecks>,
     /// Header fields that are changed on the way.
     #[serde(default, skip_serializing_if = "HeaderEdits::is_empty")]
     pub edits: HeaderEdits,
@@ -124,6 +128,7 @@ impl RouteSpec {
             affinity: Affinity::default(),
             weight: None,
             checks: PassiveChecks::default(),
+            active: None,
             edits: HeaderEdits::default(),
             allow_ips: None,
             basic_auth: None,

@@ -31,7 +31,7 @@ use crate::secrets::Secrets;
 use crate::telemetry::log::{AccessFormat, AccessLog, Redaction};
 use crate::tls::TlsListen;
 use crate::tls::certificates::{Certificates, Keeper};
-use crate::worker::{WorkerConfig, WorkerDeps, spawn_workers};
+use crate::worker::{ProberDeps, WorkerConfig, WorkerDeps, spawn_workers, start_prober};
 
 /// File of the last good table, in the state folder.
 const TABLE_FILE: &str = "table.json";
@@ -308,6 +308,14 @@ impl Start {
         let tables = watch::Sender::new(table);
         let mut workers = Vec::new();
         let mut links = Vec::new();
+        let unfit = start_prober(ProberDeps {
+            net: self.net.clone(),
+            clock: self.clock,
+            rng: self.rng.fork("prober"),
+            tables: tables.subscribe(),
+            secrets: self.secrets.clone(),
+            stop: drain.clone(),
+        });
         let files = super::raise_open_files(self.open_files);
         for index in 0..self.count {
             let rng = self.rng.fork(&format!("worker {index}"));
@@ -322,6 +330,7 @@ impl Start {
             let mut config = WorkerConfig::new(self.http, &self.proxy_id);
             config.connections_max = config.connections_max.min(connections_max(files, self.count));
             config.secrets = self.secrets.clone();
+            config.unfit = unfit.clone();
             config.tls = self.https.map(|addr| TlsListen {
                 addr,
                 certificates: self.certificates.subscribe(),

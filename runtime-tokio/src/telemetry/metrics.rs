@@ -408,7 +408,7 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
         sum.upstream_reused,
     );
     type Read = fn(&PoolSum) -> u64;
-    let per_pool: [(&str, &str, &str, Read); 12] = [
+    let per_pool: [(&str, &str, &str, Read); 13] = [
         ("tidegate_retries_total", "counter", "Tries beyond the first", |pool| {
             pool.retries
         }),
@@ -471,6 +471,12 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
             "counter",
             "Times an endpoint went on probation",
             |pool| pool.probations,
+        ),
+        (
+            "tidegate_unfit_total",
+            "counter",
+            "Times an endpoint began to fail its active checks",
+            |pool| pool.unfit,
         ),
         (
             "tidegate_upstream_idle_connections",

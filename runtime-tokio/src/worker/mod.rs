@@ -7,6 +7,7 @@
 //! [`run_worker`] inside their own.
 
 pub(crate) mod pools;
+mod prober;
 mod run;
 pub(crate) mod serving;
 mod shared;
@@ -16,12 +17,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use tidegate_core::pool::prober::Unfit;
 use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use pools::PoolView;
+pub use prober::{ProberDeps, start_prober};
 pub use run::run_worker;
 pub(crate) use run::{TlsRoute, Worker};
 pub(crate) use shared::{Open, Phase, Shared};
@@ -80,6 +83,8 @@ pub struct WorkerConfig {
     pub server_info: String,
     /// The secrets that the tables' routes want.
     pub secrets: Secrets,
+    /// The endpoints that fail their active checks, see [`start_prober`]; none where there is no prober.
+    pub unfit: watch::Receiver<Arc<Unfit>>,
     /// Client connections that this worker serves at once; beyond it, clients wait in the listener's backlog.
     pub connections_max: usize,
 }
@@ -93,6 +98,7 @@ impl WorkerConfig {
             proxy_id: proxy_id.to_owned(),
             server_info: server_info(),
             secrets: Secrets::default(),
+            unfit: watch::channel(Arc::default()).1,
             connections_max: 16_384,
         }
     }

@@ -64,7 +64,7 @@ pub(crate) struct Endpoint {
 }
 
 impl Endpoint {
-    fn new(target: Target, tls: Option<EndpointTls>) -> Rc<Self> {
+    pub(crate) fn new(target: Target, tls: Option<EndpointTls>) -> Rc<Self> {
         Rc::new(Endpoint {
             addr_value: addr_value(target.addr),
             target,
@@ -136,6 +136,7 @@ impl PoolHandle {
             handshake_fault: Cell::new(None),
             statuses: StatusCounts::default(),
         });
+        handle.handle_unfit();
         handle.apply(spec, settings);
         handle
     }
@@ -152,6 +153,11 @@ impl PoolHandle {
         });
         let policy = PoolPolicy::of(spec, settings);
         self.step(Input::Fact(Fact::Spec(members.collect(), policy)));
+    }
+
+    /// The set of endpoints that fail their active checks has changed.
+    pub(crate) fn handle_unfit(self: &Rc<Self>) {
+        self.step(Input::Fact(Fact::Unfit(self.shared.unfit())));
     }
 
     /// Takes over from a pool that is about to retire what both have: states of endpoints, and connections to them.

@@ -108,6 +108,7 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     let _ = bound.send(Ok(local)); // nobody may care
     let mut listener = Some(listener);
     let mut secrets = config.secrets.changes();
+    let mut unfit = config.unfit.clone();
     let (mut deaf_at, mut give_up_at) = (None, None);
     let mut complained_at = None;
     let mut tls_first = false;
@@ -167,6 +168,12 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
             Ok(()) = secrets.changed() => {
                 for pool in worker.pools.borrow().values() {
                     pool.handle_secrets();
+                }
+            }
+            Ok(()) = unfit.changed() => {
+                shared.set_unfit(Arc::clone(&unfit.borrow_and_update()));
+                for pool in worker.pools.borrow().values() {
+                    pool.handle_unfit();
                 }
             }
             Some(query) = queries.recv() => {

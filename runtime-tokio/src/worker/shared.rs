@@ -3,9 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use tidegate_core::pool::Picked;
+use tidegate_core::pool::prober::Unfit;
 use tidegate_core::rng::Rng;
 use tidegate_core::route::PoolKey;
 use tidegate_core::settings::proxy::ProxySettings;
@@ -33,6 +35,7 @@ pub(crate) struct Shared {
     /// TLS to endpoints.
     pub(crate) trusts: Trusts,
     serving: RefCell<Rc<ProxySettings>>,
+    unfit: RefCell<Arc<Unfit>>,
     dates: DateCache,
     timers: RefCell<Timers<PoolKey>>,
     probes: RefCell<Vec<(Rc<PoolHandle>, Picked)>>,
@@ -75,6 +78,7 @@ impl Shared {
             server_info: name(&config.server_info),
             trusts: Trusts::new(clock, config.secrets.clone()),
             serving: RefCell::new(Rc::new(settings.clone())),
+            unfit: RefCell::new(Arc::clone(&config.unfit.borrow())),
             dates: DateCache::default(),
             timers: RefCell::new(Timers::new()),
             probes: RefCell::new(Vec::new()),
@@ -94,6 +98,15 @@ impl Shared {
 
     pub(crate) fn set_serving(&self, settings: &ProxySettings) {
         *self.serving.borrow_mut() = Rc::new(settings.clone());
+    }
+
+    /// The endpoints that fail their active checks.
+    pub(crate) fn unfit(&self) -> Arc<Unfit> {
+        Arc::clone(&self.unfit.borrow())
+    }
+
+    pub(crate) fn set_unfit(&self, unfit: Arc<Unfit>) {
+        *self.unfit.borrow_mut() = unfit;
     }
 
     /// The `Date` of a response that begins now.

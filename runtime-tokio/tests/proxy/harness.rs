@@ -19,7 +19,7 @@ use hyper_util::server::conn::auto;
 use tidegate::clock::Clock;
 use tidegate::net::{Net, TokioNet};
 use tidegate::telemetry::log::AccessLog;
-use tidegate::worker::{PoolView, WorkerConfig, WorkerDeps, WorkerLink, run_worker};
+use tidegate::worker::{PoolView, ProberDeps, WorkerConfig, WorkerDeps, WorkerLink, run_worker, start_prober};
 use tidegate_core::id::{EndpointId, ServiceId};
 use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
@@ -147,9 +147,18 @@ impl Proxy {
         let (tables, receiver) = watch::channel(Arc::new(RouteTable::compile(&snapshot)));
         let drain = CancellationToken::new();
         let clock = Clock::system();
+        let prober = (net.clone(), receiver.clone());
         let (deps, mut link) = WorkerDeps::new(net, clock, Rng::new(1), receiver, drain.clone(), access);
         let mut config = WorkerConfig::new(SocketAddr::from(([127, 0, 0, 1], 0)), "proxy-1");
         change(&mut config);
+        config.unfit = start_prober(ProberDeps {
+            net: prober.0,
+            clock,
+            rng: Rng::new(2),
+            tables: prober.1,
+            secrets: config.secrets.clone(),
+            stop: drain.clone(),
+        });
         let done = spawn_local(run_worker(deps, config));
         let addr = (&mut link.bound)
             .await

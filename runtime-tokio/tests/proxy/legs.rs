@@ -1,9 +1,11 @@
 //! Endpoints on networks that the proxy is not on: a leg opens the connections. Here the leg's network is loopback, and the
 //! proxy believes that it is on none.
 
+use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -15,13 +17,16 @@ use tidegate::net::Net;
 use tidegate::telemetry::log::AccessLog;
 use tidegate_core::id::NetworkId;
 use tidegate_core::pool::State;
+use tidegate_core::route::active::ActiveChecks;
 use tidegate_core::route::spec::{EndpointSpec, RouteSpec};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, spawn_local};
 use tokio_util::sync::CancellationToken;
 
-use crate::harness::{App, LIMIT, Proxy, endpoint, nobody, read_exact, read_head, route, run, snapshot, status, until};
+use crate::harness::{
+    App, LIMIT, Proxy, endpoint, full, nobody, read_exact, read_head, route, run, snapshot, status, until,
+};
 
 const LOOPBACK: &str = "127.0.0.0/8";
 
@@ -94,6 +99,35 @@ fn requests_reach_tasks_through_the_leg_of_their_network() {
         }
         let metrics = proxy.link.metrics().await.unwrap();
         assert_eq!((metrics.no_leg, metrics.connect_failures), (0, 0));
+        leg.end().await;
+    });
+}
+
+#[test]
+fn active_checks_go_through_the_leg_and_one_that_is_missing_blames_no_task() {
+    run(async {
+        let folder = TempDir::new().unwrap();
+        let asked = Rc::new(RefCell::new(Vec::new()));
+        let seen = Rc::clone(&asked);
+        let app = App::start(move |request| {
+            let host = request.headers()["host"].to_str().unwrap_or_default().to_owned();
+            seen.borrow_mut().push(format!("{host}{}", request.uri()));
+            async { http::Response::new(full("ok")) }
+        })
+        .await;
+        let mut far = far_route("far", "far.example", &[app.addr]);
+        far.active = Some(ActiveChecks {
+            path: "/health".to_owned(),
+            host: Some("far.example".to_owned()),
+            interval_ms: 10,
+            timeout_ms: 1_000,
+            statuses: Vec::new(),
+        });
+        let proxy = proxy(&folder, [far]).await;
+        let leg = leg(folder.path(), 1, LOOPBACK).await;
+        until("it is asked", async || !asked.borrow().is_empty()).await;
+        assert_eq!(asked.borrow()[0], "far.example/health");
+        assert_eq!(proxy.pool("far").await.counters.unfit, 0);
         leg.end().await;
     });
 }

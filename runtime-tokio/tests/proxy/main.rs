@@ -14,6 +14,7 @@ mod labels;
 mod legs;
 mod limits;
 mod outliers;
+mod probes;
 mod protocols;
 mod retries;
 mod smuggling;

@@ -1,4 +1,4 @@
-//! The labels that say which endpoints are sick, and what becomes of them, beside Interlock's `max_fails` and `fail_timeout`.
+//! The labels that say which endpoints are sick, what becomes of them, and how they come in.
 
 use super::{Label, honoured};
 
@@ -56,4 +56,79 @@ pub(super) const PANIC_THRESHOLD: Label = Label {
         "percent, from 0 to 100",
         "the cluster's `panic_threshold_percent`",
     )
+};
+
+pub(super) const FAIL_TIMEOUT: Label = Label {
+    meaning: "Within this time `max_fails` failures set an endpoint of this service aside, for as long. In a pool \
+              of several services each endpoint keeps the values of its own. At most 24h.",
+    example: "30s",
+    when_wrong: "warning; the cluster's setting holds",
+    test: "label_fail_timeout_is_the_services_own",
+    ..honoured("fail_timeout", "a time", "the cluster's `fail_timeout_ms`")
+};
+
+pub(super) const MAX_FAILS: Label = Label {
+    meaning: "Failures within `fail_timeout` after which an endpoint of this service is set aside; `0`: never. The \
+              last endpoint that is left is never set aside for bad answers. One that refuses connections is tried \
+              in the background until it takes them.",
+    example: "3",
+    when_wrong: "warning; the cluster's setting holds",
+    test: "label_max_fails_is_the_services_own",
+    ..honoured("max_fails", "a number from 0 to 1000000", "the cluster's `max_fails`")
+};
+
+pub(super) const SLOW_START: Label = Label {
+    interlock: false,
+    meaning: "In this time the share of a task that is new, or was set aside, grows in a straight line from a tenth to \
+              the full one. Only beside other tasks: where all are new, or no other is left, nothing changes. With \
+              any `balance`, also beside `weight`. Clients that are known again (`ip_hash`, sticky cookies) go where \
+              they belong at once. At most 24h.",
+    example: "30s",
+    when_wrong: "warning; new tasks get their full share at once",
+    test: "label_slow_start_gives_a_new_task_few_requests_at_first",
+    ..honoured("slow_start", "a time", "none: new tasks get their full share at once")
+};
+
+pub(super) const PROBE_INTERVAL: Label = Label {
+    interlock: false,
+    meaning: "How long after an answer to `probe_path`, or its timeout, the next request follows. From 100ms to 24h.",
+    example: "2s",
+    when_wrong: "warning; 5s",
+    test: "label_probe_interval_is_a_time_of_a_tenth_of_a_second_or_more",
+    ..honoured("probe_interval", "a time", "5s")
+};
+
+pub(super) const PROBE_PATH: Label = Label {
+    interlock: false,
+    meaning: "Every proxy asks every task `GET` this path, over legs and with `ssl_backend` too, as it asks for users, with the \
+              first of the `hosts` as `Host`. A task that answers wrongly 3 times in a row, or not in time, is set aside until it \
+              answers rightly twice in a row. Where fewer are left than `panic_threshold` asks for, those that are set aside and take \
+              connections are used all the same, as is the last one. A new task is used before it is asked. With \
+              `backend_mode=vip` each request meets another task, so leave it away there. Ignored with `ssl_passthrough`.",
+    example: "/healthz",
+    when_wrong: "warning; tasks are not asked",
+    test: "label_probe_path_takes_a_task_out_while_it_answers_wrongly",
+    ..honoured("probe_path", "a path, with a query if need be", "tasks are not asked")
+};
+
+pub(super) const PROBE_STATUS: Label = Label {
+    interlock: false,
+    meaning: "The answers to `probe_path` that are right.",
+    example: "200, 401-403",
+    when_wrong: "the wrong ones are left out with a warning",
+    test: "label_probe_status_says_which_answers_are_right",
+    ..honoured(
+        "probe_status",
+        "statuses and ranges of them between commas",
+        "`200-399`",
+    )
+};
+
+pub(super) const PROBE_TIMEOUT: Label = Label {
+    interlock: false,
+    meaning: "How long connection and answer to `probe_path` may take together. At most 1m.",
+    example: "500ms",
+    when_wrong: "warning; 2s",
+    test: "label_probe_timeout_is_a_time_of_at_most_a_minute",
+    ..honoured("probe_timeout", "a time", "2s")
 };

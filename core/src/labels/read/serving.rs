@@ -20,7 +20,7 @@ use crate::swarm::model::Service;
 /// Milliseconds that `park_timeout` may be at most: 10 minutes.
 pub const PARK_MS_MAX: u32 = 600_000;
 /// Milliseconds that `connect_timeout` may be at most: a minute.
-const CONNECT_MS_MAX: u32 = 60_000;
+pub(super) const CONNECT_MS_MAX: u32 = 60_000;
 /// Milliseconds that the other times may be at most: a day.
 pub(super) const TIME_MS_MAX: u32 = 86_400_000;
 /// Redirects of one label.
@@ -366,7 +366,7 @@ impl Reader<'_> {
         None
     }
 
-    fn report_ignored_value(&mut self, found: &Found<'_>, wrong: Wrong, otherwise: &str) {
+    pub(super) fn report_ignored_value(&mut self, found: &Found<'_>, wrong: Wrong, otherwise: &str) {
         let problem = format!("{}, so {otherwise}", wrong.problem);
         self.report(found, Severity::Warning, Wrong { problem, ..wrong });
     }

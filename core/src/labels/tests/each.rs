@@ -8,6 +8,7 @@ use super::resolving::{endpoints, network_of, resolved};
 use super::{labelled, route, the_one};
 use crate::labels::{Severity, read};
 use crate::pool::PoolPolicy;
+use crate::route::active::StatusRange;
 use crate::route::edits::HeaderEdit;
 use crate::route::redirect::Scheme;
 use crate::route::{Decision, RouteTable, strip};
@@ -209,6 +210,126 @@ fn label_fail_rate_beats_the_clusters_also_where_max_fails_is_off() {
         30
     );
     the_one(&read(&labelled(&[("tidegate.fail_rate", "often")])), Severity::Warning);
+}
+
+#[test]
+fn label_probe_path_is_a_path_and_the_rest_belongs_to_it() {
+    let active = |labels: &[(&str, &str)]| route(&labelled(labels)).active;
+    assert_eq!(active(&[]), None);
+    let path = ("tidegate.probe_path", "/health?deep=1");
+    let plain = active(&[path]).expect("it is probed");
+    assert_eq!(
+        (
+            plain.path.as_str(),
+            plain.interval_ms,
+            plain.timeout_ms,
+            plain.statuses.len()
+        ),
+        ("/health?deep=1", 5_000, 2_000, 0)
+    );
+    let full = active(&[
+        path,
+        ("tidegate.probe_interval", "500ms"),
+        ("tidegate.probe_timeout", "1s"),
+        ("tidegate.probe_status", "401-403, 200"),
+    ]);
+    let full = full.expect("it is probed");
+    assert_eq!((full.interval_ms, full.timeout_ms), (500, 1_000));
+    assert_eq!(full.statuses, [StatusRange(200, 200), StatusRange(401, 403)]);
+    for wrong in ["health", "/a b", "/#top", "http://shop.example/"] {
+        let reading = read(&labelled(&[("tidegate.probe_path", wrong)]));
+        let finding = the_one(&reading, Severity::Warning);
+        assert!(
+            finding.problem.ends_with("is no path, so tasks are not asked"),
+            "{finding}"
+        );
+        assert_eq!(reading.route.expect("served").active, None);
+    }
+    let passthrough = read(&labelled(&[path, ("tidegate.ssl_passthrough", "true")]));
+    assert!(
+        the_one(&passthrough, Severity::Warning)
+            .problem
+            .contains("cannot be asked by HTTP")
+    );
+    for name in ["probe_interval", "probe_status", "probe_timeout"] {
+        let reading = read(&labelled(&[(&alloc::format!("tidegate.{name}"), "1s")]));
+        assert!(the_one(&reading, Severity::Warning).remedy.contains("add probe_path"));
+    }
+}
+
+#[test]
+fn label_probe_interval_is_a_time_of_a_tenth_of_a_second_or_more() {
+    let read = |value: &str| {
+        read(&labelled(&[
+            ("tidegate.probe_path", "/"),
+            ("tidegate.probe_interval", value),
+        ]))
+    };
+    assert_eq!(
+        read("100ms").route.expect("served").active.expect("probed").interval_ms,
+        100
+    );
+    for wrong in ["99ms", "0", "25h", "often"] {
+        let reading = read(wrong);
+        assert!(the_one(&reading, Severity::Warning).problem.ends_with("so 5s hold"));
+        assert_eq!(
+            reading.route.expect("served").active.expect("probed").interval_ms,
+            5_000
+        );
+    }
+}
+
+#[test]
+fn label_probe_timeout_is_a_time_of_at_most_a_minute() {
+    let read = |value: &str| {
+        read(&labelled(&[
+            ("tidegate.probe_path", "/"),
+            ("tidegate.probe_timeout", value),
+        ]))
+    };
+    assert_eq!(
+        read("1m").route.expect("served").active.expect("probed").timeout_ms,
+        60_000
+    );
+    for wrong in ["61s", "0"] {
+        let reading = read(wrong);
+        assert!(the_one(&reading, Severity::Warning).problem.ends_with("so 2s hold"));
+        assert_eq!(reading.route.expect("served").active.expect("probed").timeout_ms, 2_000);
+    }
+}
+
+#[test]
+fn label_probe_status_lists_statuses_and_ranges() {
+    let reading = read(&labelled(&[
+        ("tidegate.probe_path", "/"),
+        ("tidegate.probe_status", "200-299, 404, 300-200, 99, ok"),
+    ]));
+    assert_eq!(reading.diagnostics.len(), 3, "{:?}", reading.diagnostics);
+    let statuses = reading.route.expect("served").active.expect("probed").statuses;
+    assert_eq!(statuses, [StatusRange(200, 299), StatusRange(404, 404)]);
+}
+
+#[test]
+fn probes_ask_for_the_first_host_or_what_a_wildcard_covers() {
+    let host = |hosts: &str| {
+        let labels = [
+            ("tidegate.hosts", hosts),
+            ("tidegate.port", "80"),
+            ("tidegate.probe_path", "/"),
+        ];
+        route(&shop(&labels)).active.expect("probed").host
+    };
+    assert_eq!(
+        host("*.example.org, Shop.example.org, a.example").as_deref(),
+        Some("shop.example.org")
+    );
+    assert_eq!(host("*.example.org").as_deref(), Some("example.org"));
+    let labels = [
+        ("tidegate.default_backend", "true"),
+        ("tidegate.port", "80"),
+        ("tidegate.probe_path", "/"),
+    ];
+    assert_eq!(route(&shop(&labels)).active.expect("probed").host, None);
 }
 
 #[test]

@@ -20,7 +20,17 @@ impl Pool {
         let others = self.others_ready(at);
         let (max_fails, fail_timeout) = self.checks(at);
         let endpoint = &mut self.endpoints[at];
+        let was_offered = endpoint.is_there_but_unfit();
+        endpoint.absent = true;
         match endpoint.state {
+            State::Probation if was_offered => {
+                // It was used in panic, and is not there: seen to like any other that is not.
+                endpoint.probe_running = false;
+                endpoint.probes = 0;
+                let pause = endpoint.probe_pause();
+                self.timers.set(endpoint.token, now + pause);
+                self.index();
+            }
             State::Probation => {
                 // Only the probe's own answer asks for the next; late refusals of requests change nothing.
                 if endpoint.probe_running {

@@ -16,7 +16,9 @@ use crate::route::spec::RouteLimits;
 use crate::route::spec::{EndpointSpec, Leaving};
 use crate::settings::proxy::ProxySettings;
 
+mod nobody;
 mod outlier;
+mod probing;
 mod sharing;
 mod slow_start;
 mod vanishing;
@@ -427,6 +429,7 @@ enum Move {
     Outcome(usize, Outcome),
     Pick(Vec<usize>),
     Release(usize),
+    Unfit(Vec<u16>),
     Unpark,
     Wait(u64),
 }
@@ -448,6 +451,7 @@ fn moves() -> impl Strategy<Value = Move> {
         5 => (0_usize..8, outcome).prop_map(|(at, outcome)| Move::Outcome(at, outcome)),
         6 => prop::collection::vec(0_usize..8, 0..3).prop_map(Move::Pick),
         3 => (0_usize..8).prop_map(Move::Release),
+        1 => prop::collection::vec(1_u16..6, 0..4).prop_map(Move::Unfit),
         1 => Just(Move::Unpark),
         3 => (0_u64..2000).prop_map(Move::Wait),
     ]
@@ -491,19 +495,20 @@ proptest! {
                     match world.pick(&tried, now) {
                         Pick::Endpoint(one) => {
                             let chosen = before.iter().find(|endpoint| endpoint.token == one.token).expect("known");
-                            prop_assert!(!matches!(chosen.state, State::Leaving | State::Probation));
+                            prop_assert!(chosen.state != State::Leaving);
+                            prop_assert!(chosen.state != State::Probation || (chosen.unfit && !chosen.absent));
                             let has_untried = before
                                 .iter()
                                 .any(|other| other.state == State::Ready && !tried.contains(&other.token));
                             prop_assert!(!has_untried || !tried.contains(&one.token));
-                            let is_panic = world.pool.is_in_panic() && chosen.state == State::Ejected;
+                            let is_panic = world.pool.is_in_panic() && chosen.state != State::LastResort;
                             prop_assert!(!has_untried || chosen.state == State::Ready || is_panic);
                             picked.push(one);
                         }
                         Pick::Park => {
                             parked += 1;
                             prop_assert!(parked <= parked_max);
-                            prop_assert!(before.iter().all(|endpoint| endpoint.state != State::Ready));
+                            prop_assert!(before.iter().all(|one| one.state != State::Ready && !one.is_there_but_unfit()));
                         }
                         Pick::Unavailable(why) => {
                             prop_assert_eq!(why, Unavailable::ParkingFull);
@@ -514,6 +519,10 @@ proptest! {
                 Move::Release(at) => if at < picked.len() {
                     world.pool.release(picked.remove(at).token);
                 },
+                Move::Unfit(ports) => {
+                    let unfit = ports.iter().map(|n| (spec(*n).id, spec(*n).addr, None)).collect();
+                    world.step(Input::Fact(Fact::Unfit(Arc::new(unfit))), now);
+                }
                 Move::Unpark => if parked > 0 {
                     parked -= 1;
                     world.pool.unpark();
@@ -559,46 +568,4 @@ proptest! {
         }
         prop_assert_eq!(world.states(), "ready ready ready ready");
     }
-}
-
-#[test]
-fn without_a_way_to_a_network_all_its_endpoints_wait_at_once_and_come_back_one_by_one() {
-    let on = |n: u16, network: &str| EndpointSpec {
-        via: Some(crate::id::NetworkId::from(network)),
-        ..spec(n)
-    };
-    let mut world = World::new(&[on(1, "far"), on(2, "far"), on(3, "near")]);
-    let all: Vec<Picked> = world.pool.addresses().map(|(picked, _)| picked).collect();
-    world.outcome(all[0], Outcome::NoWay, 0);
-    assert_eq!(world.states(), "probation probation ready");
-    world.timeout(50);
-    world.outcome(all[0], Outcome::NoWay, 51);
-    world.outcome(all[1], Outcome::Connected, 51);
-    assert_eq!(world.states(), "probation ready ready");
-    assert!(world.pool.poll_timeout().is_some(), "the other one is probed on");
-}
-
-#[test]
-fn who_fails_while_nobody_vouches_for_it_stays_out_until_somebody_does() {
-    let unsure = |n: u16| EndpointSpec {
-        unsure: true,
-        ..spec(n)
-    };
-    let mut world = World::new(&[unsure(1), unsure(2)]);
-    assert_eq!(world.states(), "ready ready", "it serves on meanwhile");
-    let all: Vec<Picked> = world.pool.addresses().map(|(picked, _)| picked).collect();
-    world.outcome(all[0], Outcome::ConnectFailed, 0);
-    world.timeout(60_000);
-    assert!(!world.take().iter().any(|action| matches!(action, Action::Probe(_))));
-    world.outcome(all[0], Outcome::Connected, 60_001);
-    assert_eq!(
-        world.states(),
-        "probation ready",
-        "who answers there may be somebody else"
-    );
-    world.apply(&[spec(1), unsure(2)], 60_002);
-    world.timeout(60_002);
-    assert!(world.take().iter().any(|action| matches!(action, Action::Probe(_))));
-    world.outcome(all[0], Outcome::Connected, 60_003);
-    assert_eq!(world.states(), "ready ready");
 }

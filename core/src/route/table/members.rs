@@ -68,6 +68,7 @@ pub(super) fn build_pool(
         shares.push(spec.map_or_else(ServiceShare::default, |spec| ServiceShare {
             weight: spec.weight,
             checks: spec.checks,
+            active: spec.active.clone().map(Arc::new),
             tls: spec.backend_tls.clone().map(Arc::new),
         }));
         if let Some(ranges) = spec.and_then(|spec| spec.allow_ips.as_ref())

@@ -14,6 +14,8 @@ use tidegate_core::secrets::{SecretProblem, SecretText};
 
 use super::*;
 
+mod probes;
+
 /// What an app heard: the name it was asked for, and the request's head.
 struct Heard {
     name: Option<String>,
