@@ -274,13 +274,15 @@ pub const LABELS: &[Label] = &[
     health::PANIC_THRESHOLD,
     Label {
         interlock: false,
-        meaning: "How long a request may wait while the service has no endpoint that is ready, before it is answered 503. \
+        meaning: "How long a request may wait while the service has no endpoint that is ready, or all that are have `requests_max` requests, \
+                  before it is answered 503. \
                   At most 10m; `0` answers at once.",
         example: "5s",
         when_wrong: "warning; the cluster's setting holds",
         test: "label_park_timeout_is_a_time_of_at_most_ten_minutes",
         ..honoured("park_timeout", "a time", "the cluster's `park_ms`")
     },
+    health::PARKED_MAX,
     Label {
         meaning: "The port on which the app listens. Where the service publishes it in host mode, requests go to the node's \
                   address and the published port, if there is no overlay network shared with the proxies, or if the proxies \
@@ -335,6 +337,7 @@ pub const LABELS: &[Label] = &[
             "none",
         )
     },
+    health::REQUESTS_MAX,
     Label {
         interlock: false,
         meaning: "The same for responses of the app; answers of the proxy itself stay as they are.",

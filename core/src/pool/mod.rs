@@ -40,11 +40,13 @@
 //! # Invariants
 //!
 //! Tokens are never used twice, and an outcome for a token that is gone is ignored. Ejected endpoints that are alone
-//! after all (the others left) are used. Whoever is ejected leaves another one ready and keeps to the share. The number of parked requests never exceeds its bound.
+//! after all (the others left) are used. Whoever is ejected leaves another one ready and keeps to the share. The number of parked requests never exceeds its bound, nor the
+//! number of requests under way at an endpoint the limit of its service; of requests that wait for a place, none overtakes.
 
 pub mod budget;
 pub mod endpoint;
 pub mod outlier;
+pub mod parking;
 pub mod pick;
 pub mod policy;
 #[expect(clippy::module_inception, reason = "the machine this module is about")]
@@ -54,6 +56,7 @@ pub mod slow_start;
 pub mod state;
 
 pub use endpoint::{EndpointKey, EndpointView, Member, Token};
+pub use parking::Ticket;
 pub use pick::{Pick, Picked, Unavailable};
 pub use policy::{PoolPolicy, ServicePolicy};
 pub use pool::{Action, Fact, Outcome, Pool, PoolCounters};

@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 use core::net::SocketAddr;
 
 use super::endpoint::{Endpoint, Token};
+use super::parking::Ticket;
 use super::policy::weights;
 use super::pool::Pool;
 use super::state::State;
@@ -17,9 +18,10 @@ use crate::time::Instant;
 pub enum Pick {
     /// There. It counts as one more request under way until [`Pool::release`].
     Endpoint(Picked),
-    /// Nowhere for the moment: wait for [`Action::Wake`](super::Action::Wake), at most [`PoolPolicy::park`](super::PoolPolicy::park) in all. The request has a place
-    /// among the parked until [`Pool::unpark`].
-    Park,
+    /// Nowhere for the moment: wait for [`Action::Wake`](super::Action::Wake), or to be named by [`Pool::may_go`], at most
+    /// [`PoolPolicy::park`](super::PoolPolicy::park) in all, and pick with the ticket then. The request has a place among the parked until
+    /// [`Pool::unpark`].
+    Park(Ticket),
     /// Nowhere, and it may not wait.
     Unavailable(Unavailable),
 }
@@ -36,6 +38,8 @@ pub struct Picked {
 /// Why a request may not wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unavailable {
+    /// All endpoints have as many requests as they may, and as many wait already as may, or none may.
+    Busy,
     /// As many wait already as may.
     ParkingFull,
     /// Waiting is switched off for this pool.
@@ -47,17 +51,19 @@ impl Pool {
     /// (see [`balance::rendezvous`](crate::balance::rendezvous)), if it is to be.
     ///
     /// In this order: a ready endpoint, in panic one that rests as well; one that is the last resort, a ready one that was tried,
-    /// one that rests. Where none is ready, the last resort comes first: it served well until it was told to stop.
-    pub fn pick(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Pick {
-        let resort = match self.ready.is_empty() {
-            true => self.pick_last_resort(tried, now),
+    /// one that rests; none that has as many requests as it may. `ticket`: of a request that waited. Where none is ready, the last resort comes first: it served well until it was told to stop.
+    pub fn pick(
+        &mut self,
+        key: Option<u64>,
+        tried: &[Token],
+        ticket: Option<Ticket>,
+        rng: &mut Rng,
+        now: Instant,
+    ) -> Pick {
+        let chosen = match self.is_its_turn(ticket, now) {
+            true => self.choose(key, tried, rng, now),
             false => None,
         };
-        let chosen = resort
-            .or_else(|| self.pick_ready(key, tried, rng, now))
-            .or_else(|| self.pick_last_resort(tried, now))
-            .or_else(|| self.pick_ready(key, &[], rng, now))
-            .or_else(|| self.pick_ejected(tried));
         if let Some(at) = chosen {
             let endpoint = &mut self.endpoints[at];
             endpoint.in_flight += 1;
@@ -67,20 +73,49 @@ impl Pool {
                 addr: endpoint.addr,
             });
         }
-        if self.policy.park.is_zero() {
-            return Pick::Unavailable(Unavailable::ParkingOff);
+        if let Some(ticket) = ticket {
+            return Pick::Park(ticket);
         }
-        if self.parked >= self.policy.parked_max {
-            self.counters.parking_full += 1;
-            return Pick::Unavailable(Unavailable::ParkingFull);
+        let is_busy = self.is_busy(now);
+        self.counters.busy += u64::from(is_busy);
+        let is_full = self.parked.len() >= self.policy.parked_max;
+        let is_off = self.policy.park.is_zero();
+        self.counters.parking_full += u64::from(is_full && !is_off);
+        match (is_off, is_full) {
+            (false, false) => {
+                self.counters.parked += 1;
+                Pick::Park(self.parked.enter())
+            }
+            _ if is_busy => Pick::Unavailable(Unavailable::Busy),
+            (true, _) => Pick::Unavailable(Unavailable::ParkingOff),
+            (false, true) => Pick::Unavailable(Unavailable::ParkingFull),
         }
-        self.parked += 1;
-        self.counters.parked += 1;
-        Pick::Park
+    }
+
+    fn choose(&mut self, key: Option<u64>, tried: &[Token], rng: &mut Rng, now: Instant) -> Option<usize> {
+        let resort = match self.ready.is_empty() {
+            true => self.pick_last_resort(tried, now),
+            false => None,
+        };
+        let chosen = resort.or_else(|| self.pick_ready(key, tried, rng, now));
+        let is_untried = |at: &usize| {
+            let endpoint = &self.endpoints[*at];
+            self.has_share(endpoint) && !tried.contains(&endpoint.token)
+        };
+        // It waits for one of these rather than go to one that is no good.
+        if chosen.is_some() || (self.has_limits() && self.offered.iter().any(is_untried)) {
+            return chosen;
+        }
+        self.pick_last_resort(tried, now)
+            .or_else(|| self.pick_ready(key, &[], rng, now))
+            .or_else(|| self.pick_ejected(tried))
     }
 
     /// Where a second copy of a request goes that is under way at `first`: another ready endpoint, if the budget has one more.
     pub fn hedge(&mut self, key: Option<u64>, first: Token, rng: &mut Rng, now: Instant) -> Option<Picked> {
+        if !self.is_its_turn(None, now) {
+            return None;
+        }
         let at = self.pick_ready(key, &[first], rng, now)?;
         if !self.budget.withdraw(self.policy.retry_budget_percent, now) {
             self.counters.retries_refused += 1;
@@ -101,6 +136,11 @@ impl Pool {
         let mut offered = &self.offered;
         if !tried.is_empty() {
             some = self.offered.iter().copied().filter(is_untried).collect();
+            offered = &some;
+        }
+        if self.has_limits() {
+            let has_room = |at: &usize| self.has_room(&self.endpoints[*at]);
+            some = offered.iter().copied().filter(has_room).collect();
             offered = &some;
         }
         // Clients that are known again keep their endpoint, however new it is.
@@ -149,7 +189,10 @@ impl Pool {
 
     fn least_loaded(&self, suits: impl Fn(&Endpoint) -> bool) -> Option<usize> {
         (0..self.endpoints.len())
-            .filter(|at| suits(&self.endpoints[*at]) && self.has_share(&self.endpoints[*at]))
+            .filter(|at| {
+                let endpoint = &self.endpoints[*at];
+                suits(endpoint) && self.has_share(endpoint) && self.has_room(endpoint)
+            })
             .min_by_key(|at| self.endpoints[*at].in_flight)
     }
 }

@@ -51,6 +51,8 @@ pub struct ServicePolicy {
     pub fail_timeout: Duration,
     /// See [`PoolPolicy::fail_rate_percent`].
     pub fail_rate_percent: u32,
+    /// Requests that one of its endpoints may have under way from this worker; 0: any number.
+    pub requests_max: u32,
     /// Answers that count as failures.
     pub fail_on: ServerErrors,
     /// How long a new endpoint takes to grow to its full share; zero: it has it at once.
@@ -70,6 +72,7 @@ impl PoolPolicy {
                 weight: share.weight,
                 max_fails,
                 fail_rate_percent: share.checks.fail_rate_percent.unwrap_or(clusters),
+                requests_max: share.checks.requests_max.unwrap_or(0),
                 fail_on: share.checks.fail_on,
                 fail_timeout: Duration::from_millis(fail_timeout_ms.into()),
                 slow_start: Duration::from_millis(share.checks.slow_start_ms.unwrap_or(0).into()),
@@ -79,6 +82,15 @@ impl PoolPolicy {
             services: services.collect(),
             ..Self::new(pool.balance, &pool.limits, settings)
         }
+    }
+
+    /// The same for one of so many workers, among which the limits of endpoints are divided: each may do its part, rounded up.
+    #[must_use]
+    pub fn divided_among(mut self, workers: u32) -> Self {
+        for service in &mut self.services {
+            service.requests_max = service.requests_max.div_ceil(workers.max(1));
+        }
+        self
     }
 
     /// The policy of a route with `limits` in a cluster with `settings`.
@@ -97,7 +109,7 @@ impl PoolPolicy {
                 .unwrap_or(settings.panic_threshold_percent),
             services: Vec::new(),
             retry_budget_percent: settings.retry_budget_percent,
-            parked_max: settings.parked_max,
+            parked_max: limits.parked_max.unwrap_or(settings.parked_max),
             park: Duration::from_millis(limits.park_ms.unwrap_or(settings.park_ms).into()),
             doubt: Duration::from_millis(settings.doubt_ms.into()),
         }

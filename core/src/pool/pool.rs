@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointKey, EndpointView, Member, Token};
 use super::outlier::Window;
+use super::parking::Parked;
 use super::pick::Picked;
 use super::policy::PoolPolicy;
 use super::prober::Unfit;
@@ -108,6 +109,9 @@ pub struct PoolCounters {
     pub parked: u64,
     /// Requests that could not wait because too many did.
     pub parking_full: u64,
+    /// Requests that found all endpoints with as many requests as they may have.
+    #[serde(default)]
+    pub busy: u64,
     /// Times an endpoint was ejected.
     pub ejections: u64,
     /// Those of them for a share of failures that was far above the pool's.
@@ -150,7 +154,7 @@ pub struct Pool {
     pub(super) turns: shares::Turns,
     /// When the last endpoint has its full share.
     pub(super) growing_until: Instant,
-    pub(super) parked: u32,
+    pub(super) parked: Parked,
     pub(super) budget: RetryBudget,
     pub(super) timers: Timers<Token>,
     pub(super) actions: VecDeque<Action>,
@@ -172,7 +176,7 @@ impl Pool {
             cursors: Vec::new(),
             turns: shares::Turns::default(),
             growing_until: Instant::START,
-            parked: 0,
+            parked: Parked::default(),
             budget: RetryBudget::default(),
             timers: Timers::new(),
             actions: VecDeque::new(),
@@ -263,12 +267,7 @@ impl Pool {
         }));
     }
 
-    /// A parked request gives up its place: it picks anew, timed out or its client left.
-    pub fn unpark(&mut self) {
-        self.parked = self.parked.saturating_sub(1);
-    }
-
-    /// A request, or the connection that it was upgraded to, ended.
+    /// A request, or the connection that it was upgraded to, ended; see [`Pool::may_go`].
     pub fn release(&mut self, token: Token) {
         if let Some(at) = self.position(token) {
             let endpoint = &mut self.endpoints[at];
@@ -347,7 +346,7 @@ impl Pool {
 
     /// Requests that wait now.
     pub fn parked(&self) -> u32 {
-        self.parked
+        self.parked.len()
     }
 
     /// Counts since the pool is known.
@@ -429,7 +428,7 @@ impl Pool {
 
     /// Waking without need costs a pick; forgetting to costs a user's wait.
     pub(super) fn wake(&mut self, now: Instant) {
-        if self.parked > 0 && self.can_serve(now) {
+        if !self.parked.is_empty() && self.can_serve(now) {
             self.actions.push_back(Action::Wake);
         }
     }

@@ -37,6 +37,9 @@ pub enum Cause {
 /// Begins what Tidegate says when a request waited in vain.
 const PARKED: &str = "no endpoint of the service became ready within ";
 
+/// The same, where all endpoints had as many requests as they may have.
+const BUSY: &str = "all endpoints of the service had as many requests as they may have for ";
+
 impl Cause {
     /// What an answer says about its request: none where it was served. Errors of the server count, and whatever Tidegate
     /// answers in the app's place.
@@ -110,6 +113,7 @@ fn known_fault(text: &str) -> Option<&'static str> {
     let plain = [
         Fault::NotAllowed,
         Fault::UsersUnknown,
+        Fault::Unavailable(Unavailable::Busy),
         Fault::Unavailable(Unavailable::ParkingFull),
         Fault::Unavailable(Unavailable::ParkingOff),
     ];
@@ -118,6 +122,7 @@ fn known_fault(text: &str) -> Option<&'static str> {
     match fixed.into_iter().find(|fault| fault.to_string() == text) {
         Some(fault) => Some(fault.name()),
         None if text.starts_with(PARKED) => Some(parked.name()),
+        None if text.starts_with(BUSY) => Some(Fault::BusyTimedOut { waited: Duration::ZERO }.name()),
         None if text.starts_with("no service has the host ") => Some("unknown_host"),
         None if text.starts_with("no service of the host ") => Some("unknown_path"),
         None if text.starts_with("the certificate of the service ") => Some("certificate"),

@@ -130,6 +130,11 @@ impl UpstreamFault {
 pub enum Fault {
     /// By the client.
     Client(ClientFault),
+    /// The request waited until its time was up, and all endpoints had as many requests as they may have.
+    BusyTimedOut {
+        /// How long it waited.
+        waited: Duration,
+    },
     /// The route is not for this client's address.
     NotAllowed,
     /// The request waited for an endpoint until its time was up.
@@ -203,7 +208,10 @@ impl Fault {
             Fault::Redirect { .. } => 302,
             Fault::ToSlash { .. } => 301,
             Fault::TlsAlone { misdirected: true, .. } => 421,
-            Fault::ParkTimedOut { .. } | Fault::TlsAlone { .. } | Fault::Unavailable(_) => 503,
+            Fault::BusyTimedOut { .. }
+            | Fault::ParkTimedOut { .. }
+            | Fault::TlsAlone { .. }
+            | Fault::Unavailable(_) => 503,
             Fault::UnknownHost { status, .. } => *status,
             Fault::UnknownPath { .. } => 404,
             Fault::Upstream(fault) => match fault {
@@ -222,7 +230,8 @@ impl Fault {
     /// Seconds for `Retry-After`, where trying again makes sense.
     pub fn retry_after(&self) -> Option<u32> {
         match self {
-            Fault::ParkTimedOut { .. }
+            Fault::BusyTimedOut { .. }
+            | Fault::ParkTimedOut { .. }
             | Fault::Unavailable(_)
             | Fault::Upstream(UpstreamFault::NoLeg | UpstreamFault::NoSocket)
             | Fault::UsersUnknown => Some(1),
@@ -258,6 +267,7 @@ impl Fault {
                 ClientFault::SeveralHosts => "several_hosts",
                 ClientFault::UnknownTransferCoding => "unknown_transfer_coding",
             },
+            Fault::BusyTimedOut { .. } => "busy_timed_out",
             Fault::NotAllowed => "not_allowed",
             Fault::ParkTimedOut { .. } => "park_timed_out",
             Fault::Redirect { .. } => "redirect",
@@ -265,6 +275,7 @@ impl Fault {
             Fault::ToSlash { .. } => "to_slash",
             Fault::Unauthorized { .. } => "unauthorized",
             Fault::UsersUnknown => "users_unknown",
+            Fault::Unavailable(Unavailable::Busy) => "busy",
             Fault::Unavailable(Unavailable::ParkingFull) => "parking_full",
             Fault::Unavailable(Unavailable::ParkingOff) => "no_endpoint",
             Fault::UnknownHost { .. } => "unknown_host",
@@ -297,6 +308,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Client(fault) => write!(f, "{fault}"),
+            Fault::BusyTimedOut { waited } => write!(
+                f,
+                "all endpoints of the service had as many requests as they may have for {} ms",
+                waited.as_millis()
+            ),
             Fault::NotAllowed => f.write_str("this is not served to clients with your address"),
             Fault::Redirect { location } | Fault::ToSlash { location } => write!(f, "this has moved to {location}"),
             Fault::Unauthorized { .. } => f.write_str("this is served to users with a password alone"),
@@ -307,6 +323,9 @@ impl fmt::Display for Fault {
                 waited.as_millis()
             ),
             Fault::TlsAlone { host, .. } => write!(f, "{host} is served over HTTPS alone, by the service itself"),
+            Fault::Unavailable(Unavailable::Busy) => {
+                f.write_str("all endpoints of the service have as many requests as they may have, and no more may wait")
+            }
             Fault::Unavailable(Unavailable::ParkingFull) => {
                 f.write_str("no endpoint of the service is ready, and too many requests wait for one")
             }
@@ -357,6 +376,10 @@ mod tests {
             Fault::ParkTimedOut {
                 waited: Duration::from_millis(10),
             },
+            Fault::BusyTimedOut {
+                waited: Duration::from_millis(10),
+            },
+            Fault::Unavailable(Unavailable::Busy),
             Fault::Unavailable(Unavailable::ParkingFull),
             Fault::Unavailable(Unavailable::ParkingOff),
             Fault::UnknownHost {

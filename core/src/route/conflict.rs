@@ -182,7 +182,8 @@ fn differences(first: &RouteSpec, spec: &RouteSpec, host: &HostPattern) -> Vec<D
         let written = |spec: &RouteSpec| limit(&spec.limits).map(|ms| format!("{ms}ms")).unwrap_or_default();
         compare(label, written(first), written(spec));
     }
-    let shares: [(&str, Limit); 2] = [
+    let shares: [(&str, Limit); 3] = [
+        ("parked_max", |limits| limits.parked_max),
         ("eject_max", |limits| limits.eject_max_percent),
         ("panic_threshold", |limits| limits.panic_threshold_percent),
     ];

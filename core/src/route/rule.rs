@@ -182,6 +182,7 @@ impl PoolSpec {
         for (name, percent) in shares {
             lines.extend(percent.map(|percent| format!("{name} {percent} %")));
         }
+        lines.extend(limits.parked_max.map(|max| format!("{max} requests may wait")));
         lines.extend(limits.body_bytes_max.map(|bytes| match bytes {
             0 => String::from("no body limit"),
             _ => format!("body limit {bytes} bytes"),
@@ -220,6 +221,8 @@ impl PoolSpec {
                     .as_ref()
                     .map(|checks| format!("probed by {checks}, {name}")),
             );
+            let requests = share.checks.requests_max;
+            lines.extend(requests.map(|max| format!("{max} requests per task of {name}")));
             let rate = share.checks.fail_rate_percent;
             lines.extend(rate.map(|percent| format!("fail rate {percent} % of {name}")));
             let statuses = share.checks.fail_on;

@@ -490,6 +490,9 @@ pub struct RouteLimits {
     /// Without a byte in either direction on a running response or upgraded connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_timeout_ms: Option<u32>,
+    /// Requests that may wait for an endpoint, per worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked_max: Option<u32>,
     /// Percent of the pool that may be ejected at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub eject_max_percent: Option<u32>,
@@ -508,7 +511,7 @@ impl RouteLimits {
     }
 }
 
-/// When an endpoint of a service is ejected, and how it comes in; `None` takes the cluster's.
+/// When an endpoint of a service is ejected, how it comes in, and what it bears; `None` takes the cluster's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PassiveChecks {
@@ -521,6 +524,9 @@ pub struct PassiveChecks {
     /// Points in percent by which the share of failures must be above that of the pool's others; 0: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_rate_percent: Option<u32>,
+    /// Requests that one endpoint may have under way from one proxy; `None`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests_max: Option<u32>,
     /// Answers that count as failures.
     #[serde(skip_serializing_if = "ServerErrors::is_empty")]
     pub fail_on: ServerErrors,

@@ -26,7 +26,7 @@ pub(super) fn other(outbound: &Outbound, tried: &[Token]) -> Option<Hold> {
     if pool.is_retired() || !retry::may_retry(outbound.method.as_str(), sent, Failure::Unable) {
         return None;
     }
-    match pool.pick(outbound.known.key, tried) {
+    match pool.pick(outbound.known.key, tried, None) {
         Pick::Endpoint(picked) => {
             let hold = Hold {
                 pool: Rc::clone(pool),
@@ -34,8 +34,8 @@ pub(super) fn other(outbound: &Outbound, tried: &[Token]) -> Option<Hold> {
             };
             (!tried.contains(&picked.token)).then_some(hold)
         }
-        Pick::Park => {
-            pool.unpark();
+        Pick::Park(ticket) => {
+            pool.unpark(ticket);
             None
         }
         Pick::Unavailable(_) => None,

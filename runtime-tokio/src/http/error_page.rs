@@ -15,7 +15,8 @@ pub(crate) fn answer(fault: &Fault, mut exchange: Box<Exchange>) -> Response<Res
     let status = StatusCode::from_u16(fault.status()).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
     let location = match fault {
         Fault::Redirect { location } | Fault::ToSlash { location } => HeaderValue::from_str(location).ok(),
-        Fault::Client(_)
+        Fault::BusyTimedOut { .. }
+        | Fault::Client(_)
         | Fault::NotAllowed
         | Fault::ParkTimedOut { .. }
         | Fault::TlsAlone { .. }

@@ -20,7 +20,7 @@ use super::first_byte::{SendError, first_byte};
 use super::{hedge, upgrade};
 use crate::net::Net;
 use crate::upstream::connect::{self, Opened, Wants};
-use crate::worker::pools::{Endpoint, PoolHandle};
+use crate::worker::pools::{Endpoint, Place, PoolHandle};
 use crate::worker::serving::{Known, Serving};
 use crate::worker::{Shared, Worker};
 
@@ -210,8 +210,10 @@ async fn pick<N: Net>(
     exchange: &mut Exchange,
 ) -> Result<Hold, Fault> {
     let clock = worker.shared.clock;
+    let mut place: Option<Place> = None;
     loop {
         if outbound.pool.is_retired() {
+            place = None;
             // The table changed under the request: it goes where a new one would.
             let original = outbound.original.path_and_query().map_or("/", PathAndQuery::as_str);
             let host = outbound.host.as_ref().and_then(|host| host.to_str().ok());
@@ -228,7 +230,7 @@ async fn pick<N: Net>(
             tried.clear();
         }
         let pool = &outbound.pool;
-        match pool.pick(outbound.known.key, tried) {
+        match pool.pick(outbound.known.key, tried, place.as_ref()) {
             Pick::Endpoint(picked) => {
                 return Ok(Hold {
                     pool: Rc::clone(pool),
@@ -236,15 +238,14 @@ async fn pick<N: Net>(
                 });
             }
             Pick::Unavailable(why) => return Err(pool.why_none(Fault::Unavailable(why))),
-            Pick::Park => {
-                let place = Place(Rc::clone(pool));
+            Pick::Park(ticket) => {
+                let place = place.get_or_insert_with(|| pool.park(ticket));
                 let since = *parked_since.get_or_insert_with(|| clock.now());
                 let until = since + pool.park_max();
                 let woken = tokio::select! { biased;
-                    () = pool.woken() => true,
+                    () = place.woken() => true,
                     () = clock.sleep_until(Some(until)) => false,
                 };
-                drop(place);
                 if !woken {
                     worker
                         .shared
@@ -252,21 +253,12 @@ async fn pick<N: Net>(
                         .park_timeouts
                         .set(worker.shared.metrics.park_timeouts.get() + 1);
                     let waited = until.since(since);
-                    return Err(pool.why_none(Fault::ParkTimedOut { waited }));
+                    return Err(pool.why_waited(waited));
                 }
                 // Whoever failed before is worth another try now.
                 tried.clear();
             }
         }
-    }
-}
-
-/// A place among the parked.
-pub(crate) struct Place(pub(crate) Rc<PoolHandle>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.unpark();
     }
 }
 

@@ -331,6 +331,7 @@ impl Start {
             config.connections_max = config.connections_max.min(connections_max(files, self.count));
             config.secrets = self.secrets.clone();
             config.unfit = unfit.clone();
+            config.workers = u32::try_from(self.count).unwrap_or(u32::MAX);
             config.tls = self.https.map(|addr| TlsListen {
                 addr,
                 certificates: self.certificates.subscribe(),

@@ -408,7 +408,7 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
         sum.upstream_reused,
     );
     type Read = fn(&PoolSum) -> u64;
-    let per_pool: [(&str, &str, &str, Read); 13] = [
+    let per_pool: [(&str, &str, &str, Read); 14] = [
         ("tidegate_retries_total", "counter", "Tries beyond the first", |pool| {
             pool.retries
         }),
@@ -447,6 +447,12 @@ pub fn render(workers: &[WorkerMetrics], pools: &[PoolView]) -> String {
             "gauge",
             "Requests that wait for an endpoint now",
             |pool| pool.parked,
+        ),
+        (
+            "tidegate_busy_total",
+            "counter",
+            "Requests that found all endpoints with as many requests as they may have",
+            |pool| pool.busy,
         ),
         (
             "tidegate_ejections_total",

@@ -16,6 +16,7 @@ pub(super) struct PoolSum {
     pub(super) ejections: u64,
     pub(super) outliers: u64,
     pub(super) panics: u64,
+    pub(super) busy: u64,
     pub(super) unfit: u64,
     pub(super) probations: u64,
     pub(super) hedges: u64,
@@ -38,6 +39,7 @@ impl PoolSum {
         self.ejections += view.counters.ejections;
         self.outliers += view.counters.outliers;
         self.panics += view.counters.panics;
+        self.busy += view.counters.busy;
         self.unfit += view.counters.unfit;
         self.probations += view.counters.probations;
         self.hedges += view.counters.hedges;

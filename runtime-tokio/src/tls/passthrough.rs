@@ -17,11 +17,11 @@ use tracing::debug;
 use super::proxy_header;
 use crate::copy::Moved;
 use crate::http::exchange::Hold;
-use crate::http::forward::Place;
 use crate::http::upgrade::silence;
 use crate::net::Net;
 use crate::proxy_protocol::Peer;
 use crate::upstream::connect;
+use crate::worker::pools::Place;
 use crate::worker::pools::PoolHandle;
 use crate::worker::{TlsRoute, Worker};
 
@@ -100,8 +100,10 @@ async fn connect<N: Net>(
     let mut tries = 0;
     let mut parked_since = None;
     pool.handle_request();
+    let mut place: Option<Place> = None;
     loop {
         if pool.is_retired() {
+            place = None;
             // The table changed under the connection: it goes where a new one would.
             let TlsRoute::Passthrough(next) = worker.route_tls(name, from) else {
                 return None;
@@ -112,18 +114,20 @@ async fn connect<N: Net>(
         }
         let serving = pool.serving();
         let key = serving.know(&HeaderMap::new(), from.ip, &shared.rng).key;
-        let picked = match pool.pick(key, &tried) {
-            Pick::Endpoint(picked) => picked,
+        let picked = match pool.pick(key, &tried, place.as_ref()) {
+            Pick::Endpoint(picked) => {
+                place = None;
+                picked
+            }
             Pick::Unavailable(_) => return None,
-            Pick::Park => {
+            Pick::Park(ticket) => {
                 let since = *parked_since.get_or_insert_with(|| shared.clock.now());
                 let until = since + pool.park_max();
-                let place = Place(Rc::clone(&pool));
+                let place = place.get_or_insert_with(|| pool.park(ticket));
                 let is_woken = tokio::select! { biased;
-                    () = pool.woken() => true,
+                    () = place.woken() => true,
                     () = shared.clock.sleep_until(Some(until)) => false,
                 };
-                drop(place);
                 if !is_woken {
                     return None;
                 }

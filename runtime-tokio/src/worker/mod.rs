@@ -85,12 +85,14 @@ pub struct WorkerConfig {
     pub secrets: Secrets,
     /// The endpoints that fail their active checks, see [`start_prober`]; none where there is no prober.
     pub unfit: watch::Receiver<Arc<Unfit>>,
+    /// Workers of the process, this one included, among which limits of endpoints are divided.
+    pub workers: u32,
     /// Client connections that this worker serves at once; beyond it, clients wait in the listener's backlog.
     pub connections_max: usize,
 }
 
 impl WorkerConfig {
-    /// Defaults: 16,384 connections, this version's name.
+    /// Defaults: one worker, 16,384 connections, this version's name.
     pub fn new(listen: SocketAddr, proxy_id: &str) -> Self {
         WorkerConfig {
             listen,
@@ -99,6 +101,7 @@ impl WorkerConfig {
             server_info: server_info(),
             secrets: Secrets::default(),
             unfit: watch::channel(Arc::default()).1,
+            workers: 1,
             connections_max: 16_384,
         }
     }

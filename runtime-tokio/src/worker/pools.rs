@@ -1,6 +1,7 @@
 //! The pools of a worker: core's machine of each, the connections to its endpoints, and those who wait.
 
 use std::cell::{Cell, Ref, RefCell};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -10,7 +11,7 @@ use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 use tidegate_core::machine::{Input, step};
 use tidegate_core::pool::{
-    Action, EndpointView, Fact, Member, Outcome, Pick, Picked, Pool, PoolCounters, PoolPolicy, Token,
+    Action, EndpointView, Fact, Member, Outcome, Pick, Picked, Pool, PoolCounters, Ticket, Token,
 };
 use tidegate_core::request::fault::{Fault, UpstreamFault};
 use tidegate_core::request::origin::Origin;
@@ -38,7 +39,8 @@ pub(crate) struct PoolHandle {
     machine: RefCell<Pool>,
     /// By ascending token.
     endpoints: RefCell<Vec<(Token, Rc<Endpoint>)>>,
-    wake: Notify,
+    /// Those that wait, in the order in which they came.
+    waiting: RefCell<BTreeMap<Ticket, Rc<Notify>>>,
     /// The deadline that the worker's timers have for this pool.
     armed: Cell<Option<Instant>>,
     idle_max: Cell<usize>,
@@ -127,9 +129,9 @@ impl PoolHandle {
             spec: RefCell::new(Arc::clone(spec)),
             name: RefCell::new(Rc::from(spec.name())),
             serving: RefCell::new(Rc::new(Serving::new(spec, settings))),
-            machine: RefCell::new(Pool::new(PoolPolicy::of(spec, settings))),
+            machine: RefCell::new(Pool::new(shared.policy(spec, settings))),
             endpoints: RefCell::new(Vec::new()),
-            wake: Notify::new(),
+            waiting: RefCell::default(),
             armed: Cell::new(None),
             idle_max: Cell::new(0),
             retired: Cell::new(false),
@@ -151,7 +153,7 @@ impl PoolHandle {
             spec: endpoint.spec.clone(),
             service: endpoint.owner,
         });
-        let policy = PoolPolicy::of(spec, settings);
+        let policy = self.shared.policy(spec, settings);
         self.step(Input::Fact(Fact::Spec(members.collect(), policy)));
     }
 
@@ -182,7 +184,7 @@ impl PoolHandle {
         self.retired.set(true);
         let policy = self.machine.borrow().policy().clone();
         self.step(Input::Fact(Fact::Spec(Vec::new(), policy)));
-        self.wake.notify_waiters();
+        self.wake_all();
     }
 
     pub(crate) fn is_retired(&self) -> bool {
@@ -230,12 +232,49 @@ impl PoolHandle {
         self.machine.borrow_mut().handle_request(self.shared.clock.now());
     }
 
-    /// `key` is what the client is known by again.
-    pub(crate) fn pick(&self, key: Option<u64>, tried: &[Token]) -> Pick {
+    /// `key` is what the client is known by again, `place` where the request waited.
+    pub(crate) fn pick(&self, key: Option<u64>, tried: &[Token], place: Option<&Place>) -> Pick {
         let now = self.shared.clock.now();
+        let ticket = place.map(|place| place.ticket);
         self.machine
             .borrow_mut()
-            .pick(key, tried, &mut self.shared.rng.borrow_mut(), now)
+            .pick(key, tried, ticket, &mut self.shared.rng.borrow_mut(), now)
+    }
+
+    /// The place of a request that is to wait.
+    pub(crate) fn park(self: &Rc<Self>, ticket: Ticket) -> Place {
+        let wake = Rc::new(Notify::new());
+        self.waiting.borrow_mut().insert(ticket, Rc::clone(&wake));
+        Place {
+            pool: Rc::clone(self),
+            ticket,
+            wake,
+        }
+    }
+
+    /// Why a request waited in vain.
+    pub(crate) fn why_waited(&self, waited: Duration) -> Fault {
+        if self.machine.borrow().is_busy(self.shared.clock.now()) {
+            return Fault::BusyTimedOut { waited };
+        }
+        self.why_none(Fault::ParkTimedOut { waited })
+    }
+
+    /// Whoever waits picks anew, in the order in which they came.
+    fn wake_all(&self) {
+        for wake in self.waiting.borrow().values() {
+            wake.notify_one();
+        }
+    }
+
+    /// A place may have become free for those who wait longest.
+    fn wake_next(&self) {
+        let (machine, waiting) = (self.machine.borrow(), self.waiting.borrow());
+        for ticket in machine.may_go(self.shared.clock.now()) {
+            if let Some(wake) = waiting.get(&ticket) {
+                wake.notify_one();
+            }
+        }
     }
 
     /// Where a second copy of a request goes that is under way at `first`.
@@ -255,13 +294,10 @@ impl PoolHandle {
         self.step(Input::Fact(Fact::Doubt(token)));
     }
 
-    pub(crate) fn unpark(&self) {
-        self.machine.borrow_mut().unpark();
-    }
-
-    /// Returns when parked requests are to pick anew.
-    pub(crate) async fn woken(&self) {
-        self.wake.notified().await;
+    pub(crate) fn unpark(&self, ticket: Ticket) {
+        self.waiting.borrow_mut().remove(&ticket);
+        self.machine.borrow_mut().unpark(ticket);
+        self.wake_next();
     }
 
     pub(crate) fn withdraw_retry(&self, failure: Failure) -> bool {
@@ -272,6 +308,7 @@ impl PoolHandle {
 
     pub(crate) fn release(&self, token: Token) {
         self.machine.borrow_mut().release(token);
+        self.wake_next();
     }
 
     pub(crate) fn handle_outcome(self: &Rc<Self>, token: Token, outcome: Outcome) {
@@ -393,7 +430,7 @@ impl PoolHandle {
                 }
             }
             Action::Probe(picked) => self.shared.probe(self, picked),
-            Action::Wake => self.wake.notify_waiters(),
+            Action::Wake => self.wake_all(),
         }
     }
 
@@ -428,6 +465,27 @@ impl PoolHandle {
 
 pub(crate) fn addr_value(addr: SocketAddr) -> HeaderValue {
     HeaderValue::from_str(&addr.to_string()).expect("addresses are visible ASCII")
+}
+
+/// A place among the parked, until dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pool: Rc<PoolHandle>,
+    ticket: Ticket,
+    wake: Rc<Notify>,
+}
+
+impl Place {
+    /// Returns when the request is to pick anew.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.pool.unpark(self.ticket);
+    }
 }
 
 impl fmt::Debug for PoolHandle {

@@ -6,10 +6,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::HeaderValue;
-use tidegate_core::pool::Picked;
 use tidegate_core::pool::prober::Unfit;
+use tidegate_core::pool::{Picked, PoolPolicy};
 use tidegate_core::rng::Rng;
-use tidegate_core::route::PoolKey;
+use tidegate_core::route::{PoolKey, PoolSpec};
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::time::{Duration, Instant, Timers};
 use tokio::sync::Notify;
@@ -36,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) trusts: Trusts,
     serving: RefCell<Rc<ProxySettings>>,
     unfit: RefCell<Arc<Unfit>>,
+    workers: u32,
     dates: DateCache,
     timers: RefCell<Timers<PoolKey>>,
     probes: RefCell<Vec<(Rc<PoolHandle>, Picked)>>,
@@ -79,6 +80,7 @@ impl Shared {
             trusts: Trusts::new(clock, config.secrets.clone()),
             serving: RefCell::new(Rc::new(settings.clone())),
             unfit: RefCell::new(Arc::clone(&config.unfit.borrow())),
+            workers: config.workers,
             dates: DateCache::default(),
             timers: RefCell::new(Timers::new()),
             probes: RefCell::new(Vec::new()),
@@ -98,6 +100,11 @@ impl Shared {
 
     pub(crate) fn set_serving(&self, settings: &ProxySettings) {
         *self.serving.borrow_mut() = Rc::new(settings.clone());
+    }
+
+    /// What a pool decides by on this worker.
+    pub(crate) fn policy(&self, spec: &PoolSpec, settings: &ProxySettings) -> PoolPolicy {
+        PoolPolicy::of(spec, settings).divided_among(self.workers)
     }
 
     /// The endpoints that fail their active checks.

@@ -16,6 +16,7 @@ mod limits;
 mod outliers;
 mod probes;
 mod protocols;
+mod queueing;
 mod retries;
 mod smuggling;
 mod streaming;

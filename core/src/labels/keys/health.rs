@@ -132,3 +132,25 @@ pub(super) const PROBE_TIMEOUT: Label = Label {
     test: "label_probe_timeout_is_a_time_of_at_most_a_minute",
     ..honoured("probe_timeout", "a time", "2s")
 };
+
+pub(super) const PARKED_MAX: Label = Label {
+    interlock: false,
+    meaning: "How many requests may wait for an endpoint at once in each worker of a proxy, see `park_timeout` and `requests_max`. \
+              Those beyond are answered 503.",
+    example: "100",
+    when_wrong: "warning; the cluster's setting holds",
+    test: "label_parked_max_bounds_who_waits",
+    ..honoured("parked_max", "a number from 0 to 100000", "the cluster's `parked_max`")
+};
+
+pub(super) const REQUESTS_MAX: Label = Label {
+    interlock: false,
+    meaning: "How many requests, upgraded connections included, one task may have under way from one proxy. Where all tasks have as \
+              many, requests wait in the order in which they came, at most `park_timeout` long and `parked_max` at once; then the \
+              answer is 503 (`busy_timed_out` or `busy` in the access log). A client that is known again goes to another task while \
+              its own is full. The workers of a proxy share the number evenly, rounded up, so with 4 workers `10` is 3 for each.",
+    example: "100",
+    when_wrong: "warning; there is no limit",
+    test: "label_requests_max_lets_requests_wait_in_their_order",
+    ..honoured("requests_max", "a number from 1 to 1000000", "no limit")
+};

@@ -15,6 +15,8 @@ use crate::route::statuses::ServerErrors;
 
 /// The most that `max_fails` may be.
 const FAILS_MAX: u32 = 1_000_000;
+/// The most that `requests_max` may be.
+const REQUESTS_MAX: u32 = 1_000_000;
 /// Milliseconds that `probe_interval` is at least.
 const INTERVAL_MS_MIN: u32 = 100;
 /// Characters of `probe_path`.
@@ -28,6 +30,7 @@ impl Reader<'_> {
             max_fails: self.number("max_fails", FAILS_MAX, CLUSTERS),
             fail_timeout_ms: self.time("fail_timeout", 0, TIME_MS_MAX),
             fail_rate_percent: self.percent("fail_rate"),
+            requests_max: self.requests_max(),
             fail_on: self.fail_on(),
             slow_start_ms: self.time_or("slow_start", 1, TIME_MS_MAX, "new tasks get their full share at once"),
         }
@@ -35,6 +38,24 @@ impl Reader<'_> {
 
     pub(super) fn percent(&mut self, name: &str) -> Option<u32> {
         self.number(name, 100, CLUSTERS)
+    }
+
+    fn requests_max(&mut self) -> Option<u32> {
+        let found = self.find("requests_max")?;
+        if let Some(number) = found
+            .value
+            .parse()
+            .ok()
+            .filter(|number| (1..=REQUESTS_MAX).contains(number))
+        {
+            return Some(number);
+        }
+        let wrong = Wrong {
+            problem: format!("this is no whole number from 1 to {REQUESTS_MAX}"),
+            remedy: String::from("write digits alone, e.g. 100, or take the label away for no limit"),
+        };
+        self.report_ignored_value(&found, wrong, "there is no limit");
+        None
     }
 
     fn fail_on(&mut self) -> ServerErrors {

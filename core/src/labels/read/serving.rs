@@ -33,6 +33,8 @@ const RANGES_MAX: usize = 1_000;
 const REALM_MAX: usize = 128;
 /// The most that `weight` may be.
 const WEIGHT_MAX: u32 = 1_000;
+/// The most that `parked_max` may be.
+const PARKED_MAX: u32 = 100_000;
 /// Wrong items of one label that are reported one by one.
 const WRONG_ITEMS_SHOWN: usize = 20;
 
@@ -164,6 +166,7 @@ impl Reader<'_> {
             connect_timeout_ms: self.time("connect_timeout", 1, CONNECT_MS_MAX),
             first_byte_timeout_ms: self.time("first_byte_timeout", 1, TIME_MS_MAX),
             idle_timeout_ms: self.time("idle_timeout", 1, TIME_MS_MAX),
+            parked_max: self.number("parked_max", PARKED_MAX, "the cluster's setting holds"),
             eject_max_percent: self.percent("eject_max"),
             panic_threshold_percent: self.percent("panic_threshold"),
             hedge_after_ms: self.time_or("hedge_after", 1, CONNECT_MS_MAX, "requests are sent once"),

@@ -333,6 +333,32 @@ fn probes_ask_for_the_first_host_or_what_a_wildcard_covers() {
 }
 
 #[test]
+fn label_requests_max_is_the_services_own_and_at_least_one() {
+    let checks = |value: &str| read(&labelled(&[("tidegate.requests_max", value)]));
+    assert_eq!(checks("100").route.expect("served").checks.requests_max, Some(100));
+    for wrong in ["0", "1000001", "all"] {
+        let reading = checks(wrong);
+        let finding = the_one(&reading, Severity::Warning);
+        assert!(
+            finding.problem.ends_with("from 1 to 1000000, so there is no limit"),
+            "{finding}"
+        );
+        assert_eq!(reading.route.expect("served").checks.requests_max, None);
+    }
+}
+
+#[test]
+fn label_parked_max_is_the_routes_own() {
+    let read = |value: &str| read(&labelled(&[("tidegate.parked_max", value)]));
+    assert_eq!(read("0").route.expect("served").limits.parked_max, Some(0));
+    assert!(
+        the_one(&read("100001"), Severity::Warning)
+            .problem
+            .ends_with("so the cluster's setting holds")
+    );
+}
+
+#[test]
 fn label_fail_on_lists_server_errors() {
     let fail_on = |value: &str| read(&labelled(&[("tidegate.fail_on", value)]));
     let statuses = |value: &str| Vec::from(fail_on(value).route.expect("served").checks.fail_on);

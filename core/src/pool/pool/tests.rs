@@ -18,6 +18,7 @@ use crate::settings::proxy::ProxySettings;
 
 mod nobody;
 mod outlier;
+mod parking;
 mod probing;
 mod sharing;
 mod slow_start;
@@ -99,13 +100,19 @@ impl World {
     }
 
     fn pick(&mut self, tried: &[Token], now: u64) -> Pick {
-        self.pool.pick(None, tried, &mut self.rng, at(now))
+        self.pool.pick(None, tried, None, &mut self.rng, at(now))
+    }
+
+    /// Who waits longest gives up.
+    fn unpark(&mut self) {
+        let first = self.pool.parked.first().expect("somebody waits");
+        self.pool.unpark(first);
     }
 
     fn endpoint(&mut self, tried: &[Token], now: u64) -> Picked {
         match self.pick(tried, now) {
             Pick::Endpoint(picked) => picked,
-            other @ (Pick::Park | Pick::Unavailable(_)) => panic!("expected an endpoint, got {other:?}"),
+            other @ (Pick::Park(_) | Pick::Unavailable(_)) => panic!("expected an endpoint, got {other:?}"),
         }
     }
 
@@ -178,12 +185,12 @@ fn requests_of_a_pool_whose_only_endpoint_refuses_park_and_are_woken_by_the_prob
     let picked = world.endpoint(&[], 0);
     world.outcome(picked, Outcome::Connected, 0);
     world.outcome(picked, Outcome::ConnectFailed, 5);
-    assert_eq!(world.pick(&[picked.token], 5), Pick::Park);
+    assert!(matches!(world.pick(&[picked.token], 5), Pick::Park(_)));
     world.timeout(55);
     world.take();
     world.outcome(picked, Outcome::Connected, 56);
     assert_eq!(world.take(), [Action::Wake]);
-    world.pool.unpark();
+    world.unpark();
     assert_eq!(world.endpoint(&[picked.token], 56).token, picked.token);
 }
 
@@ -277,7 +284,7 @@ fn the_last_resort_ends_with_its_time_and_then_requests_park() {
     let mut world = World::new(&specs(1));
     world.apply(&[leaving(1, 800)], 0);
     world.endpoint(&[], 799);
-    assert_eq!(world.pick(&[], 800), Pick::Park);
+    assert!(matches!(world.pick(&[], 800), Pick::Park(_)));
 }
 
 #[test]
@@ -287,7 +294,7 @@ fn the_last_resort_ends_with_the_first_refused_connection() {
     let picked = world.endpoint(&[], 10);
     world.outcome(picked, Outcome::ConnectFailed, 10);
     assert_eq!(world.states(), "leaving");
-    assert_eq!(world.pick(&[picked.token], 10), Pick::Park);
+    assert!(matches!(world.pick(&[picked.token], 10), Pick::Park(_)));
 }
 
 #[test]
@@ -295,13 +302,13 @@ fn telling_it_again_does_not_prolong_the_last_resort() {
     let mut world = World::new(&specs(1));
     world.apply(&[leaving(1, 800)], 0);
     world.apply(&[leaving(1, 800)], 700);
-    assert_eq!(world.pick(&[], 900), Pick::Park);
+    assert!(matches!(world.pick(&[], 900), Pick::Park(_)));
 }
 
 #[test]
 fn a_new_endpoint_wakes_the_parked() {
     let mut world = World::new(&[]);
-    assert_eq!(world.pick(&[], 0), Pick::Park);
+    assert!(matches!(world.pick(&[], 0), Pick::Park(_)));
     world.apply(&specs(1), 10);
     assert_eq!(world.take(), [Action::Wake]);
 }
@@ -315,11 +322,11 @@ fn no_more_requests_park_than_may() {
         },
         &[],
     );
-    assert_eq!(world.pick(&[], 0), Pick::Park);
-    assert_eq!(world.pick(&[], 0), Pick::Park);
+    assert!(matches!(world.pick(&[], 0), Pick::Park(_)));
+    assert!(matches!(world.pick(&[], 0), Pick::Park(_)));
     assert_eq!(world.pick(&[], 0), Pick::Unavailable(Unavailable::ParkingFull));
-    world.pool.unpark();
-    assert_eq!(world.pick(&[], 0), Pick::Park);
+    world.unpark();
+    assert!(matches!(world.pick(&[], 0), Pick::Park(_)));
 }
 
 #[test]
@@ -505,7 +512,7 @@ proptest! {
                             prop_assert!(!has_untried || chosen.state == State::Ready || is_panic);
                             picked.push(one);
                         }
-                        Pick::Park => {
+                        Pick::Park(_) => {
                             parked += 1;
                             prop_assert!(parked <= parked_max);
                             prop_assert!(before.iter().all(|one| one.state != State::Ready && !one.is_there_but_unfit()));
@@ -525,7 +532,7 @@ proptest! {
                 }
                 Move::Unpark => if parked > 0 {
                     parked -= 1;
-                    world.pool.unpark();
+                    world.unpark();
                 },
                 Move::Wait(ms) => {
                     now += ms;

@@ -258,9 +258,9 @@ proptest! {
             let usable = of(&world, State::Ready) + after;
             match world.pick(&[], now) {
                 Pick::Endpoint(picked) => world.pool.release(picked.token),
-                Pick::Park => {
+                Pick::Park(_) => {
                     prop_assert_eq!(usable, 0, "{}", world.states());
-                    world.pool.unpark();
+                    world.unpark();
                 }
                 Pick::Unavailable(why) => prop_assert!(false, "{why:?}"),
             }

@@ -65,7 +65,7 @@ fn one_that_fails_and_refuses_is_used_no_more_and_probed_until_it_takes_connecti
     for picked in &all {
         world.outcome(*picked, Outcome::ConnectFailed, 100);
     }
-    assert_eq!(world.pick(&[], 101), Pick::Park);
+    assert!(matches!(world.pick(&[], 101), Pick::Park(_)));
     world.take();
     world.timeout(150);
     assert_eq!(world.take(), [Action::Probe(all[0]), Action::Probe(all[1])]);
@@ -116,7 +116,7 @@ fn an_answer_shows_that_one_that_refused_is_there_and_wakes_who_waits() {
     let only = world.endpoint(&[], 0);
     world.unfit(&[1], 0);
     world.outcome(only, Outcome::ConnectFailed, 1);
-    assert_eq!(world.pick(&[], 2), Pick::Park);
+    assert!(matches!(world.pick(&[], 2), Pick::Park(_)));
     world.take();
     world.outcome(only, Outcome::Responded(200), 3);
     assert_eq!(world.take(), [Action::Wake]);

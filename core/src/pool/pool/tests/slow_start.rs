@@ -22,13 +22,13 @@ impl World {
     fn thousand(&mut self, key: impl Fn(u64) -> Option<u64>, now: u64) -> Vec<u32> {
         let mut counts = std::vec![0; self.pool.endpoints.len()];
         for request in 0..1_000 {
-            match self.pool.pick(key(request), &[], &mut self.rng, at(now)) {
+            match self.pool.pick(key(request), &[], None, &mut self.rng, at(now)) {
                 Pick::Endpoint(picked) => {
                     let mut tokens = self.pool.endpoints.iter().map(|endpoint| endpoint.token);
                     counts[tokens.position(|token| token == picked.token).expect("it is known")] += 1;
                     self.pool.release(picked.token);
                 }
-                other @ (Pick::Park | Pick::Unavailable(_)) => panic!("expected an endpoint, got {other:?}"),
+                other @ (Pick::Park(_) | Pick::Unavailable(_)) => panic!("expected an endpoint, got {other:?}"),
             }
         }
         counts
@@ -151,8 +151,8 @@ proptest! {
                         world.pool.release(picked.token);
                         true
                     }
-                    Pick::Park => {
-                        world.pool.unpark();
+                    Pick::Park(_) => {
+                        world.unpark();
                         false
                     }
                     Pick::Unavailable(_) => false,
