@@ -13,8 +13,8 @@
 //!   for that long; or far more often than the others ([`outlier`]), and rests for a time that grows. Never the last ready
 //!   endpoint of its pool, and never more than [`PoolPolicy::eject_max_percent`] of it: an endpoint that answers badly is
 //!   better than none.
-//! - **probation**: nobody is home (its connection was refused or timed out). It is probed in the background, at once and
-//!   then with growing pauses, and is ready again with the first connection. This holds for an endpoint that never
+//! - **probation**: nobody is home (its connection was refused or timed out). It is probed in the background, 50 ms later
+//!   and then with pauses that double up to 1 s, and is ready again with the first connection. This holds for an endpoint that never
 //!   accepted a connection at its first failure, for the only endpoint of a pool likewise (its requests park for the
 //!   moment rather than fail), and for others after `max_fails` failures.
 //!   So is one that fails its active checks ([`prober`]), until it passes them; connections say nothing about it then.
