@@ -42,6 +42,14 @@ pub struct UrlError {
     url: String,
 }
 
+/// A filter for these services; none for all.
+fn some<'a>(key: &'static str, of: &'a [ServiceId]) -> Vec<(&'static str, Vec<&'a str>)> {
+    match of {
+        [] => Vec::new(),
+        of => vec![(key, of.iter().map(ServiceId::as_str).collect())],
+    }
+}
+
 impl Docker {
     /// A client of the engine at `unix:///path` or `tcp://host:port` (plain HTTP). Connects with the first call, so
     /// an engine that is not there yet is no error here.
@@ -92,23 +100,18 @@ impl Docker {
         self.transport.version().map(|version| version.to_string())
     }
 
-    /// `GET /services`
+    /// `GET /services`, those of `of` alone unless it is empty. Docker takes each as the beginning of an id; whole ones name
+    /// one service, or none where it is gone.
     ///
     /// # Errors
     /// As [`ApiError`] says; also for each method below.
-    pub async fn services(&self) -> Result<Vec<Service>, ApiError> {
-        convert::services(&self.get("/services", &[]).await?)
+    pub async fn services(&self, of: &[ServiceId]) -> Result<Vec<Service>, ApiError> {
+        convert::services(&self.get("/services", &some("id", of)).await?)
     }
 
     /// `GET /tasks`, of the services `of` alone unless it is empty.
     pub async fn tasks(&self, of: &[ServiceId]) -> Result<Vec<Task>, ApiError> {
-        let of: Vec<&str> = of.iter().map(ServiceId::as_str).collect();
-        let filters = if of.is_empty() {
-            Vec::new()
-        } else {
-            vec![("service", of)]
-        };
-        convert::tasks(&self.get("/tasks", &filters).await?)
+        convert::tasks(&self.get("/tasks", &some("service", of)).await?)
     }
 
     /// `GET /networks`

@@ -170,7 +170,7 @@ fn a_missing_socket_is_an_engine_that_cannot_be_reached() {
         let url = format!("unix://{}/docker.sock", directory.path().display());
         let error = Docker::connect(&url)
             .expect("a good URL")
-            .services()
+            .services(&[])
             .await
             .expect_err("nobody listens");
         assert!(
@@ -187,7 +187,7 @@ fn a_socket_that_refuses_is_an_engine_that_cannot_be_reached() {
         let path = directory.path().join("docker.sock");
         drop(UnixListener::bind(&path).expect("a socket"));
         let client = Docker::connect(&format!("unix://{}", path.display())).expect("a good URL");
-        let error = client.services().await.expect_err("nobody listens");
+        let error = client.services(&[]).await.expect_err("nobody listens");
         assert!(
             matches!(&error, ApiError::Unreachable(text) if text.contains("refused")),
             "{error}"
@@ -238,15 +238,15 @@ fn an_answer_that_is_cut_short_or_alien_is_no_answer() {
             ok(whole),
         ]);
         let client = engine.client();
-        assert!(matches!(client.services().await, Err(ApiError::Unreachable(_))));
+        assert!(matches!(client.services(&[]).await, Err(ApiError::Unreachable(_))));
         for _ in 0..5 {
-            let answer = client.services().await;
+            let answer = client.services(&[]).await;
             assert!(
                 matches!(&answer, Err(ApiError::Garbled(text)) if text.starts_with("services: ")),
                 "{answer:?}"
             );
         }
-        assert_eq!(client.services().await.expect("a good answer").len(), 1);
+        assert_eq!(client.services(&[]).await.expect("a good answer").len(), 1);
     });
 }
 
@@ -257,9 +257,12 @@ fn a_manager_that_says_it_is_none_is_asked_again_and_is_one() {
         let engine = Engine::start(vec![message(503, text), message(503, text), ok("[]")]);
         let client = engine.client();
         for _ in 0..2 {
-            assert_eq!(client.services().await, Err(ApiError::NotManager(String::from(text))));
+            assert_eq!(
+                client.services(&[]).await,
+                Err(ApiError::NotManager(String::from(text)))
+            );
         }
-        assert_eq!(client.services().await, Ok(Vec::new()));
+        assert_eq!(client.services(&[]).await, Ok(Vec::new()));
     });
 }
 
@@ -304,7 +307,7 @@ fn an_engine_that_names_no_version_is_reported() {
     local(async {
         let engine = Engine::start(Vec::new());
         *engine.api_version.borrow_mut() = String::from("new");
-        let error = engine.client().services().await.expect_err("no version to speak");
+        let error = engine.client().services(&[]).await.expect_err("no version to speak");
         assert!(
             matches!(&error, ApiError::Unreachable(text) if text.contains("version")),
             "{error}"

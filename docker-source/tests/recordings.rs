@@ -206,7 +206,11 @@ impl Player {
             Fetch::Networks => Answer::Networks(convert::networks(list("networks")?.to_string().as_bytes())?),
             Fetch::Nodes => Answer::Nodes(convert::nodes(list("nodes")?.to_string().as_bytes())?),
             Fetch::Secrets => Answer::Secrets(convert::secrets(list("secrets")?.to_string().as_bytes())?),
-            Fetch::Services => Answer::Services(convert::services(list("services")?.to_string().as_bytes())?),
+            Fetch::Services(of) => {
+                let mut services = convert::services(list("services")?.to_string().as_bytes())?;
+                services.retain(|service| of.is_empty() || of.contains(&service.id));
+                Answer::Services(services)
+            }
             Fetch::Tasks(of) => {
                 let known = convert::services(list("services")?.to_string().as_bytes())?;
                 if let Some(unknown) = of.iter().find(|id| !known.iter().any(|service| service.id == **id)) {

@@ -10,8 +10,8 @@ use crate::swarm_api::SwarmApi;
 
 /// Each method is the engine's own of the same name; the loop of the controller limits every call.
 impl SwarmApi for Docker {
-    async fn services(&self) -> Result<Vec<Service>, ApiError> {
-        self.services().await
+    async fn services(&self, of: &[ServiceId]) -> Result<Vec<Service>, ApiError> {
+        self.services(of).await
     }
 
     async fn tasks(&self, of: &[ServiceId]) -> Result<Vec<Task>, ApiError> {

@@ -12,8 +12,8 @@ use tidegate_core::swarm::model::{ApiError, Event, Network, Node, Secret, Servic
 /// Speaks to one Swarm manager. Every call may fail or hang: callers put a limit around each, and a call that is
 /// dropped is cancelled.
 pub trait SwarmApi: Debug + 'static {
-    /// `GET /services`
-    fn services(&self) -> impl Future<Output = Result<Vec<Service>, ApiError>>;
+    /// `GET /services`; the named ones alone unless `of` is empty. One that is gone is missing.
+    fn services(&self, of: &[ServiceId]) -> impl Future<Output = Result<Vec<Service>, ApiError>>;
     /// `GET /tasks`; of the named services alone unless `of` is empty.
     fn tasks(&self, of: &[ServiceId]) -> impl Future<Output = Result<Vec<Task>, ApiError>>;
     /// `GET /networks`

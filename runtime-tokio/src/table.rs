@@ -177,7 +177,7 @@ fn of_facts(facts: &Facts, settings: &Settings) -> Tables {
             WorldAction::Changed(_) | WorldAction::Synced => continue,
         };
         let answer = match fetch {
-            Fetch::Services => Answer::Services(facts.services.clone()),
+            Fetch::Services(_) => Answer::Services(facts.services.clone()),
             Fetch::Tasks(_) => Answer::Tasks(facts.tasks.clone()),
             Fetch::Networks => Answer::Networks(facts.networks.clone()),
             Fetch::Nodes => Answer::Nodes(facts.nodes.clone()),

@@ -123,6 +123,12 @@ impl<A: SwarmApi> Ground<'_, A> {
             "the write that was refused changed nothing",
             &after.shape.labels,
         )?;
+        let named = self.api.services(std::slice::from_ref(service)).await.map_err(text)?;
+        ensure(
+            named.iter().map(|named| &named.id).eq([service]),
+            "a service that is asked for by id is answered alone",
+            &named,
+        )?;
         ensure(
             after.version > before.version,
             "versions rise with each write",
@@ -193,11 +199,17 @@ impl<A: SwarmApi> Ground<'_, A> {
             "a service that was removed is not found",
             again,
         )?;
-        let listed = self.api.services().await.map_err(text)?;
+        let listed = self.api.services(&[]).await.map_err(text)?;
         ensure(
             listed.iter().all(|listed| listed.id != *service),
             "a service that was removed is not listed",
             (),
+        )?;
+        let by_id = self.api.services(std::slice::from_ref(service)).await;
+        ensure(
+            by_id == Ok(Vec::new()),
+            "a service that was removed is missing where it is asked for by id",
+            by_id,
         )
     }
 

@@ -170,7 +170,10 @@ impl Harness {
                     Fetch::Networks => Ok(Answer::Networks(swarm.networks())),
                     Fetch::Nodes => Ok(Answer::Nodes(swarm.nodes())),
                     Fetch::Secrets => Ok(Answer::Secrets(swarm.secrets())),
-                    Fetch::Services => Ok(Answer::Services(swarm.services())),
+                    Fetch::Services(of) => {
+                        let asked = |service: &crate::swarm::model::Service| of.is_empty() || of.contains(&service.id);
+                        Ok(Answer::Services(swarm.services().into_iter().filter(asked).collect()))
+                    }
                     Fetch::Tasks(of) => swarm.tasks(&of).map(Answer::Tasks),
                 };
                 Some(ControllerFact::World(WorldFact::Answer { id, result }))
@@ -573,7 +576,7 @@ fn trouble_with_docker_is_told_once_and_so_is_its_end() {
                             Fetch::Networks => Ok(Answer::Networks(Vec::new())),
                             Fetch::Nodes => Ok(Answer::Nodes(Vec::new())),
                             Fetch::Secrets => Ok(Answer::Secrets(Vec::new())),
-                            Fetch::Services => Ok(Answer::Services(Vec::new())),
+                            Fetch::Services(_) => Ok(Answer::Services(Vec::new())),
                             Fetch::Tasks(_) => Ok(Answer::Tasks(Vec::new())),
                         };
                         inputs.push(Input::Fact(ControllerFact::World(WorldFact::Answer { id, result })));

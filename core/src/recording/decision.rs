@@ -166,11 +166,19 @@ pub(super) fn text(noted: Noted, machine: &Controller, hide: &Hide) -> String {
 /// A question, in words.
 pub(super) fn asked(fetch: &Fetch) -> String {
     match fetch {
-        Fetch::Tasks(of) if !of.is_empty() => {
+        Fetch::Services(of) | Fetch::Tasks(of) if !of.is_empty() => {
             let of: Vec<&str> = of.iter().map(ServiceId::as_str).collect();
-            format!("tasks of {}", of.join(", "))
+            format!(
+                "{} {of}",
+                if matches!(fetch, Fetch::Tasks(_)) {
+                    "tasks of"
+                } else {
+                    "services"
+                },
+                of = of.join(", ")
+            )
         }
-        Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets | Fetch::Services | Fetch::Tasks(_) => {
+        Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets | Fetch::Services(_) | Fetch::Tasks(_) => {
             fetch.lane().name().to_string()
         }
     }

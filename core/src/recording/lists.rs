@@ -16,7 +16,7 @@ use crate::swarm::world::{Answer, Fetch, FetchId};
 pub struct ListLine {
     /// The fetch that it answers.
     pub id: FetchId,
-    /// Of tasks: those of these services alone, unless empty.
+    /// Of services and tasks: these services alone, and those of these, unless empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub of: Vec<ServiceId>,
     /// Objects that are new or changed.
@@ -41,16 +41,22 @@ impl Lists {
     /// What of `answer` to `fetch` is news, with the secrets hidden; and remembers it.
     pub(super) fn shorten(&mut self, id: FetchId, fetch: &Fetch, answer: &Answer, hide: &Hide) -> ListLine {
         let of = match fetch {
-            Fetch::Tasks(of) => of.clone(),
-            Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets | Fetch::Services => Vec::new(),
+            Fetch::Services(of) | Fetch::Tasks(of) => of.clone(),
+            Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets => Vec::new(),
         };
         let (mut put, gone) = match answer {
             Answer::Managed(list) => split(&mut self.managed, list, |o| o.id.as_str(), |_| true, Answer::Managed),
             Answer::Networks(list) => split(&mut self.networks, list, |o| o.id.as_str(), |_| true, Answer::Networks),
             Answer::Nodes(list) => split(&mut self.nodes, list, |o| o.id.as_str(), |_| true, Answer::Nodes),
             Answer::Secrets(list) => split(&mut self.secrets, list, |o| o.id.as_str(), |_| true, Answer::Secrets),
-            Answer::Services(list) => split(&mut self.services, list, |o| o.id.as_str(), |_| true, Answer::Services),
-            Answer::Tasks(list) => split(&mut self.tasks, list, |o| o.id.as_str(), is_of(&of), Answer::Tasks),
+            Answer::Services(list) => {
+                let asked = |service: &Service| is_asked(&of, &service.id);
+                split(&mut self.services, list, |o| o.id.as_str(), asked, Answer::Services)
+            }
+            Answer::Tasks(list) => {
+                let asked = |task: &Task| is_asked(&of, &task.service);
+                split(&mut self.tasks, list, |o| o.id.as_str(), asked, Answer::Tasks)
+            }
         };
         hide.answer(&mut put);
         ListLine { id, of, put, gone }
@@ -64,7 +70,7 @@ impl Lists {
             Answer::Networks(_) => Fetch::Networks,
             Answer::Nodes(_) => Fetch::Nodes,
             Answer::Secrets(_) => Fetch::Secrets,
-            Answer::Services(_) => Fetch::Services,
+            Answer::Services(_) => Fetch::Services(of),
             Answer::Tasks(_) => Fetch::Tasks(of),
         };
         match put {
@@ -86,17 +92,21 @@ impl Lists {
             Fetch::Networks => Answer::Networks(self.networks.values().cloned().collect()),
             Fetch::Nodes => Answer::Nodes(self.nodes.values().cloned().collect()),
             Fetch::Secrets => Answer::Secrets(self.secrets.values().cloned().collect()),
-            Fetch::Services => Answer::Services(self.services.values().cloned().collect()),
+            Fetch::Services(of) => {
+                let asked = self.services.values().filter(|service| is_asked(of, &service.id));
+                Answer::Services(asked.cloned().collect())
+            }
             Fetch::Tasks(of) => {
-                let is_of = is_of(of);
-                Answer::Tasks(self.tasks.values().filter(|task| is_of(task)).cloned().collect())
+                let asked = self.tasks.values().filter(|task| is_asked(of, &task.service));
+                Answer::Tasks(asked.cloned().collect())
             }
         }
     }
 }
 
-fn is_of(of: &[ServiceId]) -> impl Fn(&Task) -> bool + use<'_> {
-    move |task| of.is_empty() || of.contains(&task.service)
+/// Whether a question for `of` asks for `service`.
+fn is_asked(of: &[ServiceId], service: &ServiceId) -> bool {
+    of.is_empty() || of.contains(service)
 }
 
 fn split<T: Clone + PartialEq>(
@@ -153,6 +163,23 @@ mod tests {
         let second = here.shorten(FetchId(2), &Fetch::Networks, &list, &hide);
         assert_eq!(second.put, Answer::Networks(Vec::new()));
         assert_eq!(there.lengthen(second), (Fetch::Networks, list));
+    }
+
+    #[test]
+    fn services_that_were_not_asked_for_stay_known() {
+        let (mut here, mut there, hide) = lists();
+        let all = ["api", "blog", "shop"]
+            .map(|name| sample::service(name, &[], &[]))
+            .to_vec();
+        let whole = Fetch::Services(Vec::new());
+        there.lengthen(here.shorten(FetchId(1), &whole, &Answer::Services(all.clone()), &hide));
+        let some = Fetch::Services(vec![all[1].id.clone(), all[2].id.clone()]);
+        let answer = Answer::Services(vec![all[2].clone()]);
+        let line = here.shorten(FetchId(2), &some, &answer, &hide);
+        assert_eq!((&line.put, line.gone.len()), (&Answer::Services(Vec::new()), 1));
+        assert_eq!(there.lengthen(line), (some, answer));
+        let rest = Answer::Services(vec![all[0].clone(), all[2].clone()]);
+        assert_eq!(there.answer(&whole), rest);
     }
 
     #[test]

@@ -416,7 +416,8 @@ fn name_of(fetch: &Fetch) -> &'static str {
         Fetch::Networks => "networks",
         Fetch::Nodes => "nodes",
         Fetch::Secrets => "secrets",
-        Fetch::Services => "services",
+        Fetch::Services(of) if of.is_empty() => "services",
+        Fetch::Services(_) => "services_by_id",
         Fetch::Tasks(of) if of.is_empty() => "tasks",
         Fetch::Tasks(_) => "tasks_of_services",
     }
@@ -436,7 +437,7 @@ async fn fetch_from<A: SwarmApi>(api: &A, fetch: Fetch) -> Result<Answer, ApiErr
         Fetch::Networks => Answer::Networks(api.networks().await?),
         Fetch::Nodes => Answer::Nodes(api.nodes().await?),
         Fetch::Secrets => Answer::Secrets(api.secrets().await?),
-        Fetch::Services => Answer::Services(api.services().await?),
+        Fetch::Services(of) => Answer::Services(api.services(&of).await?),
         Fetch::Tasks(of) => Answer::Tasks(api.tasks(&of).await?),
     })
 }

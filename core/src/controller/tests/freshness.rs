@@ -65,7 +65,10 @@ impl Desk {
                         Fetch::Networks => Answer::Networks(self.networks.clone()),
                         Fetch::Nodes => Answer::Nodes(Vec::new()),
                         Fetch::Secrets => Answer::Secrets(Vec::new()),
-                        Fetch::Services => Answer::Services(self.services.clone()),
+                        Fetch::Services(of) => {
+                            let asked = |service: &&Service| of.is_empty() || of.contains(&service.id);
+                            Answer::Services(self.services.iter().filter(asked).cloned().collect())
+                        }
                         Fetch::Tasks(_) => Answer::Tasks(self.tasks.clone()),
                     };
                     ControllerFact::World(WorldFact::Answer { id, result: Ok(answer) })

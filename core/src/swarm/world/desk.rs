@@ -7,7 +7,9 @@ use std::{format, vec};
 use super::*;
 use crate::id::Version;
 use crate::machine::{Input, step};
-use crate::swarm::model::{DesiredState, EndpointMode, NetworkAddress, NodeState, ServiceMode, TaskState};
+use crate::swarm::model::{
+    DesiredState, EndpointMode, Event, EventAction, EventKind, NetworkAddress, NodeState, ServiceMode, TaskState,
+};
 
 /// A Swarm as it really is, to answer from.
 #[derive(Clone, Debug, Default)]
@@ -126,7 +128,10 @@ impl Truth {
             Fetch::Secrets => Answer::Secrets(Vec::new()),
             Fetch::Networks => Answer::Networks(self.networks.values().cloned().collect()),
             Fetch::Nodes => Answer::Nodes(self.nodes.values().cloned().collect()),
-            Fetch::Services => Answer::Services(self.services.values().cloned().collect()),
+            Fetch::Services(of) => {
+                let asked = |service: &&Service| of.is_empty() || of.contains(&service.id);
+                Answer::Services(self.services.values().filter(asked).cloned().collect())
+            }
             Fetch::Tasks(of) => {
                 if let Some(unknown) = of.iter().find(|id| !self.services.contains_key(*id)) {
                     return Err(ApiError::NotFound(format!("service {unknown} not found")));

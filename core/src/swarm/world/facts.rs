@@ -35,8 +35,9 @@ pub struct WorldSettings {
     pub coalesce: Duration,
     /// Least pause between two lists of one kind. Default 50 ms.
     pub pause: Duration,
-    /// More changing services than this are looked at through the list of all tasks. Default 20.
-    pub some_tasks_max: usize,
+    /// More services than this are looked at through the list of all services, more changing ones through that of all tasks.
+    /// Default 20.
+    pub some_max: usize,
     /// An object that vanishes unexplained is gone when a second list lacks it this much later. Default 1 s.
     pub confirm: Duration,
     /// The same for a list that is empty all at once. Default 10 s.
@@ -64,7 +65,7 @@ impl Default for WorldSettings {
             linger: Duration::from_secs(12),
             coalesce: Duration::from_millis(5),
             pause: Duration::from_millis(50),
-            some_tasks_max: 20,
+            some_max: 20,
             confirm: Duration::from_secs(1),
             confirm_empty: Duration::from_secs(10),
             confirm_network: Duration::from_secs(10),
@@ -111,13 +112,21 @@ pub enum Fetch {
     Nodes,
     /// `GET /secrets`
     Secrets,
-    /// `GET /services`
-    Services,
+    /// `GET /services`, these alone unless the list is empty. One that is gone is missing from the answer.
+    Services(Vec<ServiceId>),
     /// `GET /tasks`, of these services alone unless the list is empty. Docker answers 404 if one of them is unknown.
     Tasks(Vec<ServiceId>),
 }
 
 impl Fetch {
+    /// Whether it asks for some objects of its kind and not for all.
+    pub fn is_partial(&self) -> bool {
+        match self {
+            Fetch::Services(of) | Fetch::Tasks(of) => !of.is_empty(),
+            Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets => false,
+        }
+    }
+
     /// The lane that this belongs to.
     pub fn lane(&self) -> Lane {
         match self {
@@ -125,7 +134,7 @@ impl Fetch {
             Fetch::Networks => Lane::Networks,
             Fetch::Nodes => Lane::Nodes,
             Fetch::Secrets => Lane::Secrets,
-            Fetch::Services => Lane::Services,
+            Fetch::Services(_) => Lane::Services,
             Fetch::Tasks(_) => Lane::Tasks,
         }
     }

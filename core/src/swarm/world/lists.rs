@@ -19,7 +19,7 @@ impl World {
         let sent = flight.sent;
         let behind = self.is_behind(now);
         let outdated = match (answer, &flight.fetch) {
-            (Answer::Services(list), Fetch::Services) => self.fold_services(list, sent, now),
+            (Answer::Services(list), Fetch::Services(of)) => self.fold_services(list, of, sent, now),
             (Answer::Tasks(list), Fetch::Tasks(of)) => self.fold_tasks(list, of, sent, now),
             (Answer::Networks(list), Fetch::Networks) => self.fold_networks(list, sent, now),
             (Answer::Nodes(list), Fetch::Nodes) => {
@@ -66,7 +66,7 @@ impl World {
         };
         let recovered = self.lane(lane).failures > 0;
         let took = now.since(sent);
-        if matches!(&flight.fetch, Fetch::Tasks(of) if !of.is_empty()) {
+        if flight.fetch.is_partial() {
             let pause = took.max(self.settings.poll_changing / 4);
             let schedule = self.lane(lane);
             schedule.failures = 0;
@@ -98,11 +98,22 @@ impl World {
         }
     }
 
-    fn fold_services(&mut self, list: Vec<Service>, sent: Instant, now: Instant) -> bool {
+    /// Folds the services `of`, or all where it is empty.
+    fn fold_services(&mut self, mut list: Vec<Service>, of: &[ServiceId], sent: Instant, now: Instant) -> bool {
         let behind = self.is_behind(now);
         let confirm = self.settings.confirm_of(&list);
         let absent = &mut self.absent.services;
-        let folded = fold_alike(&mut self.services, absent, list, sent, behind, confirm, now);
+        let folded = if of.is_empty() {
+            fold_alike(&mut self.services, absent, list, sent, behind, confirm, now)
+        } else {
+            // What was not asked for is neither there nor missing.
+            list.retain(|service| of.contains(&service.id));
+            let known = of.iter().filter_map(|id| self.services.remove_entry(id));
+            let mut known: BTreeMap<ServiceId, Service> = known.collect();
+            let folded = fold_alike(&mut known, absent, list, sent, behind, confirm, now);
+            self.services.append(&mut known);
+            folded
+        };
         for id in &folded.gone {
             for task in self.tasks.remove(id).into_iter().flatten() {
                 self.absent.tasks.forget(&task.0);

@@ -13,6 +13,7 @@
 mod absence;
 #[cfg(test)]
 mod desk;
+mod events;
 mod facts;
 mod fold;
 mod lane;
@@ -35,7 +36,7 @@ use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use crate::machine::Machine;
 use crate::reconcile::desired::ManagedService;
 use crate::recording::Hide;
-use crate::swarm::model::{ApiError, Event, EventAction, EventKind, Network, Node, Secret, Service, Task};
+use crate::swarm::model::{ApiError, Network, Node, Secret, Service, Task};
 use crate::time::{Deadline, Duration, Instant};
 
 pub use self::facts::{
@@ -64,6 +65,8 @@ pub struct World {
     /// Services that tasks name and no list has: a list is asked for once each. Jobs leave such tasks (facts §5).
     strangers: BTreeSet<ServiceId>,
     watch: Watch,
+    /// Services that events named, since the first of them at this moment: a list of all takes long where there are many.
+    named: Option<(Instant, BTreeSet<ServiceId>)>,
     lanes: BTreeMap<Lane, Schedule>,
     stream: Stream,
     /// A call hung or failed to connect, so an open stream may be dead without having said so.
@@ -131,6 +134,7 @@ impl World {
             absent: Absences::default(),
             strangers: BTreeSet::new(),
             watch: Watch::default(),
+            named: None,
             lanes: Lane::ALL.iter().map(|lane| (*lane, Schedule::default())).collect(),
             stream: Stream::Closed {
                 retry_at: Instant::START,
@@ -248,7 +252,8 @@ impl World {
             Stream::Open { since, .. } => lane != Lane::Tasks && since <= fresh_at,
             Stream::Closed { .. } | Stream::Opening { .. } => false,
         };
-        let quiet = schedule.failures == 0 && schedule.wanted.is_none_or(|wanted| wanted > now);
+        let is_named = lane == Lane::Services && self.named.is_some();
+        let quiet = schedule.failures == 0 && !is_named && schedule.wanted.is_none_or(|wanted| wanted > now);
         Some(if followed && quiet {
             Duration::ZERO
         } else {
@@ -269,62 +274,6 @@ impl World {
     /// Counts since the start.
     pub fn counters(&self) -> &WorldCounters {
         &self.counters
-    }
-
-    fn handle_event(&mut self, event: &Event, now: Instant) {
-        self.counters.events += 1;
-        let at = now + self.settings.coalesce;
-        let removed = event.action == EventAction::Remove;
-        match event.kind {
-            EventKind::Service => {
-                let id = ServiceId::from(event.id.as_str());
-                if removed {
-                    if self.services.contains_key(&id) {
-                        self.absent.services.explain(id.clone());
-                    }
-                    if self.managed.contains_key(&id) {
-                        self.absent.managed.explain(id);
-                    }
-                } else if self.services.contains_key(&id) {
-                    self.watch.start(&id, at, &self.settings);
-                }
-                self.want(Lane::Services, at);
-                self.want(Lane::Managed, at);
-            }
-            EventKind::Node => {
-                let id = NodeId::from(event.id.as_str());
-                if removed && self.nodes.contains_key(&id) {
-                    self.absent.nodes.explain(id.clone());
-                }
-                // A node that drains, dies or returns moves the tasks on it, and no event says so.
-                let there = |tasks: &BTreeMap<TaskId, Task>| {
-                    let mut tasks = tasks.values();
-                    tasks.any(|task| task.node.as_ref() == Some(&id) && !task.is_over())
-                };
-                for (service, tasks) in &self.tasks {
-                    if there(tasks) {
-                        self.watch.start(service, at, &self.settings);
-                    }
-                }
-                self.want(Lane::Nodes, at);
-                self.want(Lane::Tasks, at);
-            }
-            EventKind::Network => {
-                let id = NetworkId::from(event.id.as_str());
-                if removed && self.networks.contains_key(&id) {
-                    self.absent.networks.explain(id);
-                }
-                self.want(Lane::Networks, at);
-            }
-            EventKind::Secret => {
-                let id = SecretId::from(event.id.as_str());
-                if removed && self.secrets.contains_key(&id) {
-                    self.absent.secrets.explain(id);
-                }
-                self.want(Lane::Secrets, at);
-            }
-            EventKind::Other => {}
-        }
     }
 
     fn handle_answer(&mut self, id: FetchId, result: Result<Answer, ApiError>, now: Instant) {
@@ -434,6 +383,16 @@ impl World {
             at,
             why: "a list is asked for",
         });
+        if lane == Lane::Services
+            && let Some((at, _)) = &self.named
+            && schedule.flight.is_none()
+        {
+            let some = Deadline {
+                at: (*at).max(schedule.not_before),
+                why: "services that events named are asked for",
+            };
+            return Deadline::earliest(list, Some(some));
+        }
         if lane != Lane::Tasks {
             return list;
         }
@@ -485,10 +444,17 @@ impl World {
             Lane::Networks => Fetch::Networks,
             Lane::Nodes => Fetch::Nodes,
             Lane::Secrets => Fetch::Secrets,
-            Lane::Services => Fetch::Services,
+            Lane::Services => {
+                let named = self.named.take().map(|(_, named)| named).unwrap_or_default();
+                Fetch::Services(if whole || named.len() > self.settings.some_max {
+                    Vec::new()
+                } else {
+                    named.into_iter().collect()
+                })
+            }
             Lane::Tasks => {
                 let some = self.watch.due(now + self.settings.poll_changing / 4);
-                Fetch::Tasks(if whole || some.len() > self.settings.some_tasks_max {
+                Fetch::Tasks(if whole || some.len() > self.settings.some_max {
                     Vec::new()
                 } else {
                     some
@@ -497,7 +463,7 @@ impl World {
         };
         let id = FetchId(self.next_fetch);
         self.next_fetch += 1;
-        let partial = matches!(&fetch, Fetch::Tasks(of) if !of.is_empty());
+        let partial = fetch.is_partial();
         let schedule = self.lane(lane);
         if !partial {
             schedule.wanted = None;

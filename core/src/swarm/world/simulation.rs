@@ -9,7 +9,7 @@ use super::desk::{Desk, Truth};
 use super::*;
 use crate::id::Version;
 use crate::rng::Rng;
-use crate::swarm::model::{DesiredState, NodeState, TaskState};
+use crate::swarm::model::{DesiredState, EventAction, EventKind, NodeState, TaskState};
 
 const STEPS: u32 = 3_000;
 

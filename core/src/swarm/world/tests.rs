@@ -1,9 +1,11 @@
 use std::format;
 use std::string::String;
+use std::vec;
+use std::vec::Vec;
 
 use super::desk::{Desk, Truth};
 use super::*;
-use crate::swarm::model::{DesiredState, NodeState, TaskState};
+use crate::swarm::model::{DesiredState, EventAction, EventKind, NodeState, TaskState};
 
 fn unreachable() -> ApiError {
     ApiError::Unreachable(String::from("test"))
@@ -39,6 +41,51 @@ fn lists_are_read_even_if_events_cannot_be_had() {
     desk.run(&Truth::small(), 50);
     assert!(desk.world.is_synced());
     assert!(!desk.world.is_following());
+}
+
+#[test]
+fn an_event_has_its_service_asked_for_and_no_other_one() {
+    let mut truth = Truth::small();
+    let mut desk = Desk::synced(&truth);
+    truth.label("shop", "new");
+    truth.label("api", "new");
+    desk.event(EventKind::Service, EventAction::Update, "shop");
+    desk.wait(6);
+    let [shop, api] = ["shop", "api"].map(ServiceId::from);
+    assert_eq!(desk.asked[&Lane::Services].1, Fetch::Services(vec![shop.clone()]));
+    // An event during the question is a reason to ask once more.
+    desk.event(EventKind::Service, EventAction::Update, "api");
+    desk.answer(Lane::Services, truth.answer(&Fetch::Services(vec![shop.clone()])));
+    assert_eq!(desk.changes.services, BTreeSet::from([shop]));
+    desk.run(&truth, 60);
+    assert!(desk.changes.services.contains(&api));
+    assert_eq!(desk.services(), ["api", "shop"], "who was not asked for is not missing");
+    let asked = |fetch: &Fetch| desk.fetched.iter().filter(|(_, other)| other == fetch).count();
+    assert_eq!(asked(&Fetch::Services(vec![api])), 1);
+    assert_eq!(asked(&Fetch::Services(Vec::new())), 0);
+    assert_eq!(asked(&Fetch::Managed), 0, "neither is managed");
+}
+
+#[test]
+fn events_of_many_services_have_all_listed_once() {
+    let mut truth = Truth::small();
+    let names: Vec<String> = (0..30).map(|number| format!("s{number}")).collect();
+    for name in &names {
+        truth.service(name, 0);
+    }
+    let mut desk = Desk::synced(&truth);
+    for name in &names {
+        truth.label(name, "new");
+        desk.event(EventKind::Service, EventAction::Update, name);
+    }
+    desk.run(&truth, 12);
+    assert_eq!(desk.changes.services.len(), names.len());
+    assert_eq!(desk.count(Lane::Services), 1);
+    assert!(
+        desk.fetched
+            .iter()
+            .any(|(_, fetch)| *fetch == Fetch::Services(Vec::new()))
+    );
 }
 
 #[test]
@@ -509,7 +556,7 @@ fn an_event_during_a_list_lists_again() {
     let mut truth = Truth::small();
     let mut desk = Desk::synced(&truth);
     desk.fact(WorldFact::Look(Lane::Services));
-    let old = truth.answer(&Fetch::Services);
+    let old = truth.answer(&Fetch::Services(Vec::new()));
     truth.label("shop", "new");
     desk.event(EventKind::Service, EventAction::Update, "shop");
     desk.answer(Lane::Services, old);

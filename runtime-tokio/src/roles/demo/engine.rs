@@ -180,8 +180,9 @@ impl Engine {
 }
 
 impl SwarmApi for Engine {
-    async fn services(&self) -> Result<Vec<Service>, ApiError> {
-        Ok(self.ask(Swarm::services))
+    async fn services(&self, of: &[ServiceId]) -> Result<Vec<Service>, ApiError> {
+        let asked = |service: &Service| of.is_empty() || of.contains(&service.id);
+        Ok(self.ask(Swarm::services).into_iter().filter(asked).collect())
     }
 
     async fn tasks(&self, of: &[ServiceId]) -> Result<Vec<Task>, ApiError> {

@@ -42,7 +42,7 @@ struct Candidate {
 pub(super) async fn run(args: ProveArgs) -> Result<ExitCode, Failure> {
     let settings = config::settings(&args.settings, std::env::vars()).map_err(Failure::usage)?;
     let api = docker(&settings.controller)?;
-    let services = call(api.services()).await?;
+    let services = call(api.services(&[])).await?;
     let (candidates, refused) = choose(services, &args.target)?;
     for line in &refused {
         println!("{line}");
