@@ -386,7 +386,8 @@ fn may_be_used(secret: &Secret) -> bool {
 
 /// What a proxy found wrong with a secret that `service` names.
 pub fn about_secret(service: &Service, finding: &Finding) -> Diagnostic {
-    let labels = service.labels.iter();
+    // Labels of others may have the same text for reasons of their own.
+    let labels = service.labels.iter().filter(|(key, _)| keys::split(key).is_some());
     let named = labels.filter(|(_, value)| value.split(',').any(|part| part.trim() == finding.secret));
     // A label that names it in a way of its own is told without it.
     let (key, value) = named

@@ -528,7 +528,7 @@ pub fn as_written<'a>(service: &'a Service, name: &str) -> (String, &'a str) {
 }
 
 /// A route label's prefix and name; `None` for labels of others and for those of Tidegate's own services.
-pub(super) fn split(key: &str) -> Option<(&str, &str)> {
+pub(crate) fn split(key: &str) -> Option<(&str, &str)> {
     if let Some(name) = key.strip_prefix(INTERLOCK_PREFIX) {
         return Some((INTERLOCK_PREFIX, name));
     }

@@ -4,6 +4,7 @@ use alloc::format;
 
 use super::*;
 use crate::reconcile::courier::COURIER_ROLE;
+use crate::reconcile::desired::ServiceShape;
 use crate::secrets::message::{Parcel, Report};
 use crate::secrets::{Finding, SecretProblem, SecretText};
 
@@ -168,7 +169,11 @@ fn nothing_that_a_controller_shows_holds_a_content() {
 fn what_a_proxy_finds_wrong_is_shown_beside_the_label() {
     let mut harness = ready(Settings::default());
     secret(&mut harness, "shop.pem");
-    https(&mut harness, "shop", "default", "shop.pem");
+    let shop = https(&mut harness, "shop", "default", "shop.pem");
+    // A label of somebody else with the same text is not to blame.
+    let now = harness.now;
+    let note = |shape: &mut ServiceShape| drop(shape.labels.insert("backup.of".to_string(), "shop.pem".to_string()));
+    harness.swarm.edit_service(&shop, now, note).unwrap();
     harness.run(30, |harness| carried(harness) == ["shop.pem"]);
     let cluster = ClusterName::default_cluster();
     let connected = ControllerFact::Connected {
