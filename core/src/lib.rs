@@ -30,6 +30,7 @@ extern crate alloc;
 extern crate std;
 
 pub mod balance;
+pub mod calendar;
 pub mod controller;
 pub mod id;
 pub mod identity;

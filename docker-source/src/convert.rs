@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tidegate_core::calendar::since_1970;
 use tidegate_core::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
 use tidegate_core::reconcile::desired::ManagedService;
 use tidegate_core::swarm::model::{
@@ -13,7 +14,6 @@ use tidegate_core::swarm::model::{
 };
 
 use crate::error::garbled;
-use crate::timestamp::since_1970;
 use crate::{shape, wire};
 
 fn list<W: DeserializeOwned>(what: &str, json: &[u8], id: impl Fn(&W) -> &str) -> Result<Vec<W>, ApiError> {

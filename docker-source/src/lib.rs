@@ -16,7 +16,6 @@ pub mod convert;
 pub mod error;
 pub mod prove;
 pub mod shape;
-mod timestamp;
 mod transport;
 mod watch;
 pub mod wire;

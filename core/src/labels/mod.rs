@@ -15,6 +15,11 @@ pub mod resolve;
 mod tls;
 pub(crate) mod value;
 
+/// Milliseconds of a time as labels have it, e.g. `500ms` or `1m30s`; a bare number is in seconds. `None` where it is none.
+pub fn time_ms(text: &str) -> Option<u64> {
+    value::duration_ms(text).ok()
+}
+
 pub use diagnostic::{Diagnostic, Severity};
 pub use read::{BackendMode, LabelledRoute, Reading, hidden_clients, is_own_service, read, unknown_cluster};
 pub use resolve::{Reach, Resolved, resolve};

@@ -24,7 +24,7 @@ pub use read::{ReadError, Recording};
 pub use recorder::{Recorder, RecorderSettings, step_recorded};
 pub use replay::Replay;
 pub use step::{Recorded, Step};
-pub use when::{When, utc};
+pub use when::When;
 
 use alloc::string::String;
 use alloc::vec::Vec;

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use tidegate_core::recording::When;
+use tidegate_core::labels::time_ms;
+use tidegate_core::recording::{RecorderSettings, When};
+
+/// Megabytes that a recording may take where nothing else is said.
+const RECORD_MB: u32 = (RecorderSettings::BYTES_MAX >> 20) as u32;
 
 /// What is kept for `tidegate replay`.
 #[derive(Args, Clone, Copy, Debug)]
@@ -14,7 +18,7 @@ pub struct RecordArgs {
     #[arg(long, env = "TIDEGATE_RECORD", default_value = "0", value_name = "TIME", value_parser = span)]
     pub record: Duration,
     /// Megabytes of memory that a recording may take; what is older goes first.
-    #[arg(long, env = "TIDEGATE_RECORD_MB", default_value_t = 32, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    #[arg(long, env = "TIDEGATE_RECORD_MB", default_value_t = RECORD_MB, value_name = "MB", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub record_mb: u32,
 }
 
@@ -24,18 +28,10 @@ fn span(text: &str) -> Result<Duration, String> {
     if matches!(text.trim(), "" | "0") {
         return Ok(Duration::ZERO);
     }
-    let (number, unit) = text.split_at_checked(text.len() - 1).ok_or_else(wrong)?;
-    let unit = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return Err(wrong()),
-    };
-    let number: u64 = number.parse().map_err(|_| wrong())?;
-    let seconds = number
-        .checked_mul(unit)
-        .filter(|seconds| (10..=86_400).contains(seconds));
-    seconds.map(Duration::from_secs).ok_or_else(wrong)
+    // As in labels, but for a bare number: that might be meant as minutes.
+    let ms = time_ms(text).filter(|_| !text.ends_with(|last: char| last.is_ascii_digit()));
+    let ms = ms.filter(|ms| (10_000..=86_400_000).contains(ms));
+    ms.map(Duration::from_millis).ok_or_else(wrong)
 }
 
 /// Options of `replay`.

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use tidegate_core::recording::{Recording, Replay, Step, utc};
+use tidegate_core::calendar::utc;
+use tidegate_core::recording::{Recording, Replay, Step};
 use tidegate_core::time::Instant;
 
 use super::Failure;

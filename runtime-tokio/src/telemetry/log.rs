@@ -14,6 +14,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Uri, Version};
+use tidegate_core::calendar::Civil;
 use tidegate_core::settings::log_format::Piece;
 use tidegate_core::time::Instant;
 
@@ -247,17 +248,17 @@ fn write_local(out: &mut String, wall: Duration) -> fmt::Result {
     const MONTHS: [&str; 12] = [
         "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
     ];
-    let Stamp { date, time } = Stamp::new(wall);
-    let (year, month, day) = date;
+    let Civil {
+        date: (year, month, day),
+        time: (hour, minute, second),
+    } = Civil::of(wall);
     let month = MONTHS[(month - 1) as usize];
-    write!(out, "{day:02}/{month}/{year}:{time} +0000")
+    write!(out, "{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000")
 }
 
 fn write_json(out: &mut String, record: &AccessRecord<'_>, redaction: &Redaction) -> fmt::Result {
-    let Stamp { date, time } = Stamp::new(record.wall);
-    let (year, month, day) = date;
-    let millis = record.wall.subsec_millis();
-    write!(out, "{{\"time\":\"{year:04}-{month:02}-{day:02}T{time}.{millis:03}Z\"")?;
+    let (civil, millis) = (Civil::of(record.wall), record.wall.subsec_millis());
+    write!(out, "{{\"time\":\"{civil}.{millis:03}Z\"")?;
     write!(
         out,
         ",\"client\":\"{}\",\"method\":\"{}\"",
@@ -345,41 +346,6 @@ fn escape(out: &mut String, text: &str) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-struct Stamp {
-    date: (u64, u64, u64),
-    time: Clocked,
-}
-
-struct Clocked(u64);
-
-impl fmt::Display for Clocked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0;
-        write!(f, "{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-    }
-}
-
-impl Stamp {
-    fn new(wall: Duration) -> Self {
-        const DAY: u64 = 86_400;
-        let (days, seconds) = (wall.as_secs() / DAY, wall.as_secs() % DAY);
-        // Civil from days, by eras of 400 years that begin on 1 March (Howard Hinnant, "chrono-Compatible Low-Level Date
-        // Algorithms").
-        let shifted = days + 719_468;
-        let (era, of_era) = (shifted / 146_097, shifted % 146_097);
-        let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-        let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-        let month_from_march = (5 * of_year + 2) / 153;
-        let day = of_year - (153 * month_from_march + 2) / 5 + 1;
-        let month = (month_from_march + 2) % 12 + 1;
-        let year = era * 400 + year_of_era + u64::from(month <= 2);
-        Stamp {
-            date: (year, month, day),
-            time: Clocked(seconds),
-        }
-    }
 }
 
 /// How the process's own log looks.

@@ -3,9 +3,10 @@
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
+use tidegate_core::calendar::Civil;
 use tidegate_core::settings::log_format::{Piece, Variable};
 
-use super::{AccessRecord, Redaction, Stamp, client, escape, field, target, write_local};
+use super::{AccessRecord, Redaction, client, escape, field, target, write_local};
 
 /// Writes one line. What a client sent is escaped, so it ends no field and no line.
 pub(super) fn write(
@@ -57,11 +58,7 @@ fn write_variable(
         Variable::ServerProtocol => write!(out, "{:?}", record.version),
         Variable::Service => escape(out, record.service.unwrap_or("-")),
         Variable::Status => write!(out, "{}", record.status),
-        Variable::TimeIso8601 => {
-            let Stamp { date, time } = Stamp::new(record.wall);
-            let (year, month, day) = date;
-            write!(out, "{year:04}-{month:02}-{day:02}T{time}+00:00")
-        }
+        Variable::TimeIso8601 => write!(out, "{}+00:00", Civil::of(record.wall)),
         Variable::TimeLocal => write_local(out, record.wall),
         Variable::UpstreamAddr => match record.upstream {
             Some(addr) => write!(out, "{addr}"),
