@@ -1,21 +1,20 @@
 //! How many retries a pool may cause: a share of its requests, so that retries never become the load that keeps a pool
 //! down, with a floor so that a quiet pool can retry at all.
 
-use crate::time::{Duration, Instant};
+use super::window::{SECONDS, Window};
+use crate::time::Instant;
 
 /// Retries that are allowed every second, however few requests there are.
 pub const FLOOR_PER_SECOND: u64 = 10;
-const SECONDS: usize = 10;
 
-/// Requests and retries of the last ten seconds, second by second.
+/// Requests and retries of the last ten seconds.
 #[derive(Clone, Debug, Default)]
 pub struct RetryBudget {
-    slots: [Slot; SECONDS],
-    newest: u64,
+    window: Window<Counts>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Slot {
+struct Counts {
     requests: u64,
     retries: u64,
 }
@@ -23,35 +22,22 @@ struct Slot {
 impl RetryBudget {
     /// Counts a first try.
     pub fn handle_request(&mut self, now: Instant) {
-        self.slot(now).requests += 1;
+        self.window.present(now).requests += 1;
     }
 
     /// Takes one retry from the budget; false, and nothing taken, where none is left.
     /// `percent` is the share of requests that may be retries.
     pub fn withdraw(&mut self, percent: u32, now: Instant) -> bool {
-        self.slot(now);
-        let (requests, retries) = self.slots.iter().fold((0, 0), |(requests, retries), slot| {
-            (requests + slot.requests, retries + slot.retries)
+        let seconds = self.window.all(now).iter();
+        let (requests, retries) = seconds.fold((0, 0), |(requests, retries), second| {
+            (requests + second.requests, retries + second.retries)
         });
-        let allowed = requests * u64::from(percent) / 100 + FLOOR_PER_SECOND * SECONDS as u64;
+        let allowed = requests * u64::from(percent) / 100 + FLOOR_PER_SECOND * SECONDS;
         if retries >= allowed {
             return false;
         }
-        self.slot(now).retries += 1;
+        self.window.present(now).retries += 1;
         true
-    }
-
-    /// The slot of this second; forgets what is older than the window.
-    fn slot(&mut self, now: Instant) -> &mut Slot {
-        let second = now.since(Instant::START).max(Duration::ZERO).as_secs();
-        if second > self.newest {
-            let stale = (second - self.newest).min(SECONDS as u64);
-            for back in 0..stale {
-                self.slots[((second - back) % SECONDS as u64) as usize] = Slot::default();
-            }
-            self.newest = second;
-        }
-        &mut self.slots[(self.newest % SECONDS as u64) as usize]
     }
 }
 

@@ -4,8 +4,9 @@ use core::fmt;
 use core::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
-use super::outlier::{Streak, Window};
+use super::outlier::{Counts, Streak};
 use super::state::State;
+use super::window::Window;
 use crate::balance::rendezvous;
 use crate::id::{EndpointId, NetworkId, NodeId};
 use crate::route::spec::EndpointSpec;
@@ -92,7 +93,7 @@ pub(super) struct Endpoint {
     /// Since when its share grows, where it ever came in beside others.
     pub(super) growing_since: Option<Instant>,
     /// What it answered while it was ready.
-    pub(super) answers: Window,
+    pub(super) answers: Window<Counts>,
     pub(super) streak: Streak,
     /// How long it is to rest when it is ejected.
     pub(super) rest: Duration,

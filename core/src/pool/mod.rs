@@ -54,6 +54,7 @@ pub mod pool;
 pub mod prober;
 pub mod slow_start;
 pub mod state;
+mod window;
 
 pub use endpoint::{EndpointKey, EndpointView, Member, Token};
 pub use parking::Ticket;

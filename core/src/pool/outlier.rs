@@ -10,10 +10,9 @@
 
 use super::pool::Pool;
 use super::state::{Event, State};
+use super::window::{SECONDS, Window};
 use crate::time::{Duration, Instant};
 
-/// The window, in seconds; and the time without ejection that takes one doubling of the rest back.
-const SECONDS: u64 = 10;
 /// Answers within the window without which nothing is said about an endpoint.
 pub const ANSWERS_MIN: u32 = 10;
 /// The first rest; doubles with each in a row.
@@ -22,13 +21,6 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// Doublings that are remembered: the first that reaches [`REST_MAX`].
 const DOUBLINGS_MAX: u32 = 6;
 
-/// Answers of the last ten seconds, second by second.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Window {
-    slots: [Counts; SECONDS as usize],
-    newest: u64,
-}
-
 /// Answers, and how many of them were failures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -36,46 +28,25 @@ pub(super) struct Counts {
     failures: u32,
 }
 
-impl Window {
-    fn count(&mut self, is_failure: bool, now: Instant) {
-        self.advance(now);
-        let slot = &mut self.slots[(self.newest % SECONDS) as usize];
-        slot.answers = slot.answers.saturating_add(1);
-        slot.failures = slot.failures.saturating_add(u32::from(is_failure));
-    }
-
-    fn counts(&mut self, now: Instant) -> Counts {
-        self.advance(now);
-        let sum = |sum: Counts, slot: &Counts| Counts {
-            answers: sum.answers.saturating_add(slot.answers),
-            failures: sum.failures.saturating_add(slot.failures),
-        };
-        self.slots.iter().fold(Counts::default(), sum)
-    }
-
-    /// Takes away what `part` counted, which was counted here too.
-    pub(super) fn subtract(&mut self, part: &Window) {
-        for second in part.newest.saturating_sub(SECONDS - 1)..=part.newest {
-            if second + SECONDS > self.newest {
-                let (slot, less) = ((second % SECONDS) as usize, part.slots[(second % SECONDS) as usize]);
-                self.slots[slot] = self.slots[slot].without(less);
-            }
-        }
-    }
-
-    /// Forgets what is older than the window.
-    fn advance(&mut self, now: Instant) {
-        let second = now.since(Instant::START).max(Duration::ZERO).as_secs();
-        if second > self.newest {
-            for back in 0..(second - self.newest).min(SECONDS) {
-                self.slots[((second - back) % SECONDS) as usize] = Counts::default();
-            }
-            self.newest = second;
-        }
-    }
-}
-
 impl Counts {
+    fn count(&mut self, is_failure: bool) {
+        self.answers = self.answers.saturating_add(1);
+        self.failures = self.failures.saturating_add(u32::from(is_failure));
+    }
+
+    fn of(window: &mut Window<Counts>, now: Instant) -> Counts {
+        let sum = |sum: Counts, second: &Counts| Counts {
+            answers: sum.answers.saturating_add(second.answers),
+            failures: sum.failures.saturating_add(second.failures),
+        };
+        window.all(now).iter().fold(Counts::default(), sum)
+    }
+
+    /// Takes from `whole` what `part` counted, which was counted there too.
+    pub(super) fn take_away(whole: &mut Window<Counts>, part: &Window<Counts>) {
+        whole.merge(part, |whole, part| *whole = whole.without(part));
+    }
+
     fn without(self, part: Counts) -> Counts {
         Counts {
             answers: self.answers.saturating_sub(part.answers),
@@ -113,6 +84,7 @@ impl Streak {
         rest
     }
 
+    /// Each [`SECONDS`] without an ejection take one doubling back.
     fn handle_good_answer(&mut self, now: Instant) {
         if self.doublings > 0 && now.since(self.eased) >= Duration::from_secs(SECONDS) {
             self.doublings -= 1;
@@ -137,14 +109,14 @@ impl Pool {
         if endpoint.state != State::Ready {
             return;
         }
-        endpoint.answers.count(is_failure, now);
-        self.answers.count(is_failure, now);
+        endpoint.answers.present(now).count(is_failure);
+        self.answers.present(now).count(is_failure);
         if !is_failure {
             endpoint.streak.handle_good_answer(now);
             return;
         }
-        let counts = endpoint.answers.counts(now);
-        let others = self.answers.counts(now).without(counts);
+        let counts = Counts::of(&mut endpoint.answers, now);
+        let others = Counts::of(&mut self.answers, now).without(counts);
         if is_outlier(counts, others, percent) && self.may_eject(at) {
             self.counters.outliers += 1;
             self.endpoints[at].rest = self.endpoints[at].streak.grow();
@@ -155,7 +127,7 @@ impl Pool {
     /// What an endpoint answered before it was out says nothing about it when it is back, nor about the others.
     pub(super) fn forget_answers(&mut self, at: usize) {
         let answers = core::mem::take(&mut self.endpoints[at].answers);
-        self.answers.subtract(&answers);
+        Counts::take_away(&mut self.answers, &answers);
     }
 
     /// Whether one more endpoint may rest: another one is ready, and those that rest are not too many of the pool. One may

@@ -11,12 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use super::budget::RetryBudget;
 use super::endpoint::{Endpoint, EndpointKey, EndpointView, Member, Token};
-use super::outlier::Window;
+use super::outlier::Counts;
 use super::parking::Parked;
 use super::pick::Picked;
 use super::policy::PoolPolicy;
 use super::prober::Unfit;
 use super::state::{self, Event, State};
+use super::window::Window;
 use crate::balance::shares;
 use crate::id::NetworkId;
 use crate::machine::Machine;
@@ -144,7 +145,7 @@ pub struct Pool {
     /// Those that take requests: the ready ones, in panic the ejected ones too.
     pub(super) offered: Vec<usize>,
     /// What the endpoints answered while they were ready.
-    pub(super) answers: Window,
+    pub(super) answers: Window<Counts>,
     /// Who fails active checks, here and elsewhere.
     pub(super) unfit: Arc<Unfit>,
     pub(super) next_token: u64,
@@ -204,7 +205,7 @@ impl Pool {
                     told.push((endpoint.token, member.spec.leaving));
                 }
                 None => {
-                    answers.subtract(&endpoint.answers);
+                    Counts::take_away(answers, &endpoint.answers);
                     timers.clear(&endpoint.token);
                     actions.push_back(Action::Forget(endpoint.token));
                 }

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use super::Pool;
 use crate::pool::endpoint::{Endpoint, EndpointKey, Token};
-use crate::pool::outlier::Window;
 use crate::pool::state::State;
+use crate::pool::window::Window;
 use crate::time::Instant;
 
 impl Pool {
