@@ -15,15 +15,6 @@ use crate::shared::Shared;
 /// Between two looks.
 const EVERY: Duration = Duration::from_millis(200);
 
-/// What a proxy holds at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Held {
-    /// Requests that wait for an endpoint.
-    pub parked: u64,
-    /// Requests and upgraded connections at endpoints.
-    pub in_flight: u64,
-}
-
 /// Looks at a proxy for as long as it lives, and tells the witness.
 pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Option<Front>>>) {
     loop {
@@ -37,15 +28,8 @@ pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Op
                 .witness()
                 .breaks(format!("{}: proxy {proxy}: {broken}", shared.now()));
         }
-        shared.witness().holds(proxy, held(&pools));
-    }
-}
-
-fn held(pools: &[PoolView]) -> Held {
-    let endpoints = pools.iter().flat_map(|pool| &pool.endpoints);
-    Held {
-        parked: pools.iter().map(|pool| u64::from(pool.parked)).sum(),
-        in_flight: endpoints.map(|endpoint| u64::from(endpoint.in_flight)).sum(),
+        let parked = pools.iter().map(|pool| u64::from(pool.parked)).sum();
+        shared.witness().waits(proxy, parked);
     }
 }
 
@@ -125,6 +109,5 @@ mod tests {
         assert_eq!(says(&[pool(0, 0, 0, 1)]), "1 idle connections for shop, of 0 at most");
         let two = [pool(0, 0, 0, 0), pool(0, 0, 0, 0)];
         assert_eq!(says(&two), "2 pools for 1 of its table");
-        assert_eq!(held(&two), Held::default());
     }
 }

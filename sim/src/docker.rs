@@ -140,9 +140,7 @@ impl FakeDocker {
 
 impl SwarmApi for FakeDocker {
     async fn services(&self, of: &[ServiceId]) -> Result<Vec<Service>, ApiError> {
-        let asked = |service: &Service| of.is_empty() || of.contains(&service.id);
-        let list = |swarm: &Swarm| Ok(swarm.services().into_iter().filter(asked).collect());
-        self.list("GET /services", list).await
+        self.list("GET /services", |swarm| Ok(swarm.services(of))).await
     }
 
     async fn tasks(&self, of: &[ServiceId]) -> Result<Vec<Task>, ApiError> {

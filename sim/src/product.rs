@@ -44,7 +44,7 @@ use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Signal;
-use crate::bounds::{self, Held};
+use crate::bounds;
 use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::net::SimNet;
@@ -392,7 +392,7 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     subscribing.abort();
     asking.abort();
     looking.abort();
-    shared.witness().holds(own, Held::default());
+    shared.witness().waits(own, 0);
 }
 
 /// The address of the product's host on the control network, where the world runs it.

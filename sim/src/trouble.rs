@@ -229,7 +229,7 @@ impl World {
     /// With the first difference.
     pub fn tables_match(&self) -> Result<(), String> {
         let tables = self.shared.witness.tables();
-        let services = self.shared.with_swarm(|swarm, _| swarm.services());
+        let services = self.shared.with_swarm(|swarm, _| swarm.services(&[]));
         for service in &services {
             let Some(cluster) = service
                 .labels

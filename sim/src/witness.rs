@@ -11,8 +11,6 @@ use tidegate_core::id::{ClusterName, TaskId};
 use tidegate_core::snapshot::model::Snapshot;
 use tidegate_core::time::Instant;
 
-use crate::bounds::Held;
-
 /// A request that a proxy had sent off before it put a table to work arrives within this time.
 const UNDER_WAY: Duration = Duration::from_millis(600);
 /// An endpoint that fails makes its pool use what it has; for this long after a blow a leaving task may be all of it.
@@ -76,8 +74,8 @@ pub struct Witness {
     arrivals: RefCell<u64>,
     /// How often each request reached a task, by its name.
     times: RefCell<BTreeMap<String, u32>>,
-    /// What each proxy held when it was looked at last.
-    held: RefCell<BTreeMap<IpAddr, Held>>,
+    /// Requests that waited in each proxy when it was looked at last.
+    waiting: RefCell<BTreeMap<IpAddr, u64>>,
 }
 
 impl Witness {
@@ -161,14 +159,14 @@ impl Witness {
         }
     }
 
-    /// What a proxy holds now.
-    pub fn holds(&self, proxy: IpAddr, held: Held) {
-        self.held.borrow_mut().insert(proxy, held);
+    /// So many requests wait in a proxy now.
+    pub fn waits(&self, proxy: IpAddr, requests: u64) {
+        self.waiting.borrow_mut().insert(proxy, requests);
     }
 
-    /// What each proxy held when it was looked at last.
-    pub fn held(&self) -> BTreeMap<IpAddr, Held> {
-        self.held.borrow().clone()
+    /// Requests that waited in each proxy when it was looked at last.
+    pub fn waiting(&self) -> BTreeMap<IpAddr, u64> {
+        self.waiting.borrow().clone()
     }
 
     /// What a cut held back is let go now.

@@ -170,10 +170,7 @@ impl Harness {
                     Fetch::Networks => Ok(Answer::Networks(swarm.networks())),
                     Fetch::Nodes => Ok(Answer::Nodes(swarm.nodes())),
                     Fetch::Secrets => Ok(Answer::Secrets(swarm.secrets())),
-                    Fetch::Services(of) => {
-                        let asked = |service: &crate::swarm::model::Service| of.is_empty() || of.contains(&service.id);
-                        Ok(Answer::Services(swarm.services().into_iter().filter(asked).collect()))
-                    }
+                    Fetch::Services(of) => Ok(Answer::Services(swarm.services(&of))),
                     Fetch::Tasks(of) => swarm.tasks(&of).map(Answer::Tasks),
                 };
                 Some(ControllerFact::World(WorldFact::Answer { id, result }))

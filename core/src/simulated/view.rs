@@ -13,8 +13,9 @@ use crate::swarm::model::{ApiError, EndpointMode, Network, NetworkAddress, Node,
 
 impl Swarm {
     /// `GET /services`
-    pub fn services(&self) -> Vec<Service> {
-        self.services.values().map(service).collect()
+    pub fn services(&self, of: &[ServiceId]) -> Vec<Service> {
+        let asked = |record: &&ServiceRecord| of.is_empty() || of.contains(&record.id);
+        self.services.values().filter(asked).map(service).collect()
     }
 
     /// `GET /tasks`; of the named services alone unless `of` is empty. A service that is unknown is an error.

@@ -20,7 +20,7 @@ pub use planned::*;
 use crate::client::Wish;
 use crate::faults::DockerFaults;
 use crate::oracle::{
-    no_request_lost, no_stream_lost, nothing_forbidden, nothing_held, only_owners_answer, unknown_is_refused,
+    no_request_lost, no_stream_lost, nobody_waits, nothing_forbidden, only_owners_answer, unknown_is_refused,
 };
 use crate::seed::Seed;
 use crate::world::World;
@@ -177,7 +177,7 @@ pub(super) fn judge(mut world: World) {
     world.expect(no_stream_lost);
     world.run_for(Duration::from_millis(500)); // every proxy is looked at once more
     world.expect(nothing_forbidden);
-    world.expect(nothing_held);
+    world.expect(nobody_waits);
 }
 
 /// A world with so many managers.

@@ -181,8 +181,7 @@ impl Engine {
 
 impl SwarmApi for Engine {
     async fn services(&self, of: &[ServiceId]) -> Result<Vec<Service>, ApiError> {
-        let asked = |service: &Service| of.is_empty() || of.contains(&service.id);
-        Ok(self.ask(Swarm::services).into_iter().filter(asked).collect())
+        Ok(self.ask(|swarm| swarm.services(of)))
     }
 
     async fn tasks(&self, of: &[ServiceId]) -> Result<Vec<Task>, ApiError> {

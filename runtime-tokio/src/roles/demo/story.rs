@@ -232,7 +232,7 @@ impl Story {
     fn show(&self, rate: u64, seconds: u64) {
         let services = self.engine.ask(|swarm| {
             let mut text = String::new();
-            for service in swarm.services() {
+            for service in swarm.services(&[]) {
                 let tasks = swarm.tasks(std::slice::from_ref(&service.id)).unwrap_or_default();
                 let sign = |task: &Task| match task {
                     task if task.is_serving() => Some('●'),
