@@ -165,14 +165,17 @@ impl Net for TokioNet {
 mod tests {
     use super::*;
 
+    async fn listening() -> (TokioNet, TcpListener, SocketAddr) {
+        let net = TokioNet;
+        let any = "127.0.0.1:0".parse().expect("an address");
+        let listener = net.listen(any).await.expect("a port");
+        let addr = net.local_addr(&listener).expect("an address");
+        (net, listener, addr)
+    }
+
     #[tokio::test]
     async fn connections_do_not_outlive_a_peer_that_lost_power() {
-        let net = TokioNet;
-        let listener = net
-            .listen("127.0.0.1:0".parse().expect("an address"))
-            .await
-            .expect("a port");
-        let addr = net.local_addr(&listener).expect("an address");
+        let (net, _listener, addr) = listening().await;
         let stream = net.connect(addr).await.expect("somebody listens");
         let socket = socket2::SockRef::from(&stream);
         assert!(socket.keepalive().expect("an option"));
@@ -188,12 +191,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn a_listener_that_turns_away_still_gives_what_has_begun_and_begins_nothing() {
-        let net = TokioNet;
-        let listener = net
-            .listen("127.0.0.1:0".parse().expect("an address"))
-            .await
-            .expect("a port");
-        let addr = net.local_addr(&listener).expect("an address");
+        let (net, listener, addr) = listening().await;
         let begun = net.connect(addr).await.expect("somebody listens");
         net.turn_away(&listener).expect("the kernel knows the program");
         let (stream, peer) = net.accept(&listener).await.expect("it has begun");

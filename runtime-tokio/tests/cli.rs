@@ -2,33 +2,19 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![cfg(feature = "docker")]
 
+mod program;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use program::{output, tidegate};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const ROUTES: &str =
     "[services.shop]\nlabels = { \"tidegate.hosts\" = \"shop.example.org\" }\nendpoints = [\"ENDPOINT\"]\n";
-
-fn tidegate(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn output(args: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = tidegate(args).output().unwrap();
-    (
-        status.code().unwrap_or(-1),
-        String::from_utf8(stdout).unwrap(),
-        String::from_utf8(stderr).unwrap(),
-    )
-}
 
 /// Two ports that were free a moment ago.
 fn ports() -> (SocketAddr, SocketAddr) {

@@ -1,27 +1,13 @@
 //! The flight recorder from outside: a controller of the demo records, and its recording is replayed, cut and made a test.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod program;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 
-fn tidegate(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("TIDEGATE_")) {
-        command.env_remove(name);
-    }
-    command.args(args).stdin(Stdio::null());
-    command
-}
-
-fn output(args: &[&str]) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = tidegate(args).output().unwrap();
-    (
-        status.code().unwrap_or(-1),
-        String::from_utf8(stdout).unwrap(),
-        String::from_utf8(stderr).unwrap(),
-    )
-}
+use program::{output, tidegate};
 
 /// A running demo, ended when it is dropped.
 struct Demo {

@@ -188,13 +188,7 @@ pub fn updates_without_controllers(scene: &Scene) -> Result<()> {
     )?;
     let controllers = |count: usize| {
         scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}={count}")])?;
-        wait_for(&format!("{count} controllers run"), LIMIT, || {
-            let lists = scene.managers().iter().map(|node| node.containers_of(CONTROLLER));
-            match lists.collect::<Result<Vec<_>>>() {
-                Ok(lists) if lists.concat().len() == count => Look::Holds(()),
-                other => Look::NotYet(format!("{other:?}")),
-            }
-        })
+        scene.until_count(CONTROLLER, count)
     };
     controllers(0)?;
     for (order, image, version) in [
@@ -218,9 +212,7 @@ pub fn updates_without_controllers(scene: &Scene) -> Result<()> {
         let old = if version == "v2" { "v1" } else { "v2" };
         wait_for(&format!("the update, {order}, is over"), LIMIT, || {
             let state = scene.docker(&["service", "inspect", "--format", "{{.UpdateStatus.State}}", "alone_web"]);
-            let lists = scene.managers().iter().map(|node| node.containers_of("alone_web"));
-            let running = lists.collect::<Result<Vec<_>>>().map(|lists| lists.concat().len());
-            match (state, running) {
+            match (state, scene.count("alone_web")) {
                 (Ok(state), Ok(3)) if state == "completed" => Look::Holds(()),
                 other => Look::NotYet(format!("{other:?}")),
             }

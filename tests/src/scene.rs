@@ -53,6 +53,8 @@ services:
 
 /// For a change to have its effect. Far beyond what is promised, as machines of CI are slow: what is measured is printed.
 const LIMIT: Duration = Duration::from_secs(120);
+/// For everything to have ended that should: applications have time to stop, and nodes to come back.
+const REST_LIMIT: Duration = Duration::from_secs(180);
 /// For one request of a probe.
 const PROBE: Duration = Duration::from_secs(5);
 const MANAGERS: usize = 3;
@@ -280,6 +282,55 @@ impl Scene {
             ("DEMO_CONSTRAINT", "node.role==manager"),
         ];
         self.deploy(stack, &[file.to_path_buf()], &variables)
+    }
+
+    /// Creates a service of the test application, which exits at once on SIGTERM, on the managers and the network [`SHARED`].
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn create_app(&self, name: &str, replicas: usize, labels: &[(&str, &str)]) -> Result<()> {
+        let replicas = replicas.to_string();
+        let mut create = vec!["service", "create", "--detach", "--name", name, "--replicas", &replicas];
+        create.extend(["--network", SHARED, "--endpoint-mode", "dnsrr", "--env", "STOP=now"]);
+        create.extend(["--env", "TASK={{.Task.Name}}", "--constraint", "node.role==manager"]);
+        create.extend(["--update-order", "start-first"]);
+        let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        for label in &labels {
+            create.extend(["--label", label]);
+        }
+        create.push(image::APP);
+        self.docker(&create).map(drop)
+    }
+
+    /// Sets a label of a service.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn set_label(&self, service: &str, key: &str, value: &str) -> Result<()> {
+        let label = format!("{key}={value}");
+        self.docker(&["service", "update", "--detach", "--label-add", &label, service])
+            .map(drop)
+    }
+
+    /// Containers of a service that run on the managers.
+    ///
+    /// # Errors
+    /// What the client says.
+    pub fn count(&self, service: &str) -> Result<usize> {
+        let lists = self.managers().iter().map(|node| node.containers_of(service));
+        Ok(lists.collect::<Result<Vec<_>>>()?.concat().len())
+    }
+
+    /// Waits until exactly so many containers of a service run on the managers.
+    ///
+    /// # Errors
+    /// After three minutes, with how many do.
+    pub fn until_count(&self, service: &str, count: usize) -> Result<()> {
+        let counted = || match self.count(service) {
+            Ok(running) if running == count => Look::Holds(()),
+            other => Look::NotYet(format!("{other:?}")),
+        };
+        wait_for(&format!("{count} containers of {service} run"), REST_LIMIT, counted).map(drop)
     }
 
     /// Waits until each proxy's answer for the host pleases, and prints the seconds since `change` began.

@@ -43,7 +43,7 @@ fn one_controller_dies(scene: &Scene) -> Result<()> {
     let load = Load::start(&scene.entrances(), HOST);
     let start = now();
     controller_node(scene)?.kill_containers_of(CONTROLLER)?;
-    until_controllers(scene, 2)?;
+    scene.until_count(CONTROLLER, 2)?;
     effect("one of two controllers killed, to two running again", start);
     let account = load.finish();
     say(format_args!("load    one controller killed: {account}"));
@@ -58,7 +58,7 @@ fn all_controllers_go_and_a_proxy_restarts_alone(scene: &Scene) -> Result<()> {
     let node = &scene.proxies()[0];
     let load = Load::start(&[staying], HOST);
     scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}=0")])?;
-    until_controllers(scene, 0)?;
+    scene.until_count(CONTROLLER, 0)?;
     let start = now();
     let old = node.containers_of(PROXY)?;
     node.kill_containers_of(PROXY)?;
@@ -89,21 +89,14 @@ fn controllers_come_back(scene: &Scene) -> Result<()> {
     let load = Load::start(&scene.entrances(), HOST);
     let start = now();
     scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}=2")])?;
-    scene.docker(&[
-        "service",
-        "update",
-        "--detach",
-        "--label-add",
-        &both_hosts("back.example"),
-        "demo_web",
-    ])?;
+    scene.set_label("demo_web", "com.docker.lb.hosts", &both_hosts("back.example"))?;
     scene.until(
         "controllers 0 to 2 and a changed label, to its answer",
         start,
         "back.example",
         |answer| answer.status == 200,
     )?;
-    until_controllers(scene, 2)?;
+    scene.until_count(CONTROLLER, 2)?;
     let account = load.finish();
     say(format_args!("load    controllers come back: {account}"));
     assert_eq!(account.failed(), 0, "{account}");
@@ -145,14 +138,7 @@ fn dockerd_of_a_controller_stops(scene: &Scene) -> Result<()> {
         other => Look::NotYet(format!("{other:?}")),
     })?;
     effect("the same, to a Swarm with a leader", start);
-    scene.docker(&[
-        "service",
-        "update",
-        "--detach",
-        "--label-add",
-        &both_hosts("leader.example"),
-        "demo_web",
-    ])?;
+    scene.set_label("demo_web", "com.docker.lb.hosts", &both_hosts("leader.example"))?;
     let changed = now();
     scene.until(
         "a label changed after that, to its answer",
@@ -170,7 +156,7 @@ fn dockerd_of_a_controller_stops(scene: &Scene) -> Result<()> {
 }
 
 fn both_hosts(other: &str) -> String {
-    format!("com.docker.lb.hosts={HOST},{other}")
+    format!("{HOST},{other}")
 }
 
 /// A manager on which a controller runs.
@@ -181,15 +167,4 @@ fn controller_node(scene: &Scene) -> Result<&Node> {
         }
     }
     anyhow::bail!("no controller runs")
-}
-
-fn until_controllers(scene: &Scene, count: usize) -> Result<()> {
-    wait_for(&format!("{count} controllers run"), LIMIT, || {
-        let lists = scene.managers().iter().map(|node| node.containers_of(CONTROLLER));
-        match lists.collect::<Result<Vec<_>>>() {
-            Ok(lists) if lists.concat().len() == count => Look::Holds(()),
-            other => Look::NotYet(format!("{other:?}")),
-        }
-    })?;
-    Ok(())
 }

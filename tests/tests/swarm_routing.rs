@@ -94,7 +94,7 @@ fn scaling_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
         other => Look::NotYet(format!("{other:?}")),
     })?;
     // The others end 3 s and more after that: the load goes on until they have.
-    until_containers(scene, "demo_web", 2)?;
+    scene.until_count("demo_web", 2)?;
     let account = load.finish();
     let gone = before.iter().filter(|task| !after.contains(task));
     let last = gone.filter_map(|task| account.last_seen(task)).fold(0.0, f64::max);
@@ -262,7 +262,7 @@ fn an_image_update_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
             Look::NotYet(list)
         }
     })?;
-    until_containers(scene, "demo_web", 2)?;
+    scene.until_count("demo_web", 2)?;
     effect("image update (start-first), to the end of the last old task", start);
     let account = load.finish();
     let last = account.last_seen("v1").unwrap_or(started) - started;
@@ -276,14 +276,7 @@ fn an_image_update_is_followed_without_a_failure(scene: &Scene) -> Result<()> {
 
 fn a_changed_host_label_moves_the_route(scene: &Scene) -> Result<()> {
     let start = now();
-    scene.docker(&[
-        "service",
-        "update",
-        "--detach",
-        "--label-add",
-        "com.docker.lb.hosts=moved.example",
-        "demo_web",
-    ])?;
+    scene.set_label("demo_web", "com.docker.lb.hosts", "moved.example")?;
     scene.until(
         "a changed host label, to its answer by every proxy",
         start,
@@ -294,14 +287,7 @@ fn a_changed_host_label_moves_the_route(scene: &Scene) -> Result<()> {
         answer.status == 503
     })?;
     let start = now();
-    scene.docker(&[
-        "service",
-        "update",
-        "--detach",
-        "--label-add",
-        &format!("com.docker.lb.hosts={HOST}"),
-        "demo_web",
-    ])?;
+    scene.set_label("demo_web", "com.docker.lb.hosts", HOST)?;
     scene.until(
         "the label changed back, to its answer by every proxy",
         start,
@@ -369,15 +355,4 @@ fn every_task_answers(scene: &Scene, count: usize) -> Result<BTreeSet<String>> {
         }
     })?;
     Ok(tasks)
-}
-
-fn until_containers(scene: &Scene, service: &str, count: usize) -> Result<()> {
-    wait_for(&format!("{count} containers of {service} are left"), LIMIT, || {
-        let lists = scene.managers().iter().map(|node| node.containers_of(service));
-        match lists.collect::<Result<Vec<_>>>() {
-            Ok(lists) if lists.concat().len() == count => Look::Holds(()),
-            other => Look::NotYet(format!("{other:?}")),
-        }
-    })?;
-    Ok(())
 }

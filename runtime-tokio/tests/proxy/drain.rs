@@ -83,8 +83,10 @@ async fn served() -> (App, Proxy) {
     (app, proxy)
 }
 
-/// Asks on `stream` after the drain began: there is an answer, it says that the connection closes, and it does.
-async fn is_the_last_answer(stream: &mut TcpStream) {
+/// Asks on `stream` after the drain began: there is an answer, it says that the connection closes, it does, and so ends the
+/// drain.
+async fn ends_with_an_answer(proxy: Proxy, mut stream: TcpStream) {
+    let stream = &mut stream;
     stream.write_all(REQUEST).await.expect("the connection is open");
     let answer = read_head(stream).await;
     assert!(
@@ -93,6 +95,7 @@ async fn is_the_last_answer(stream: &mut TcpStream) {
     );
     assert_eq!(text(&read_exact(stream, 4).await), "done");
     assert_eq!(read_head(stream).await, "", "it closes");
+    proxy.done.await.expect("no panic").expect("no error");
 }
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
@@ -101,7 +104,7 @@ const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: shop.example\r\n\r\n";
 fn a_drain_answers_a_client_that_has_connected_and_not_yet_asked() {
     run(async {
         let (_app, proxy) = served().await;
-        let mut stream = proxy.connect().await;
+        let stream = proxy.connect().await;
         until("it is accepted", async || {
             let metrics = proxy.link.metrics().await.expect("the worker lives");
             metrics.connections_open == 1
@@ -109,8 +112,7 @@ fn a_drain_answers_a_client_that_has_connected_and_not_yet_asked() {
         .await;
         proxy.drain.cancel();
         until("it is told to drain", async || proxy.link.metrics().await.is_some()).await;
-        is_the_last_answer(&mut stream).await;
-        proxy.done.await.expect("no panic").expect("no error");
+        ends_with_an_answer(proxy, stream).await;
     });
 }
 
@@ -128,8 +130,7 @@ fn a_drain_answers_the_next_request_of_a_kept_connection_as_its_last_one() {
         assert_eq!(text(&read_exact(&mut stream, 4).await), "done");
         proxy.drain.cancel();
         until("it is told to drain", async || proxy.link.metrics().await.is_some()).await;
-        is_the_last_answer(&mut stream).await;
-        proxy.done.await.expect("no panic").expect("no error");
+        ends_with_an_answer(proxy, stream).await;
     });
 }
 
@@ -141,8 +142,6 @@ fn a_drain_serves_what_the_kernel_has_accepted_already() {
         let stream = std::net::TcpStream::connect(proxy.addr).expect("the kernel accepts");
         proxy.drain.cancel();
         stream.set_nonblocking(true).expect("a socket");
-        let mut stream = TcpStream::from_std(stream).expect("a socket");
-        is_the_last_answer(&mut stream).await;
-        proxy.done.await.expect("no panic").expect("no error");
+        ends_with_an_answer(proxy, TcpStream::from_std(stream).expect("a socket")).await;
     });
 }

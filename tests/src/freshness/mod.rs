@@ -112,20 +112,6 @@ fn measure(scene: &Scene, changes: usize, with: &str) -> Result<bool> {
     Ok(met)
 }
 
-/// An application on the managers that exits at once on SIGTERM.
-fn create_service(scene: &Scene, name: &str, replicas: usize, labels: &[(&str, &str)]) -> Result<()> {
-    let replicas = replicas.to_string();
-    let mut create = vec!["service", "create", "--detach", "--name", name, "--replicas", &replicas];
-    create.extend(["--network", SHARED, "--endpoint-mode", "dnsrr", "--env", "STOP=now"]);
-    create.extend(["--constraint", "node.role==manager", "--update-order", "start-first"]);
-    let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    for label in &labels {
-        create.extend(["--label", label]);
-    }
-    create.push(image::APP);
-    scene.docker(&create).map(drop)
-}
-
 /// Routed services without tasks.
 fn create_many(scene: &Scene, services: usize) -> Result<()> {
     let start = now();

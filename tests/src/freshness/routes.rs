@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::figures::Figures;
-use super::{LIMIT, api, create_service};
+use super::{LIMIT, api};
 use crate::clock::{now, pause, wall_nanos};
 use crate::report::say;
 use crate::scene::Scene;
@@ -20,8 +20,7 @@ const PROGRESS_EVERY: usize = 25;
 
 /// Makes so many routes, one after the other.
 pub(super) fn measure(scene: &Scene, changes: usize) -> Result<Figures> {
-    create_service(
-        scene,
+    scene.create_app(
         SERVICE,
         1,
         &[("tidegate.hosts", "live.example"), ("tidegate.port", "8080")],
@@ -32,14 +31,13 @@ pub(super) fn measure(scene: &Scene, changes: usize) -> Result<Figures> {
     let (mut written, mut answered) = (Vec::new(), Vec::new());
     for number in 1..=changes {
         let host = format!("live{number}.example");
-        let label = format!("tidegate.hosts={host}");
         let entrances = scene.entrances();
         let last = std::thread::scope(|scope| -> Result<u128> {
             let clients: Vec<_> = entrances
                 .iter()
                 .map(|entrance| scope.spawn(|| first_answer(*entrance, &host)))
                 .collect();
-            scene.docker(&["service", "update", "--detach", "--label-add", &label, SERVICE])?;
+            scene.set_label(SERVICE, "tidegate.hosts", &host)?;
             let moments = clients
                 .into_iter()
                 .map(|client| client.join().expect("a client does not panic"));

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
+use super::LIMIT;
 use super::admin::{Endpoints, Follower, Sighting};
 use super::api;
 use super::figures::Figures;
-use super::{LIMIT, create_service};
 use crate::clock::{Look, now, wait_for};
 use crate::report::say;
 use crate::scene::{PROXY, Scene};
@@ -65,12 +65,7 @@ impl Decisions {
 
 /// Makes so many changes at least and measures each at every proxy.
 pub(super) fn measure(scene: &Scene, changes: usize) -> Result<Measured> {
-    create_service(
-        scene,
-        SERVICE,
-        FEW,
-        &[("tidegate.hosts", HOST), ("tidegate.port", "8080")],
-    )?;
+    scene.create_app(SERVICE, FEW, &[("tidegate.hosts", HOST), ("tidegate.port", "8080")])?;
     scene.until("the application is there", now(), HOST, |answer| answer.status == 200)?;
     let mut followers = Vec::new();
     for node in scene.proxies() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 
 use super::scenario::{SERVICE, Stage};
-use crate::clock::{Look, pause, wait_for};
+use crate::clock::pause;
 use crate::scene::CONTROLLER;
 use crate::swarm::Node;
 
@@ -113,11 +113,7 @@ pub fn controllers_gone(stage: &Stage<'_>) -> Result<()> {
 pub(super) fn controllers(stage: &Stage<'_>, count: usize) -> Result<()> {
     let scene = stage.scene();
     scene.docker(&["service", "scale", "--detach", &format!("{CONTROLLER}={count}")])?;
-    let run = || match stage.count(CONTROLLER) {
-        Ok(running) if running == count => Look::Holds(()),
-        other => Look::NotYet(format!("{other:?}")),
-    };
-    wait_for(&format!("{count} controllers run"), LIMIT, run).map(drop)
+    scene.until_count(CONTROLLER, count)
 }
 
 /// The last manager: Docker's client talks to the first.

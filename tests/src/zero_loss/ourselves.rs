@@ -5,7 +5,6 @@ use anyhow::{Result, ensure};
 use super::fault::{LIMIT, controllers};
 use super::scenario::{SERVICE, Stage};
 use crate::clock::{Look, wait_for};
-use crate::image;
 use crate::report::say;
 use crate::scene::{PROXY, SHARED};
 
@@ -47,14 +46,8 @@ pub(super) fn addresses_are_reused(stage: &Stage<'_>) -> Result<()> {
     leader.wait_for_swarm()?;
     let of_app = addresses(stage, SERVICE)?;
     stage.scale(1)?;
-    let create = ["service", "create", "--detach", "--name", THIEF, "--network", SHARED];
-    let place = ["--endpoint-mode", "dnsrr", "--constraint", "node.role==manager"];
-    let task = ["--env", "TASK={{.Task.Name}}", "--replicas", "2", image::APP];
-    scene.docker(&[&create[..], &place, &task].concat())?;
-    wait_for("both tasks run", LIMIT, || match stage.count(THIEF) {
-        Ok(2) => Look::Holds(()),
-        other => Look::NotYet(format!("{other:?}")),
-    })?;
+    scene.create_app(THIEF, 2, &[])?;
+    scene.until_count(THIEF, 2)?;
     // Each time its tasks get the next addresses, until those that the application had come round.
     let mut reused = Vec::new();
     for _ in 0..ADDRESSES {

@@ -278,20 +278,12 @@ impl<'a> Stage<'a> {
 
     pub(super) fn clear(&self) -> Result<()> {
         self.scene.docker(&["stack", "rm", "zero"])?;
-        let gone = || self.containers(0);
-        wait_for("the application is gone", LIMIT, gone).map(drop)
+        self.scene.until_count(SERVICE, 0)
     }
 
     /// Waits until only those containers run that should.
     pub(super) fn until_at_rest(&self) -> Result<()> {
-        wait_for("old tasks have ended", LIMIT, || self.containers(self.replicas)).map(drop)
-    }
-
-    fn containers(&self, count: usize) -> Look<()> {
-        match self.count(SERVICE) {
-            Ok(running) if running == count => Look::Holds(()),
-            other => Look::NotYet(format!("{other:?}")),
-        }
+        self.scene.until_count(SERVICE, self.replicas)
     }
 
     /// Replaces every task of a service, and waits until only new ones run.
@@ -301,18 +293,12 @@ impl<'a> Stage<'a> {
         scene.docker(&["service", "update", "--detach", "--force", service])?;
         wait_for(&format!("every task of {service} is new"), LIMIT, || {
             let is_new = |tasks: &[String]| tasks.len() == old.len() && !tasks.iter().any(|task| old.contains(task));
-            match (scene.tasks_of(service), self.count(service)) {
+            match (scene.tasks_of(service), scene.count(service)) {
                 (Ok(tasks), Ok(count)) if is_new(&tasks) && count == old.len() => Look::Holds(()),
                 other => Look::NotYet(format!("{other:?}")),
             }
         })?;
         Ok(())
-    }
-
-    /// Containers of a service that run on the managers.
-    pub(super) fn count(&self, service: &str) -> Result<usize> {
-        let lists = self.scene.managers().iter().map(|node| node.containers_of(service));
-        Ok(lists.collect::<Result<Vec<_>>>()?.concat().len())
     }
 
     /// To the image that it does not have.

@@ -6,9 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::scenario::Stage;
 use crate::clock::now;
-use crate::image;
 use crate::report::say;
-use crate::scene::{CONTROLLER, PROXY, SHARED, effect};
+use crate::scene::{CONTROLLER, PROXY, effect};
 use crate::web::{Streaming, Upgraded};
 
 const SOCKETS: usize = 1000;
@@ -40,18 +39,14 @@ pub(super) fn outlive_everything_else(stage: &Stage<'_>) -> Result<()> {
     let proxies = scene.tasks_of(PROXY)?;
 
     let start = now();
-    let host = format!("tidegate.hosts={OTHER_HOST}");
-    let create = ["service", "create", "--detach", "--name", OTHER, "--network", SHARED];
-    let place = ["--endpoint-mode", "dnsrr", "--constraint", "node.role==manager"];
-    let labels = ["--label", &host, "--label", "tidegate.port=8080", image::APP];
-    scene.docker(&[&create[..], &place, &labels].concat())?;
+    scene.create_app(OTHER, 1, &[("tidegate.hosts", OTHER_HOST), ("tidegate.port", "8080")])?;
     scene.until("another service, to its answer", start, OTHER_HOST, |answer| {
         answer.status == 200
     })?;
     let start = now();
     for number in 1..=ROUTE_CHANGES {
-        let hosts = format!("tidegate.hosts={OTHER_HOST},other-{number}.example");
-        scene.docker(&["service", "update", "--detach", "--label-add", &hosts, OTHER])?;
+        let hosts = format!("{OTHER_HOST},other-{number}.example");
+        scene.set_label(OTHER, "tidegate.hosts", &hosts)?;
     }
     let last = format!("other-{ROUTE_CHANGES}.example");
     scene.until(&format!("{ROUTE_CHANGES} route changes"), start, &last, |answer| {
@@ -66,14 +61,7 @@ pub(super) fn outlive_everything_else(stage: &Stage<'_>) -> Result<()> {
     stage.replace(CONTROLLER)?;
     effect("a restart of the controllers", start);
     let start = now();
-    scene.docker(&[
-        "service",
-        "update",
-        "--detach",
-        "--label-add",
-        "tidegate.hosts=after.example",
-        OTHER,
-    ])?;
+    scene.set_label(OTHER, "tidegate.hosts", "after.example")?;
     scene.until("a route change after it", start, "after.example", |answer| {
         answer.status == 200
     })?;

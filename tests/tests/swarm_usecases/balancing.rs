@@ -41,8 +41,7 @@ pub(crate) fn a_weight_is_a_share_whatever_the_tasks(scene: &Scene) -> Result<()
     until_tasks(scene, host, 4)?;
     expect_share(scene, host, 0.1, "v2 weighs 10 of 100")?;
     for (weight, share, what) in [("90", 0.5, "v2 weighs 90 of 180"), ("0", 0.0, "v2 weighs nothing")] {
-        let label = format!("tidegate.weight={weight}");
-        scene.docker(&["service", "update", "--detach", "--label-add", &label, "weight_v2"])?;
+        scene.set_label("weight_v2", "tidegate.weight", weight)?;
         until_share(scene, host, share, what)?;
     }
     Ok(())

@@ -52,8 +52,8 @@ fn a_change_in_one_is_nothing_to_the_others(scene: &Scene, east: SocketAddr, wes
     let version = |service: &str| scene.docker(&["service", "inspect", "--format", "{{.Version.Index}}", service]);
     let before = [version("west-proxy")?, version(PROXY)?];
     let load = Load::start(&[west], "region.example.org");
-    let label = "com.docker.lb.hosts=region.example.org,east2.example.org";
-    scene.docker(&["service", "update", "--detach", "--label-add", label, "regions_east"])?;
+    let hosts = "region.example.org,east2.example.org";
+    scene.set_label("regions_east", "com.docker.lb.hosts", hosts)?;
     wait_for("the changed host answers in its cluster", LIMIT, || {
         match get(east, "east2.example.org") {
             Ok(answer) if answer.says("Name") == Some("east") => Look::Holds(()),
