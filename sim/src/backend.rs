@@ -51,6 +51,20 @@ impl Default for App {
     }
 }
 
+/// What ails one task, beside what its service's app is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ailment {
+    /// Every connection is dropped instead of an answer.
+    Drops,
+    /// Every answer is 500.
+    Errors,
+    /// It answers as always, and says 500 to whoever asks [`PROBED`].
+    Unfit,
+}
+
+/// What active checks ask for.
+pub const PROBED: &str = "/healthz";
+
 /// What an app does when told to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OnSigterm {
@@ -129,9 +143,16 @@ async fn ending(shared: &Shared, on_sigterm: OnSigterm, signals: &mut watch::Rec
 }
 
 async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, from: IpAddr) {
+    let line = Rc::new(Line::open(&shared, from, &start.task));
     let answer = |request: Request<Incoming>| {
-        let (shared, start, app) = (shared.clone(), start.clone(), app.clone());
+        let (shared, start, app, line) = (shared.clone(), start.clone(), app.clone(), line.clone());
         async move {
+            let ailment = shared.ailment(&start.task);
+            let _busy = line.busy();
+            if request.uri().path() == PROBED {
+                let code = if ailment == Some(Ailment::Unfit) { 500 } else { 200 };
+                return Ok(status(code));
+            }
             shared.witness().arrival(&start.task, from, shared.now());
             if let Some(name) = request.headers().get(WISH).and_then(|name| name.to_str().ok()) {
                 let may_be_sent_again = request.method().is_safe();
@@ -146,8 +167,13 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
                 );
                 return Err(Dropped);
             }
+            match ailment {
+                Some(Ailment::Drops) => return Err(Dropped),
+                Some(Ailment::Errors) => return Ok(status(500)),
+                Some(Ailment::Unfit) | None => {}
+            }
             if request.headers().contains_key(http::header::UPGRADE) {
-                return Ok(upgrade(&shared, &start, request));
+                return Ok(upgrade(&shared, &start, request, line.busy()));
             }
             Ok(answer(&shared, &start, &app, request).await)
         }
@@ -161,11 +187,54 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
         .await;
 }
 
+/// A connection that somebody opened to a task, for as long as it is open there.
+struct Line {
+    shared: Rc<Shared>,
+    number: u64,
+}
+
+/// One request, or one stream, on a connection.
+struct Busy(Rc<Line>);
+
+impl Line {
+    fn open(shared: &Rc<Shared>, from: IpAddr, task: &TaskId) -> Self {
+        Line {
+            number: shared.witness().opens(from, task, shared.now()),
+            shared: shared.clone(),
+        }
+    }
+
+    fn busy(self: &Rc<Self>) -> Busy {
+        self.shared.witness().begins(self.number, self.shared.now());
+        Busy(self.clone())
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.shared.witness().closes(self.number);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let Line { shared, number } = &*self.0;
+        shared.witness().finishes(*number, shared.now());
+    }
+}
+
+fn status(code: u16) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = http::StatusCode::from_u16(code).expect("a status of ours");
+    response
+}
+
 /// Says 101 and echoes what comes from then on.
-fn upgrade(shared: &Rc<Shared>, start: &Start, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn upgrade(shared: &Rc<Shared>, start: &Start, mut request: Request<Incoming>, busy: Busy) -> Response<Full<Bytes>> {
     let upgrade = hyper::upgrade::on(&mut request);
     let (shared, task) = (shared.clone(), start.task.clone());
     tokio::task::spawn_local(async move {
+        let _busy = busy;
         let Ok(upgraded) = upgrade.await else { return };
         shared.trace(&shared.task_name(&task), "holds a stream");
         let (mut from, mut to) = tokio::io::split(TokioIo::new(upgraded));

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use tidegate::app::proxy::Front;
 use tidegate::worker::PoolView;
+use tidegate_core::id::TaskId;
+use tidegate_core::pool::state::State;
 use tidegate_core::route::RouteTable;
 
 use crate::shared::Shared;
 
 /// Between two looks.
-const EVERY: Duration = Duration::from_millis(200);
+pub(crate) const EVERY: Duration = Duration::from_millis(200);
 
 /// Looks at a proxy for as long as it lives, and tells the witness.
 pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Option<Front>>>) {
@@ -27,6 +29,11 @@ pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Op
             shared
                 .witness()
                 .breaks(format!("{}: proxy {proxy}: {broken}", shared.now()));
+        }
+        let endpoints = pools.iter().flat_map(|pool| &pool.endpoints);
+        for ready in endpoints.filter(|endpoint| endpoint.state == State::Ready) {
+            let task = TaskId::from(ready.id.as_str());
+            shared.witness().is_ready(proxy, &task, shared.now());
         }
         let parked = pools.iter().map(|pool| u64::from(pool.parked)).sum();
         shared.witness().waits(proxy, parked);

@@ -11,8 +11,9 @@
 //! - [`product`]: hosts that run Tidegate's controllers and proxies
 //! - [`oracle`]: a naive model of who should answer what, fed by the same facts
 //! - [`witness`]: what really happened, for the oracle
-//! - `bounds`: what a proxy may hold at most, for the witness
-//! - [`faults`], [`walls`], `trouble`, `gate`: what may go wrong: the API's moods, drawn from the seed; verbs for stories; frozen processes
+//! - `bounds`, `lines`: what a proxy may hold at most, and what it keeps open to tasks, for the witness
+//! - [`faults`], [`walls`], `trouble`, `gate`, `reset`: what may go wrong: the API's moods, drawn from the seed; verbs for stories;
+//!   frozen processes, connections that are reset
 //! - [`scenario`]: whole stories with a name, for `cargo sim` and for the tests
 //! - [`sweep`], [`marks`], [`shrink`], [`mutants`]: many seeds, the rare paths they took, a failing story with fewer acts,
 //!   planted faults
@@ -35,11 +36,13 @@ pub mod docker;
 mod engine;
 pub mod faults;
 mod gate;
+mod lines;
 pub mod marks;
 pub mod mutants;
 pub mod net;
 pub mod oracle;
 pub mod product;
+mod reset;
 pub mod scenario;
 pub mod seed;
 pub mod shared;

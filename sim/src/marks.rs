@@ -23,6 +23,7 @@ marks! {
     "a call hangs" " hangs";
     "a call is answered with an error" "a fault of the simulation";
     "a connection is dropped instead of an answer" "drops a connection instead of an answer";
+    "a connection is reset" " connections between ";
     "a controller is silent" "the controller is silent for";
     "a cut-off manager answers with what was true before" "is answered with what was true before";
     "a disk is full" "the table cannot be stored";
@@ -35,6 +36,7 @@ marks! {
     "a stored table is torn" "the stored table is passed over";
     "a stream is held" "holds a stream to";
     "a stream ends with its task" "loses its stream to";
+    "a task ails" ": ails: ";
     "an answer is cut short" "is cut short";
     "an election" "loses its leader";
     "Docker answers again" "Docker answers again";

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use tidegate::net::Net;
 use turmoil::net::{TcpListener, TcpStream};
 
+use crate::reset::SimStream;
 use crate::shared::Shared;
 
 /// The simulated network, as the host sees it that uses it.
@@ -20,6 +21,10 @@ impl SimNet {
     /// A network whose names are those of `shared`.
     pub fn new(shared: Rc<Shared>) -> Self {
         SimNet { shared }
+    }
+
+    fn watched(&self, stream: TcpStream) -> io::Result<SimStream> {
+        SimStream::new(stream, &mut self.shared.connections.borrow_mut())
     }
 }
 
@@ -39,7 +44,7 @@ impl fmt::Debug for Listener {
 }
 
 impl Net for SimNet {
-    type Stream = TcpStream;
+    type Stream = SimStream;
     type Listener = Listener;
 
     async fn listen(&self, addr: SocketAddr) -> io::Result<Listener> {
@@ -56,16 +61,17 @@ impl Net for SimNet {
         listener.0.local_addr()
     }
 
-    async fn accept(&self, listener: &Listener) -> io::Result<(TcpStream, SocketAddr)> {
-        listener.0.accept().await
+    async fn accept(&self, listener: &Listener) -> io::Result<(SimStream, SocketAddr)> {
+        let (stream, peer) = listener.0.accept().await?;
+        Ok((self.watched(stream)?, peer))
     }
 
-    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
-        TcpStream::connect(addr).await
+    async fn connect(&self, addr: SocketAddr) -> io::Result<SimStream> {
+        self.watched(TcpStream::connect(addr).await?)
     }
 
-    fn near_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        stream.local_addr()
+    fn near_addr(&self, stream: &SimStream) -> io::Result<SocketAddr> {
+        stream.inner().local_addr()
     }
 
     async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {

@@ -137,8 +137,12 @@ impl Seen<'_> {
             .map(|claim| claim.service.clone())
             .collect();
         owners.iter().any(|owner| self.unreliable.contains(owner))
+            // Nobody may send it again, so an app that fails it has failed it.
+            || (outcome.unsafe_method && self.witness.is_ailing(&owners))
             || self.witness.blows().iter().any(|blow| {
-                blow.at <= outcome.done && outcome.sent <= blow.at + OWN_EYES && !blow.services.is_disjoint(&owners)
+                let is_struck = outcome.unsafe_method || !blow.spares_safe;
+                let at_the_time = blow.at <= outcome.done && outcome.sent <= blow.at + OWN_EYES;
+                is_struck && at_the_time && !blow.services.is_disjoint(&owners)
             })
     }
 }
@@ -205,13 +209,15 @@ pub fn unknown_is_refused(seen: Seen<'_>) -> Result<(), String> {
 pub fn no_stream_lost(seen: Seen<'_>) -> Result<(), String> {
     for stream in seen.witness.streams() {
         let over = seen.witness.ended(&stream.task).is_some_and(|at| at <= stream.ended);
-        let unreachable = seen.witness.was_unreachable(stream.proxy, stream.opened, stream.ended);
+        let (from, to) = (stream.opened, stream.ended);
+        let unreachable = seen.witness.was_unreachable(stream.proxy, from, to);
+        let exited = seen.witness.has_exited(stream.proxy, from, to);
         let struck = seen
             .witness
             .blows()
             .iter()
             .any(|blow| stream.opened <= blow.at && blow.at <= stream.ended);
-        if !over && !unreachable && !struck {
+        if !over && !unreachable && !exited && !struck {
             let StreamEnd {
                 opened,
                 ended,
@@ -355,8 +361,32 @@ mod tests {
             why: "reset".to_owned(),
         });
         assert!(!judge(&witness));
+        witness.exits([10, 0, 0, 8].into(), Instant::from_millis(800));
+        assert!(!judge(&witness), "that was another proxy");
         witness.ends(&"t1".into(), Instant::from_millis(800));
         assert!(judge(&witness));
+    }
+
+    #[test]
+    fn a_stream_may_end_with_its_proxy() {
+        let (witness, unreliable): (Witness, _) = Default::default();
+        let proxy = [10, 0, 0, 9].into();
+        witness.stream(StreamEnd {
+            opened: Instant::from_millis(100),
+            ended: Instant::from_millis(900),
+            task: "t1".into(),
+            proxy,
+            why: "end of file".to_owned(),
+        });
+        witness.exits(proxy, Instant::from_millis(890));
+        let seen = Seen {
+            oracle: &Oracle::default(),
+            outcomes: &[],
+            grace: Duration::ZERO,
+            witness: &witness,
+            unreliable: &unreliable,
+        };
+        assert_eq!(no_stream_lost(seen), Ok(()));
     }
 
     #[test]

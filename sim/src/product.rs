@@ -91,6 +91,8 @@ impl Default for Deployment {
 /// A version of the snapshot protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
+    /// Some controllers speak their own, others a newer one, as while they are updated.
+    Mixed,
     /// One that proxies do not know yet: kinds of messages and fields that they have never heard of.
     Newer,
     /// Their own.
@@ -224,10 +226,12 @@ async fn controller(
         })
         .collect();
     let (links, incoming) = mpsc::channel(256);
-    let incoming = match protocol {
-        Protocol::Newer => newer(incoming),
-        Protocol::Present => incoming,
+    let is_newer = match protocol {
+        Protocol::Mixed => shared.fork(&format!("version of {}", start.task)).chance(1, 2),
+        Protocol::Newer => true,
+        Protocol::Present => false,
     };
+    let incoming = if is_newer { newer(incoming) } else { incoming };
     // Signed by the oldest authority, which every proxy knows.
     let tls = authorities.values().next().map(|oldest| {
         let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();

@@ -18,10 +18,12 @@ use tidegate_core::swarm::model::Event;
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
+use crate::backend::Ailment;
 use crate::client::{Outcome, Wish};
 use crate::engine::{Engines, Reach};
 use crate::gate::Gate;
 use crate::product::CONTROL_NETWORK;
+use crate::reset::Connections;
 use crate::trace::Trace;
 use crate::witness::Witness;
 
@@ -38,6 +40,10 @@ pub struct Shared {
     pub(crate) facts: RefCell<Vec<Fact>>,
     pub(crate) engines: RefCell<Engines>,
     pub(crate) gates: RefCell<BTreeMap<TaskId, Rc<Gate>>>,
+    /// Of the product's processes.
+    pub(crate) connections: RefCell<Connections>,
+    /// What ails single tasks of apps.
+    pub(crate) ailments: RefCell<BTreeMap<TaskId, Ailment>>,
     pub(crate) disk: Cell<Disk>,
     /// How far the wall clocks of nodes are from the true time, in seconds.
     pub(crate) skews: RefCell<BTreeMap<NodeId, i64>>,
@@ -92,6 +98,8 @@ impl Shared {
             facts: RefCell::default(),
             engines: RefCell::default(),
             gates: RefCell::default(),
+            connections: RefCell::default(),
+            ailments: RefCell::default(),
             disk: Cell::new(Disk::Well),
             skews: RefCell::default(),
             witness: Witness::default(),
@@ -147,6 +155,11 @@ impl Shared {
     /// Asks the Swarm that a manager which is cut off believes in; `None` where it is not.
     pub(crate) fn with_believed<T>(&self, node: &NodeId, run: impl FnOnce(&mut Swarm) -> T) -> Option<T> {
         self.engines.borrow_mut().believed(node).map(run)
+    }
+
+    /// What ails a task.
+    pub(crate) fn ailment(&self, task: &TaskId) -> Option<Ailment> {
+        self.ailments.borrow().get(task).copied()
     }
 
     /// What really happened.

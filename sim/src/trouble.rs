@@ -10,6 +10,7 @@ use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Loss};
 use tidegate_core::swarm::model::{Node, Service, Task};
 
+use crate::backend::Ailment;
 use crate::product::PROXIES;
 use crate::shared::Disk;
 use crate::walls::Side;
@@ -160,6 +161,25 @@ impl World {
         self.strike(std::slice::from_ref(task), "a task is unhealthy");
         let task = task.clone();
         self.shared.tell(Fact::Health { task, healthy: false });
+    }
+
+    /// Something ails a task of an app from now on; nobody is told.
+    pub fn ail(&mut self, task: &TaskId, ailment: Ailment) {
+        self.shared
+            .trace(&self.shared.task_name(task), &format!("ails: {ailment:?}"));
+        let service = self.shared.with_swarm(|swarm, _| {
+            let service = &swarm.task(task)?.service;
+            Some(swarm.shape(service)?.name.clone())
+        });
+        self.shared.witness.ails(&service.unwrap_or_default());
+        self.shared.ailments.borrow_mut().insert(task.clone(), ailment);
+    }
+
+    /// Nothing ails it any more, and it may be used again.
+    pub fn cure(&mut self, task: &TaskId) {
+        self.shared.trace(&self.shared.task_name(task), "is cured");
+        self.shared.ailments.borrow_mut().remove(task);
+        self.shared.witness.allow(task);
     }
 
     /// What is sent from one side to the other is lost, not so the other way.

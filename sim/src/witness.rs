@@ -11,6 +11,8 @@ use tidegate_core::id::{ClusterName, TaskId};
 use tidegate_core::snapshot::model::Snapshot;
 use tidegate_core::time::Instant;
 
+use crate::lines::Lines;
+
 /// A request that a proxy had sent off before it put a table to work arrives within this time.
 const UNDER_WAY: Duration = Duration::from_millis(600);
 /// An endpoint that fails makes its pool use what it has; for this long after a blow a leaving task may be all of it.
@@ -28,6 +30,8 @@ pub struct Blow {
     pub services: BTreeSet<String>,
     /// What it was.
     pub what: String,
+    /// Whether what may be sent again was not to be lost by it.
+    pub spares_safe: bool,
 }
 
 /// A stream that a user held open.
@@ -68,6 +72,8 @@ pub struct Witness {
     unreachable: RefCell<Vec<(IpAddr, Instant, Option<Instant>)>>,
     /// When processes were told to stop or ended without being told.
     ended: RefCell<BTreeMap<TaskId, Instant>>,
+    /// When what ran at an address exited.
+    exits: RefCell<Vec<(IpAddr, Instant)>>,
     /// When what had been held back was let go.
     mended: RefCell<Vec<Instant>>,
     broken: RefCell<Vec<String>>,
@@ -76,6 +82,13 @@ pub struct Witness {
     times: RefCell<BTreeMap<String, u32>>,
     /// Requests that waited in each proxy when it was looked at last.
     waiting: RefCell<BTreeMap<IpAddr, u64>>,
+    lines: Lines,
+    /// How much one proxy may have under way at a task, where that is bounded.
+    bounds: RefCell<BTreeMap<TaskId, u32>>,
+    /// Services with a task that ails: what may be sent again is answered by another one.
+    ailing: RefCell<BTreeSet<String>>,
+    /// Tasks that by now no proxy should use.
+    unfit: RefCell<BTreeSet<TaskId>>,
 }
 
 impl Witness {
@@ -85,6 +98,17 @@ impl Witness {
             at,
             services,
             what: what.to_owned(),
+            spares_safe: false,
+        });
+    }
+
+    /// A fault struck a service's tasks that a request which may be sent again need not feel.
+    pub fn blow_to_unsafe(&self, at: Instant, service: &str, what: &str) {
+        self.blows.borrow_mut().push(Blow {
+            at,
+            services: [service.to_owned()].into(),
+            what: what.to_owned(),
+            spares_safe: true,
         });
     }
 
@@ -134,17 +158,100 @@ impl Witness {
     /// A request reached a task.
     pub fn arrival(&self, task: &TaskId, from: IpAddr, now: Instant) {
         *self.arrivals.borrow_mut() += 1;
-        let Some(left) = self.left.borrow().get(&(from, task.clone())).copied() else {
-            return;
-        };
-        let struck = self.blows.borrow().iter().any(|blow| blow.at + AFTERMATH >= left);
-        let held = self.mended.borrow().iter().any(|at| *at + UNDER_WAY >= now);
-        if now > left + UNDER_WAY && !struck && !held {
-            let late = now.since(left);
-            self.broken.borrow_mut().push(format!(
+        if self.unfit.borrow().contains(task) {
+            self.breaks(format!(
+                "{now}: a request reached task {task} through proxy {from}, whose checks it fails"
+            ));
+        }
+        if let Some(late) = self.left_long_ago(from, task, now) {
+            self.breaks(format!(
                 "{now}: a request reached task {task} {late:?} after proxy {from} served by a table that says it leaves"
             ));
         }
+    }
+
+    /// How long a proxy has served by a table that says a task leaves: none where what was sent before may still be under
+    /// way, or a fault may have made it use what it has.
+    fn left_long_ago(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> Option<Duration> {
+        let left = self.left.borrow().get(&(proxy, task.clone())).copied()?;
+        let struck = self.blows.borrow().iter().any(|blow| blow.at + AFTERMATH >= left);
+        let held = self.mended.borrow().iter().any(|at| *at + UNDER_WAY >= now);
+        (now > left + UNDER_WAY && !struck && !held).then(|| now.since(left))
+    }
+
+    /// A proxy counts a task among those that take requests.
+    pub(crate) fn is_ready(&self, proxy: IpAddr, task: &TaskId, now: Instant) {
+        if let Some(late) = self.left_long_ago(proxy, task, now) {
+            self.breaks(format!(
+                "{now}: task {task} is ready {late:?} after proxy {proxy} served by a table that says it leaves"
+            ));
+        }
+    }
+
+    /// A proxy connected to a task; the number names the connection.
+    pub(crate) fn opens(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> u64 {
+        self.lines.opens(proxy, task, now)
+    }
+
+    /// It is closed.
+    pub(crate) fn closes(&self, number: u64) {
+        self.lines.closes(number);
+    }
+
+    /// A request or a stream begins on it.
+    pub(crate) fn begins(&self, number: u64, now: Instant) {
+        let Some((proxy, task, under_way)) = self.lines.begins(number) else {
+            return;
+        };
+        if let Some(most) = self.bounds.borrow().get(&task).copied()
+            && under_way > most
+        {
+            self.breaks(format!(
+                "{now}: proxy {proxy} has {under_way} requests at task {task}, {most} at most were due"
+            ));
+        }
+    }
+
+    /// It ends.
+    pub(crate) fn finishes(&self, number: u64, now: Instant) {
+        self.lines.finishes(number, now);
+    }
+
+    /// Nothing is kept to a task that leaves, but what is under way.
+    pub(crate) fn judge_idle(&self, now: Instant) {
+        for (proxy, task, since) in self.lines.idle() {
+            let late = self.left_long_ago(proxy, &task, now);
+            if let Some(late) = late.filter(|_| now > since + UNDER_WAY) {
+                self.breaks(format!(
+                    "{now}: proxy {proxy} keeps a connection to task {task} {late:?} after it served by a table that says it leaves"
+                ));
+            }
+        }
+    }
+
+    /// One proxy may have so much under way at a task.
+    pub fn bound(&self, task: &TaskId, under_way: u32) {
+        self.bounds.borrow_mut().insert(task.clone(), under_way);
+    }
+
+    /// A task of this service ails, and others do not.
+    pub fn ails(&self, service: &str) {
+        self.ailing.borrow_mut().insert(service.to_owned());
+    }
+
+    /// Whether some service of these has or had a task that ails.
+    pub fn is_ailing(&self, services: &BTreeSet<String>) -> bool {
+        !self.ailing.borrow().is_disjoint(services)
+    }
+
+    /// From now on nothing is to reach a task.
+    pub fn forbid(&self, task: &TaskId) {
+        self.unfit.borrow_mut().insert(task.clone());
+    }
+
+    /// It may be used again.
+    pub fn allow(&self, task: &TaskId) {
+        self.unfit.borrow_mut().remove(task);
     }
 
     /// A request reached a task: the one of this name, which may be sent once only or again.
@@ -154,8 +261,9 @@ impl Witness {
         *count += 1;
         let most = if may_be_sent_again { SENT_MAX } else { 1 };
         if *count > most {
-            let broken = format!("{now}: request {name} reached tasks {count} times, {most} at most were due");
-            self.broken.borrow_mut().push(broken);
+            self.breaks(format!(
+                "{now}: request {name} reached tasks {count} times, {most} at most were due"
+            ));
         }
     }
 
@@ -187,6 +295,17 @@ impl Witness {
     /// When a process was told to stop or ended.
     pub fn ended(&self, task: &TaskId) -> Option<Instant> {
         self.ended.borrow().get(task).copied()
+    }
+
+    /// What ran at an address exited.
+    pub(crate) fn exits(&self, addr: IpAddr, now: Instant) {
+        self.exits.borrow_mut().push((addr, now));
+    }
+
+    /// Whether what ran at an address exited between two moments.
+    pub(crate) fn has_exited(&self, addr: IpAddr, from: Instant, to: Instant) -> bool {
+        let exits = self.exits.borrow();
+        exits.iter().any(|(of, at)| *of == addr && from <= *at && *at <= to)
     }
 
     /// A stream ended.
@@ -235,6 +354,51 @@ impl Witness {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    #[test]
+    fn what_is_kept_to_a_task_that_leaves_is_told_and_what_is_under_way_is_not() {
+        let witness = Witness::default();
+        let (proxy, task) = (IpAddr::from([10, 0, 0, 9]), TaskId::from("t1"));
+        let idle = witness.opens(proxy, &task, at(0));
+        let busy = witness.opens(proxy, &task, at(0));
+        witness.begins(busy, at(1));
+        witness.left.borrow_mut().insert((proxy, task), at(1000));
+        witness.judge_idle(at(1500));
+        assert_eq!(witness.broken(), [""; 0], "it may have been under way");
+        witness.judge_idle(at(1700));
+        assert!(
+            witness.broken()[0].contains("keeps a connection to task t1 700ms after"),
+            "{:?}",
+            witness.broken()
+        );
+        witness.closes(idle);
+        witness.judge_idle(at(9000));
+        assert_eq!(witness.broken().len(), 1, "its request goes on");
+        witness.finishes(busy, at(9000));
+        witness.judge_idle(at(9700));
+        assert_eq!(witness.broken().len(), 2);
+    }
+
+    #[test]
+    fn more_at_a_task_than_may_be_is_told() {
+        let witness = Witness::default();
+        let (proxy, task) = (IpAddr::from([10, 0, 0, 9]), TaskId::from("t1"));
+        witness.bound(&task, 1);
+        let lines = [0, 0].map(|ms| witness.opens(proxy, &task, at(ms)));
+        witness.begins(lines[0], at(1));
+        witness.finishes(lines[0], at(2));
+        witness.begins(lines[1], at(3));
+        assert_eq!(witness.broken(), [""; 0]);
+        witness.begins(lines[0], at(4));
+        assert_eq!(
+            witness.broken(),
+            ["0.004s: proxy 10.0.0.9 has 2 requests at task t1, 1 at most were due"]
+        );
+    }
 
     #[test]
     fn a_request_that_may_be_sent_once_reaches_one_task() {

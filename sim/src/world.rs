@@ -21,6 +21,7 @@ use tidegate_core::time::Instant;
 use tokio::sync::watch;
 
 use crate::backend::{self, App, Signal};
+use crate::bounds;
 use crate::client::{self, Outcome, Wish};
 use crate::contract::{Ground, hold};
 use crate::docker::FakeDocker;
@@ -417,6 +418,9 @@ impl World {
             {
                 process.exited = true;
                 self.shared.witness.ends(task, now);
+                for ip in &process.addresses {
+                    self.shared.witness.exits(*ip, now);
+                }
                 self.observed = None;
             }
             self.step_swarm(Input::Fact(fact));
@@ -430,6 +434,9 @@ impl World {
         if self.observed != Some(index) {
             self.observed = Some(index);
             self.observe();
+        }
+        if now.since_start().as_millis().is_multiple_of(bounds::EVERY.as_millis()) {
+            self.shared.witness.judge_idle(now);
         }
         if let Some(error) = self.shared.trace.errors().first() {
             panic!("the product logged an error: {error}");

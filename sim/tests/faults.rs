@@ -4,6 +4,11 @@ use sim::scenario;
 use sim::seed::sweep;
 
 #[test]
+fn a_task_that_ails_loses_nothing_that_others_can_answer() {
+    sweep(1, scenario::ailing);
+}
+
+#[test]
 fn apps_that_fail_harm_nobody_else() {
     sweep(1, scenario::apps);
 }

@@ -14,7 +14,7 @@ use crate::seed::Seed;
 use crate::shared::Disk;
 use crate::walls::Side;
 
-const KINDS: [&str; 12] = [
+const KINDS: [&str; 13] = [
     "update",
     "scale",
     "label",
@@ -27,6 +27,7 @@ const KINDS: [&str; 12] = [
     "deafen",
     "disk",
     "clock",
+    "reset",
 ];
 const ACTS: usize = 10;
 
@@ -137,6 +138,12 @@ impl State {
                 let (a, b) = sides();
                 world.deafen(&b, &a);
                 self.deaf = true;
+            }
+            "reset" => {
+                let (controllers, proxies) = sides();
+                let apps = Side::Service((*dice.pick(&["shop", "blog"]).unwrap_or(&"shop")).to_owned());
+                let other = if dice.chance(1, 2) { apps } else { controllers };
+                world.reset(&proxies, &other);
             }
             "disk" => {
                 let disk = *dice.pick(&[Disk::Well, Disk::Full, Disk::Torn]).unwrap_or(&Disk::Well);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tidegate_core::id::{ClusterName, TaskId};
 use tidegate_core::simulated::Loss;
+use tidegate_core::swarm::model::STACK_LABEL;
 
 use super::*;
 use crate::backend::{App, OnSigterm};
@@ -232,17 +233,37 @@ pub fn streams(seed: &Seed) {
     judge(world);
 }
 
-/// A later version of the protocol.
+/// A later version of the protocol, also side by side with the present one, while controllers come and go.
 pub fn newer_controller(seed: &Seed) {
     let mut world = world(seed, DockerFaults::draw);
+    let mixed = world.rng().chance(1, 2);
+    let (controllers, protocol) = if mixed {
+        (2, Protocol::Mixed)
+    } else {
+        (1, Protocol::Newer)
+    };
     let deployment = Deployment {
-        protocol: Protocol::Newer,
+        controllers,
+        protocol,
         ..Deployment::default()
     };
-    world.deploy(&deployment);
+    let controllers = world.deploy(&deployment);
     let [shop, blog] = shop_and_blog(&mut world);
     relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
     answered(&mut world, "store.example.org", "shop");
+    for _ in 0..3 {
+        let Some(mut dice) = world.act("a controller dies") else {
+            continue;
+        };
+        let tasks = world.tasks(&controllers);
+        let running: Vec<_> = tasks.into_iter().filter(|task| task.is_serving()).collect();
+        if let Some(task) = dice.pick(&running).filter(|_| mixed) {
+            world.kill_process(&task.id);
+            let pause = dice.between(500, 15_000);
+            world.run_for(Duration::from_millis(pause));
+        }
+    }
+    world.set_grace(FOLLOWED_WITH_FAULTS);
     edit(&mut world, "updates blog", &blog, |shape| shape.image.push('1'));
     world.run_for(Duration::from_secs(6));
     settle(&mut world);
@@ -301,12 +322,13 @@ pub fn operator_mistakes(seed: &Seed) {
     let [shop, blog] = shop_and_blog(&mut world);
     let odd = serve(&mut world, "odd", 1, &[("hosts", "odd.example.org")], |_| {});
     let begin = world.now();
+    let mut edited = false;
     for _ in 0..7 {
         let Some(mut dice) = world.act("a mistake") else {
             continue;
         };
         let odd = world.service("odd").unwrap_or(odd.clone());
-        match dice.below(8) {
+        match dice.below(9) {
             0 => _ = world.try_relabel(&odd, "hosts", "shop.example.org"),
             1 => _ = world.try_relabel(&odd, "hosts", "*.*.org, ,http://x/"),
             2 => _ = world.try_relabel(&odd, "port", "eighty"),
@@ -322,12 +344,14 @@ pub fn operator_mistakes(seed: &Seed) {
             }
             5 => {
                 if let Some(proxies) = world.service(PROXIES) {
-                    world.try_edit("an operator edits the proxies", &proxies, |shape| {
+                    edited |= world.try_edit("an operator edits the proxies", &proxies, |shape| {
                         shape.env.insert("DEBUG=1".to_owned());
+                        shape.labels.insert("team".to_owned(), "edge".to_owned());
                     });
                 }
             }
-            6 => {
+            6 => take_away_a_label_and_go_on(&mut world, &mut dice),
+            7 => {
                 relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
                 relabel(&mut world, &blog, "hosts", "blog.example.org,store.example.org");
             }
@@ -340,6 +364,7 @@ pub fn operator_mistakes(seed: &Seed) {
                         .ok();
                     let back = Duration::from_secs(60);
                     world.until("the proxies are made anew", back, |world| world.proxies() > 0);
+                    edited = false;
                 }
             }
         }
@@ -350,7 +375,40 @@ pub fn operator_mistakes(seed: &Seed) {
     world.set_grace(blind);
     world.heal();
     world.run_for(FOLLOWED_WITH_FAULTS);
+    let proxies = world.service(PROXIES).expect("they were made anew");
+    let shape = world.shared().with_swarm(|swarm, _| swarm.shape(&proxies).cloned());
+    let shape = shape.expect("it is there");
+    assert!(shape.labels.contains_key(STACK_LABEL), "its stack's label is put back");
+    let kept = shape.env.contains("DEBUG=1") && shape.labels.contains_key("team");
+    assert!(
+        kept || !edited,
+        "what an operator added to the proxies is gone: {shape:?}"
+    );
     judge(world);
+}
+
+/// Somebody takes a label of the proxies away that controllers put back, and goes on editing other things while they do:
+/// whoever loses that race looks again, and the label is there soon after the last edit.
+fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng) {
+    for round in 0..12 {
+        let Some(proxies) = world.service(PROXIES) else { return };
+        world.try_edit("an operator edits the proxies", &proxies, |shape| {
+            if round == 0 {
+                shape.labels.remove(STACK_LABEL);
+            }
+            shape.labels.insert("round".to_owned(), round.to_string());
+        });
+        let pause = dice.between(1, 60);
+        world.run_for(Duration::from_millis(pause));
+    }
+    let limit = FOLLOWED_WITH_FAULTS;
+    world.until("the label is put back", limit, |world| {
+        let proxies = world.service(PROXIES);
+        let shape = world
+            .shared()
+            .with_swarm(|swarm, _| proxies.and_then(|id| swarm.shape(&id).cloned()));
+        shape.is_none_or(|shape| shape.labels.contains_key(STACK_LABEL))
+    });
 }
 
 /// Two service clusters.
@@ -395,7 +453,7 @@ pub fn apps(seed: &Seed) {
     world.deploy(&Deployment::default());
     let [shop, blog] = shop_and_blog(&mut world);
     let h2c = [("hosts", "slow.example.org"), ("backend_protocol", "h2c")];
-    serve(&mut world, "slow", 2, &h2c, |shape| {
+    let slow = serve(&mut world, "slow", 2, &h2c, |shape| {
         shape.health_command = vec!["CMD".to_owned(), "true".to_owned()]
     });
     serve(&mut world, "flaky", 2, &[("hosts", "flaky.example.org")], |_| {});
@@ -412,23 +470,29 @@ pub fn apps(seed: &Seed) {
         let Some(mut dice) = world.act("an app fails") else {
             continue;
         };
-        let services = [shop.clone(), blog.clone(), everywhere.clone()];
-        let service = dice.pick(&services).expect("there are some").clone();
+        let services = [
+            ("shop", &shop),
+            ("blog", &blog),
+            ("everywhere", &everywhere),
+            ("slow", &slow),
+        ];
+        let (name, service) = *dice.pick(&services).expect("there are some");
         let tasks: Vec<_> = world
-            .tasks(&service)
+            .tasks(service)
             .into_iter()
             .filter(|task| task.is_serving())
             .collect();
         // One at a time: what is judged is how its siblings take over.
         if let (Some(task), true) = (dice.pick(&tasks), tasks.len() > 1) {
-            match dice.below(4) {
+            match dice.below(5) {
                 0 => world.kill_process(&task.id),
                 1 if frozen.is_none() => {
                     world.freeze(&task.id);
                     frozen = Some(task.id.clone());
                 }
                 2 => world.sicken(&task.id),
-                _ => edit(&mut world, "updates an image", &service, |shape| shape.image.push('1')),
+                3 => world.reset(&side(PROXIES), &side(name)),
+                _ => edit(&mut world, "updates an image", service, |shape| shape.image.push('1')),
             }
         }
         let pause = dice.between(300, 6000);

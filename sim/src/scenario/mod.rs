@@ -1,6 +1,7 @@
 //! Whole stories with a name. Each draws its world from the seed, deploys Tidegate, puts it under load, changes or breaks
 //! something, and judges every answer.
 
+mod ailing;
 mod certificates;
 mod chaos;
 mod faults;
@@ -12,6 +13,7 @@ use tidegate_core::id::ServiceId;
 use tidegate_core::reconcile::desired::{ServiceShape, UpdatePolicy};
 use tidegate_core::rng::Rng;
 
+pub use ailing::ailing;
 pub use certificates::certificates;
 pub use chaos::chaos;
 pub use faults::*;
@@ -44,6 +46,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    "ailing" ailing, "one task of a service drops requests, answers 500 or fails its checks: what may be sent again is not lost, and checks keep users away";
     "apps" apps, "apps crash, freeze, turn unhealthy, drop requests: others are not touched, and eyes see it in time";
     "certificates" certificates, "a courier brings certificates: renewed again and again, to their own service cluster and to no other";
     "chaos" chaos, "everything at random, one upon the other; then all heals and settles";
@@ -51,7 +54,7 @@ scenarios! {
     "controller-restart" controller_restart, "the controller dies under load: traffic goes on, and its successor follows changes";
     "crowded" crowded, "more requests than may wait for a service without tasks: the others are refused at once, and all places are given back";
     "leader-change" leader_change, "a leader change gives one service's addresses to another: nobody is answered by the wrong one";
-    "newer-controller" newer_controller, "controllers of a later version beside these proxies: what is unknown is passed over";
+    "newer-controller" newer_controller, "controllers of a later version, also side by side with present ones that come and go: what is unknown is passed over";
     "node-loss" node_loss, "a worker loses its power, link or dockerd: own eyes see it long before the Swarm does";
     "operator-mistakes" operator_mistakes, "conflicting hosts, broken labels, a proxy service that somebody edits or removes: only they suffer";
     "quorum-loss" quorum_loss, "two of three managers go: nothing changes, and what changed meanwhile is followed when they are back";
