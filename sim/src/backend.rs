@@ -5,6 +5,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,11 +15,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
 use tidegate::control::LocalExecutor;
 use tidegate_core::id::TaskId;
 use tidegate_core::simulated::{Fact, Start};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use turmoil::net::{TcpListener, TcpStream};
 
 use crate::client::WISH;
@@ -38,6 +41,8 @@ pub struct App {
     pub flaky: u64,
     /// Whether it keeps half-dead connections: it never closes one by itself and stops answering on some.
     pub leaky: bool,
+    /// Ends TLS itself.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 impl Default for App {
@@ -47,6 +52,7 @@ impl Default for App {
             on_sigterm: OnSigterm::Exit,
             flaky: 0,
             leaky: false,
+            tls: None,
         }
     }
 }
@@ -182,6 +188,12 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
     builder.http1().auto_date_header(false);
     builder.http2().auto_date_header(false);
     // A client that goes away in the middle is no news.
+    if let Some(tls) = &app.tls {
+        if let Ok(stream) = TlsAcceptor::from(tls.clone()).accept(stream).await {
+            let _ = builder.serve_connection(TokioIo::new(stream), service_fn(answer)).await;
+        }
+        return;
+    }
     let _ = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service_fn(answer))
         .await;

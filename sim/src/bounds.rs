@@ -19,6 +19,7 @@ pub(crate) const EVERY: Duration = Duration::from_millis(200);
 
 /// Looks at a proxy for as long as it lives, and tells the witness.
 pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Option<Front>>>) {
+    let _life = Life(shared.clone(), proxy);
     loop {
         shared.wait(EVERY).await;
         let Some(front) = front.borrow().clone() else {
@@ -37,6 +38,15 @@ pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Op
         }
         let parked = pools.iter().map(|pool| u64::from(pool.parked)).sum();
         shared.witness().waits(proxy, parked);
+    }
+}
+
+/// Nothing waits in a process that is gone, however it went.
+struct Life(Rc<Shared>, IpAddr);
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.0.witness().waits(self.1, 0);
     }
 }
 

@@ -11,9 +11,12 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tidegate::control::LocalExecutor;
 use tidegate_core::rng::Rng;
 use tidegate_core::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsConnector;
 use turmoil::net::TcpStream;
 
 use crate::shared::Shared;
@@ -30,6 +33,19 @@ pub struct Wish {
     pub host: String,
     /// Path.
     pub path: String,
+    /// Over what.
+    pub channel: Channel,
+}
+
+/// What a user speaks to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Channel {
+    /// HTTP.
+    Clear,
+    /// HTTPS, which the proxy ends.
+    Tls,
+    /// HTTPS, which the app ends: on a new connection each time, as nobody on the way can move a request to another task.
+    Passthrough,
 }
 
 /// One request and what came of it.
@@ -71,7 +87,14 @@ impl Wish {
         Wish {
             host: host.to_owned(),
             path: path.to_owned(),
+            channel: Channel::Clear,
         }
+    }
+
+    /// The same over another channel.
+    #[must_use]
+    pub fn over(self, channel: Channel) -> Self {
+        Wish { channel, ..self }
     }
 }
 
@@ -90,7 +113,12 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Outcome { sent, done, wish, .. } = self;
         let method = if self.unsafe_method { "POST" } else { "GET" };
-        write!(f, "{method} {}{} sent {sent} done {done}: ", wish.host, wish.path)?;
+        let over = match wish.channel {
+            Channel::Clear => "",
+            Channel::Tls => " over TLS",
+            Channel::Passthrough => " over TLS of the app",
+        };
+        write!(f, "{method} {}{}{over} sent {sent} done {done}: ", wish.host, wish.path)?;
         match &self.answer {
             Answer::Broken(why) => write!(f, "broken: {why}"),
             Answer::Status { code, service, .. } => {
@@ -103,7 +131,7 @@ impl fmt::Display for Outcome {
 /// One user: asks for something of the present load, waits for the answer, thinks, asks again.
 pub async fn run(shared: Rc<Shared>, name: String) {
     let mut rng = shared.fork(&name);
-    let mut kept: Option<(SocketAddr, Connection)> = None;
+    let mut kept: Option<(Line, Connection)> = None;
     // A quarter of the users speak HTTP/2.
     let version = if rng.chance(1, 4) {
         Version::HTTP_2
@@ -117,7 +145,8 @@ pub async fn run(shared: Rc<Shared>, name: String) {
             continue;
         };
         // Half of the users' requests come on a connection that they have.
-        let reused = kept.take().filter(|(to, _)| *to == proxy && rng.chance(1, 2));
+        let line = Line::of(&wish, proxy);
+        let reused = kept.take().filter(|(to, _)| *to == line && rng.chance(1, 2));
         let sent = shared.now();
         shared.begin();
         let (method, body) = request_kind(&mut rng);
@@ -137,7 +166,9 @@ pub async fn run(shared: Rc<Shared>, name: String) {
             Some(Err(why)) => (Answer::Broken(why), None),
             None => (Answer::Broken(format!("no answer within {PATIENCE:?}")), None),
         };
-        kept = connection.map(|connection| (proxy, connection));
+        kept = connection
+            .filter(|_| wish.channel != Channel::Passthrough)
+            .map(|connection| (line, connection));
         let done = shared.now();
         let outcome = Outcome {
             sent,
@@ -154,6 +185,21 @@ pub async fn run(shared: Rc<Shared>, name: String) {
 
 /// The header by which a request is known again at the tasks that it reaches.
 pub(crate) const WISH: &str = "x-wish";
+
+/// What a connection can be used for again.
+#[derive(PartialEq, Eq)]
+struct Line {
+    proxy: SocketAddr,
+    /// The name that TLS was begun with.
+    name: Option<String>,
+}
+
+impl Line {
+    fn of(wish: &Wish, proxy: SocketAddr) -> Self {
+        let name = (wish.channel != Channel::Clear).then(|| wish.host.clone());
+        Line { proxy, name }
+    }
+}
 
 /// A connection to a proxy.
 enum Connection {
@@ -181,7 +227,14 @@ impl Connection {
         let request = Request::builder().method(method).header(WISH, name);
         let request = match self {
             Connection::Http1(_) => request.uri(&wish.path).header(http::header::HOST, &wish.host),
-            Connection::Http2(_) => request.uri(format!("http://{}{}", wish.host, wish.path)),
+            Connection::Http2(_) => {
+                let scheme = if wish.channel == Channel::Clear {
+                    "http"
+                } else {
+                    "https"
+                };
+                request.uri(format!("{scheme}://{}{}", wish.host, wish.path))
+            }
         };
         let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let sent = match self {
@@ -222,7 +275,7 @@ async fn ask(
     };
     let mut connection = match still_open {
         Some(connection) => connection,
-        None => connect(shared, proxy, version).await?,
+        None => connect(shared, proxy, version, name, wish).await?,
     };
     let response = connection.send(name, wish, method, body).await?;
     let header = |name| {
@@ -244,8 +297,35 @@ pub(crate) async fn open(shared: &Rc<Shared>, proxy: SocketAddr) -> Result<TcpSt
     }
 }
 
-async fn connect(shared: &Rc<Shared>, proxy: SocketAddr, version: Version) -> Result<Connection, String> {
+async fn connect(
+    shared: &Rc<Shared>,
+    proxy: SocketAddr,
+    version: Version,
+    name: &str,
+    wish: &Wish,
+) -> Result<Connection, String> {
     let stream = open(shared, proxy).await?;
+    if wish.channel == Channel::Clear {
+        return handshake(stream, version).await;
+    }
+    let protocol: &[u8] = if version == Version::HTTP_2 { b"h2" } else { b"http/1.1" };
+    let host = ServerName::try_from(wish.host.clone()).map_err(|error| error.to_string())?;
+    let connector = TlsConnector::from(shared.pki().user(protocol));
+    let stream = connector
+        .connect(host, stream)
+        .await
+        .map_err(|error| format!("no TLS: {error}"))?;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let shown = shown.and_then(|certificate| shared.pki().name(certificate));
+    let shown = shown.ok_or("a certificate that nobody issued")?;
+    shared.trace(name, &format!("is shown the certificate {shown}"));
+    handshake(stream, version).await
+}
+
+async fn handshake<S>(stream: S, version: Version) -> Result<Connection, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
     if version == Version::HTTP_2 {
         let (connection, driver) = http2::handshake(LocalExecutor, TokioIo::new(stream))
             .await

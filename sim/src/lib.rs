@@ -11,6 +11,8 @@
 //! - [`product`]: hosts that run Tidegate's controllers and proxies
 //! - [`oracle`]: a naive model of who should answer what, fed by the same facts
 //! - [`witness`]: what really happened, for the oracle
+//! - `processes`: what the Swarm's actions do to hosts
+//! - [`pki`]: certificates that users trust
 //! - `bounds`, `lines`: what a proxy may hold at most, and what it keeps open to tasks, for the witness
 //! - [`faults`], [`walls`], `trouble`, `gate`, `reset`: what may go wrong: the API's moods, drawn from the seed; verbs for stories;
 //!   frozen processes, connections that are reset
@@ -41,6 +43,8 @@ pub mod marks;
 pub mod mutants;
 pub mod net;
 pub mod oracle;
+pub mod pki;
+mod processes;
 pub mod product;
 mod reset;
 pub mod scenario;

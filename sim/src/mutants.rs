@@ -12,8 +12,10 @@ use crate::scenario::ALL;
 
 /// For the first build, which may be of everything.
 const FIRST_LIMIT: Duration = Duration::from_secs(7200);
-/// For a build, or for core's tests, which a fault may keep from ending.
+/// For a build.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
+/// For core's tests, which take half a minute, and which a fault may keep from ending.
+const TESTS_LIMIT: Duration = Duration::from_secs(240);
 /// For one simulation; they take a second or two.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 
@@ -180,21 +182,23 @@ fn plant(mutant: &Mutant, whole: &str) -> Result<String, String> {
 /// Who notices: the cheapest first.
 fn hunt(first: Option<&str>, seeds: u64, options: &Options, tree: &Path, limit: Duration) -> Result<Found, String> {
     let target = std::path::absolute(options.scratch.join("target")).map_err(|error| error.to_string())?;
-    let cargo = |arguments: &[&str]| {
+    let cargo = |arguments: &[&str], limit| {
         let command = [&["cargo"], arguments].concat();
         ended(&command, tree, limit, &[("CARGO_TARGET_DIR", &target)])
     };
     if options.suite == Suite::All {
-        let (end, text) = cargo(&["test", "-q", "-p", "tidegate-core"])?;
-        if text.contains("could not compile") {
-            return Ok(Found::Broken(format!("it does not compile:\n{text}")));
+        let tests = ["test", "-q", "-p", "tidegate-core"];
+        let (end, text) = cargo(&[&tests[..], &["--no-run"]].concat(), limit)?;
+        if end != End::Held {
+            return Ok(Found::Broken(not_built(end, &text, limit)));
         }
+        let (end, text) = cargo(&tests, TESTS_LIMIT)?;
         let test = text.lines().find_map(|line| line.strip_suffix(" --- FAILED"));
         match end {
             End::Held => {}
             End::Failed => return Ok(Found::Caught(format!("core's test {}", test.unwrap_or("suite")))),
             End::Never => {
-                let limit = limit.as_secs();
+                let limit = TESTS_LIMIT.as_secs();
                 return Ok(Found::Caught(format!("core's tests: not over after {limit} s")));
             }
         }
@@ -208,7 +212,7 @@ fn hunt(first: Option<&str>, seeds: u64, options: &Options, tree: &Path, limit: 
         "--message-format",
         "json-render-diagnostics",
     ];
-    let (end, text) = cargo(&build)?;
+    let (end, text) = cargo(&build, limit)?;
     let Some(program) = executable(&text).filter(|_| end == End::Held) else {
         return Ok(Found::Broken(not_built(end, &text, limit)));
     };

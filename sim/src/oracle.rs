@@ -255,6 +255,7 @@ pub fn nobody_waits(seen: Seen<'_>) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::Channel;
 
     /// Service, host, path, tasks that serve.
     type ClaimRow<'a> = (&'a str, &'a str, &'a str, usize);
@@ -282,6 +283,7 @@ mod tests {
             wish: Wish {
                 host: "shop".to_owned(),
                 path: path.to_owned(),
+                channel: Channel::Clear,
             },
             unsafe_method: false,
             proxy: [10, 0, 0, 9].into(),

@@ -24,13 +24,15 @@ use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_con
 use tidegate::net::Net;
 use tidegate::secrets::Secrets;
 use tidegate::telemetry::log::AccessLog;
+use tidegate::tls::TlsListen;
+use tidegate::tls::certificates::{Certificates, Keeper};
 use tidegate::worker::{ProberDeps, WorkerConfig, WorkerDeps, run_worker, start_prober};
 use tidegate_core::controller::Me;
 use tidegate_core::id::{ClusterName, ProxyId, ServiceId};
 use tidegate_core::identity::{AUTHORITY_FILE, PROXY_FILE};
 use tidegate_core::reconcile::courier::COURIER_ROLE;
 use tidegate_core::reconcile::desired::{ROLE_LABEL, ServiceShape};
-use tidegate_core::reconcile::proxy::{PROXY_HTTP_PORT, PROXY_ROLE};
+use tidegate_core::reconcile::proxy::{PROXY_HTTP_PORT, PROXY_HTTPS_PORT, PROXY_ROLE};
 use tidegate_core::rng::Rng;
 use tidegate_core::route::RouteTable;
 use tidegate_core::secrets::SecretText;
@@ -336,6 +338,8 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         rng: shared.fork(&format!("worker of {proxy}")),
         proxy,
         drain: stop.clone(),
+        secrets: secrets.clone(),
+        certificates: Certificates::new(Keeper::new(secrets.clone(), clock).expect("the system gives randomness")),
     };
     let (ended, end) = oneshot::channel();
     let mut waiting = Some((worker, ended));
@@ -356,8 +360,6 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         cluster: ClusterName::from(variable("TIDEGATE_CLUSTER")),
     };
     let install = move |install: Install| -> Pin<Box<dyn Future<Output = ()>>> {
-        let named = install.snapshot.routes.values().flat_map(|spec| spec.secrets());
-        secrets.want(named.map(str::to_owned).collect());
         let seen = seen.clone();
         let running = front.borrow().clone();
         if let Some(front) = running {
@@ -396,7 +398,6 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     subscribing.abort();
     asking.abort();
     looking.abort();
-    shared.witness().waits(own, 0);
 }
 
 /// The address of the product's host on the control network, where the world runs it.
@@ -501,28 +502,39 @@ struct Worker {
     rng: Rng,
     proxy: ProxyId,
     drain: CancellationToken,
+    secrets: Secrets,
+    certificates: Certificates,
 }
 
 impl Worker {
     fn start(self, first: &Install, ended: oneshot::Sender<()>) -> Front {
-        let tables = watch::Sender::new(Arc::new(RouteTable::compile(&first.snapshot)));
+        let table = Arc::new(RouteTable::compile(&first.snapshot));
+        self.secrets.want(table.secrets());
+        self.certificates.install(&table);
+        let tables = watch::Sender::new(table);
         let serving = tables.subscribe();
         let unfit = start_prober(ProberDeps {
             net: self.net.clone(),
             clock: self.clock,
             rng: self.rng.fork("prober"),
             tables: tables.subscribe(),
-            secrets: Secrets::default(),
+            secrets: self.secrets.clone(),
             stop: self.drain.clone(),
         });
+        self.certificates.clone().follow(self.drain.clone());
         let (deps, link) = WorkerDeps::new(self.net, self.clock, self.rng, serving, self.drain, AccessLog::off());
         let mut config = WorkerConfig::new(any(PROXY_HTTP_PORT), self.proxy.as_str());
+        config.secrets = self.secrets.clone();
         config.unfit = unfit;
+        config.tls = Some(TlsListen {
+            addr: any(PROXY_HTTPS_PORT),
+            certificates: self.certificates.subscribe(),
+        });
         tokio::task::spawn_local(async move {
             run_worker(deps, config).await.expect("a new host has no listener");
             ended.send(()).ok(); // the process has ended where this fails
         });
-        Front::new(tables, vec![link])
+        Front::new(tables, vec![link]).with_secrets(self.secrets, self.certificates)
     }
 }
 

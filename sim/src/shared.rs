@@ -12,6 +12,7 @@ use std::time::Duration;
 use tidegate::clock::Clock;
 use tidegate::secrets::Secrets;
 use tidegate_core::id::{NodeId, TaskId};
+use tidegate_core::reconcile::proxy::PROXY_HTTPS_PORT;
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Swarm};
 use tidegate_core::swarm::model::Event;
@@ -19,9 +20,10 @@ use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
 use crate::backend::Ailment;
-use crate::client::{Outcome, Wish};
+use crate::client::{Channel, Outcome, Wish};
 use crate::engine::{Engines, Reach};
 use crate::gate::Gate;
+use crate::pki::Pki;
 use crate::product::CONTROL_NETWORK;
 use crate::reset::Connections;
 use crate::trace::Trace;
@@ -40,6 +42,7 @@ pub struct Shared {
     pub(crate) facts: RefCell<Vec<Fact>>,
     pub(crate) engines: RefCell<Engines>,
     pub(crate) gates: RefCell<BTreeMap<TaskId, Rc<Gate>>>,
+    pub(crate) pki: Pki,
     /// Of the product's processes.
     pub(crate) connections: RefCell<Connections>,
     /// What ails single tasks of apps.
@@ -98,6 +101,7 @@ impl Shared {
             facts: RefCell::default(),
             engines: RefCell::default(),
             gates: RefCell::default(),
+            pki: Pki::new(),
             connections: RefCell::default(),
             ailments: RefCell::default(),
             disk: Cell::new(Disk::Well),
@@ -155,6 +159,19 @@ impl Shared {
     /// Asks the Swarm that a manager which is cut off believes in; `None` where it is not.
     pub(crate) fn with_believed<T>(&self, node: &NodeId, run: impl FnOnce(&mut Swarm) -> T) -> Option<T> {
         self.engines.borrow_mut().believed(node).map(run)
+    }
+
+    /// Certificates of this world.
+    pub fn pki(&self) -> &Pki {
+        &self.pki
+    }
+
+    /// What the proxies of a service say of secrets, each on its own.
+    pub fn findings(&self, service: &str) -> Vec<Vec<String>> {
+        let secrets = self.secrets.borrow();
+        let proxies = secrets.iter().filter(|((of, _), _)| of == service);
+        let said = |known: &Secrets| known.findings().borrow().iter().map(ToString::to_string).collect();
+        proxies.map(|(_, known)| said(known)).collect()
     }
 
     /// What ails a task.
@@ -218,7 +235,11 @@ impl Shared {
     /// What a user asks for next, and at which proxy; `None` while there is nothing to ask.
     pub fn next_wish(&self, rng: &mut Rng) -> Option<(Wish, SocketAddr)> {
         let wish = rng.pick(&self.wishes.borrow()).cloned()?;
-        Some((wish, self.entry(rng)?))
+        let mut entry = self.entry(rng)?;
+        if wish.channel != Channel::Clear {
+            entry.set_port(PROXY_HTTPS_PORT);
+        }
+        Some((wish, entry))
     }
 
     /// Whether users ask for anything now.

@@ -11,11 +11,12 @@ use tidegate_core::simulated::{Fact, Loss};
 use tidegate_core::swarm::model::{Node, Service, Task};
 
 use crate::backend::Ailment;
+use crate::processes::Process;
 use crate::product::PROXIES;
 use crate::shared::Disk;
 use crate::walls::Side;
 use crate::witness::Table;
-use crate::world::{Process, World};
+use crate::world::World;
 
 impl World {
     /// The next act of the story; `None` where this run leaves it out. Each has chance of its own, so leaving one out

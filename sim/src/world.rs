@@ -15,50 +15,27 @@ use std::time::{Duration, SystemTime};
 use tidegate_core::id::{NodeId, ServiceId, TaskId, Version};
 use tidegate_core::machine::{Input, Machine, step};
 use tidegate_core::rng::Rng;
-use tidegate_core::simulated::{Action, Delays, Fact, Start, Swarm};
+use tidegate_core::simulated::{Delays, Fact, Start, Swarm};
 use tidegate_core::swarm::model::Task;
 use tidegate_core::time::Instant;
 use tokio::sync::watch;
 
-use crate::backend::{self, App, Signal};
+use crate::backend::{App, Signal};
 use crate::bounds;
 use crate::client::{self, Outcome, Wish};
 use crate::contract::{Ground, hold};
 use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
-use crate::gate::{self, Gate};
 use crate::oracle::{Oracle, Seen};
-use crate::product::CONTROL_NETWORK;
+use crate::processes::{Host, Process};
 use crate::seed::Seed;
 use crate::shared::{EPOCH, Entries, Shared};
 use crate::streams;
 use crate::trace::Trace;
-use crate::walls::{Link, Side};
+use crate::walls::Side;
 
 /// A process that runs on a simulated host.
 pub type Running = Pin<Box<dyn Future<Output = ()>>>;
-
-/// What runs on a host whose address the Swarm gave out.
-type Program = Rc<dyn Fn() -> Running>;
-
-pub(crate) struct Host {
-    program: RefCell<Program>,
-    pub(crate) task: RefCell<Option<TaskId>>,
-    pub(crate) node: RefCell<Option<NodeId>>,
-}
-
-pub(crate) struct Process {
-    pub(crate) addresses: Vec<IpAddr>,
-    signals: watch::Sender<Signal>,
-    exited: bool,
-}
-
-impl Process {
-    /// Whether it runs, and was not told to stop.
-    pub(crate) fn serves(&self) -> bool {
-        !self.exited && *self.signals.borrow() == Signal::None
-    }
-}
 
 /// What the world runs for a task that is not an app: given the task and its signals.
 pub type Launcher =
@@ -79,8 +56,8 @@ pub struct World {
     pub(crate) walls: Vec<(Side, Side)>,
     observed: Option<Version>,
     unreliable: BTreeSet<String>,
-    apps: BTreeMap<String, App>,
-    launchers: Vec<(String, Rc<Launcher>)>,
+    pub(crate) apps: BTreeMap<String, App>,
+    pub(crate) launchers: Vec<(String, Rc<Launcher>)>,
     oracle: Oracle,
     rng: Rng,
     faults: DockerFaults,
@@ -465,137 +442,6 @@ impl World {
             let action = self.shared.swarm.borrow_mut().poll_action();
             let Some(action) = action else { break };
             self.perform(action);
-        }
-    }
-
-    fn perform(&mut self, action: Action) {
-        match action {
-            Action::Start(start) => self.start(start),
-            Action::Signal(task) => self.signal(&task, Signal::Term),
-            Action::Kill(task) => self.signal(&task, Signal::Kill),
-            Action::BlackHole(task) => self.black_hole(&task),
-            Action::Emit(event) => {
-                let line = format!("{:?} {:?} {}", event.kind, event.action, event.id);
-                self.shared.trace("events", &line);
-                self.shared.engines.borrow_mut().emit(&event);
-            }
-            Action::Unlink(node) => self.link(&node, Link::Cut),
-            Action::Rejoin(node) => self.link(&node, Link::Whole),
-        }
-    }
-
-    fn start(&mut self, start: Start) {
-        self.shared.trace(&self.shared.task_name(&start.task), "starts");
-        let (signals, receiver) = watch::channel(Signal::None);
-        let launcher = self.launchers.iter().find(|(label, _)| {
-            let (key, value) = label.split_once('=').unwrap_or((label, ""));
-            start.shape.labels.get(key).is_some_and(|actual| actual == value)
-        });
-        let app = self.apps.get(&start.name).cloned().unwrap_or_default();
-        // The product is one host, at its address on the control network; an app is one on each of its networks.
-        let control = self.shared.with_swarm(|swarm, _| swarm.network_named(CONTROL_NETWORK));
-        let held = start
-            .addresses
-            .iter()
-            .filter(|held| launcher.is_none() || control.as_ref() == Some(&held.network));
-        let addresses: Vec<IpAddr> = held.map(|held| held.addr).collect();
-        let process = Process {
-            addresses: addresses.clone(),
-            signals,
-            exited: false,
-        };
-        self.processes.insert(start.task.clone(), process);
-        let (shared, launcher) = (self.shared.clone(), launcher.map(|(_, launcher)| launcher.clone()));
-        let task = start.task.clone();
-        let node = start.node.clone();
-        let gate = Rc::new(Gate::default());
-        self.shared.gates.borrow_mut().insert(task.clone(), gate.clone());
-        let program: Program = Rc::new(move || {
-            let process: Running = match &launcher {
-                Some(launcher) => launcher(shared.clone(), start.clone(), receiver.clone()),
-                None => Box::pin(backend::run(
-                    shared.clone(),
-                    start.clone(),
-                    app.clone(),
-                    receiver.clone(),
-                )),
-            };
-            gate::behind(gate.clone(), process)
-        });
-        for ip in addresses {
-            self.shared.witness.reachable(ip, self.now());
-            self.occupy(ip, &task, &node, program.clone());
-        }
-    }
-
-    /// Runs `program` at an address that may have been another task's.
-    fn occupy(&mut self, ip: IpAddr, task: &TaskId, node: &NodeId, program: Program) {
-        if let Some(host) = self.hosts.get(&ip) {
-            *host.program.borrow_mut() = program;
-            *host.task.borrow_mut() = Some(task.clone());
-            *host.node.borrow_mut() = Some(node.clone());
-            for other in self.others(ip) {
-                self.sim.release(ip, other);
-            }
-            self.sim.bounce(ip);
-            self.raise_walls(ip);
-            return;
-        }
-        let host = Rc::new(Host {
-            program: RefCell::new(program),
-            task: RefCell::new(Some(task.clone())),
-            node: RefCell::new(Some(node.clone())),
-        });
-        self.hosts.insert(ip, host.clone());
-        self.sim.host(ip, move || {
-            let running = (host.program.borrow())();
-            async move {
-                running.await;
-                Ok(())
-            }
-        });
-        self.raise_walls(ip);
-    }
-
-    fn signal(&mut self, task: &TaskId, signal: Signal) {
-        self.shared
-            .trace(&self.shared.task_name(task), &format!("gets {signal:?}"));
-        if !self.processes.contains_key(task) {
-            return;
-        }
-        self.shared.witness.ends(task, self.now());
-        if signal == Signal::Kill {
-            self.thaw(task);
-        }
-        let Some(process) = self.processes.get(task) else {
-            return;
-        };
-        process.signals.send_replace(signal);
-        if process.addresses.is_empty() {
-            // Nobody can reach it, so nothing runs for it.
-            let (task, code) = (task.clone(), 0);
-            self.shared.tell(Fact::Exited { task, code });
-        }
-    }
-
-    /// After its process the host goes, and what is sent to it waits for ever. Before, its words are held back as well.
-    /// Not turmoil's partition: that refuses connections, and a black hole is silent.
-    fn black_hole(&mut self, task: &TaskId) {
-        let Some(process) = self.processes.get(task) else {
-            return;
-        };
-        for ip in process.addresses.clone() {
-            let Some(host) = self.hosts.get(&ip) else { continue };
-            if host.task.borrow().as_ref() != Some(task) {
-                continue;
-            }
-            if process.exited {
-                self.sim.crash(ip);
-                continue;
-            }
-            for other in self.others(ip) {
-                self.sim.hold(ip, other);
-            }
         }
     }
 }

@@ -37,7 +37,7 @@ fn address(task: &Task) -> SocketAddr {
 fn ask(world: &mut World, at: &Task) {
     world.enter_at(vec![address(at)]);
     let (host, path) = ("shop".to_owned(), "/".to_owned());
-    world.load(vec![Wish { host, path }]);
+    world.load(vec![Wish::new(&host, &path)]);
 }
 
 fn broken(outcomes: &[Outcome]) -> Vec<String> {

@@ -1,12 +1,21 @@
-//! Secrets on their way to the proxies, by courier.
+//! TLS: certificates on their way to the proxies by courier, renewed, forgotten until they end; and apps that end TLS
+//! themselves.
+
+use std::time::Duration;
 
 use tidegate_core::id::{ClusterName, TaskId};
 
 use super::*;
-use crate::client::Wish;
+use crate::backend::{App, OnSigterm};
+use crate::client::{Channel, Wish};
 use crate::faults::DockerFaults;
 use crate::product::{Deployment, INNER_PROXIES, PROXIES};
 use crate::seed::Seed;
+
+/// Longer than a story.
+const LONG: Duration = Duration::from_secs(3600);
+/// How far the clock of a node may be from the true time, and a look at the certificates.
+const SEEN_BY_ALL: Duration = Duration::from_secs(135);
 
 /// Secrets reach the proxies of the service cluster whose routes name them, also when controllers and couriers die.
 pub fn certificates(seed: &Seed) {
@@ -19,8 +28,8 @@ pub fn certificates(seed: &Seed) {
     (inner.http_port, inner.https_port) = (81, 8444);
     deployment.settings.clusters.insert(ClusterName::from("inner"), inner);
     let controllers = world.deploy(&deployment);
-    secret(&mut world, "shop.1");
-    secret(&mut world, "vault.1");
+    secret(&mut world, "shop.1", "shop.example.org", LONG);
+    secret(&mut world, "vault.1", "vault.example.org", LONG);
     let labels = [("hosts", "shop.example.org"), ("ssl_cert", "shop.1")];
     let shop = serve(&mut world, "shop", 2, &labels, |_| {});
     let labels = [
@@ -30,14 +39,16 @@ pub fn certificates(seed: &Seed) {
     ];
     serve(&mut world, "vault", 1, &labels, |_| {});
     users(&mut world, 3);
-    world.load(vec![Wish::new("shop.example.org", "/")]);
-    answered(&mut world, "shop.example.org", "shop");
     held(&mut world, PROXIES, "shop.1");
     held(&mut world, INNER_PROXIES, "vault.1");
+    let clear = Wish::new("shop.example.org", "/");
+    let both = vec![clear.clone().over(Channel::Tls), clear.clone()];
+    world.load(both.clone());
+    answered(&mut world, "shop.example.org", "shop");
     let before = proxy_tasks(&world);
     for round in 2..=4 {
         let name = format!("shop.{round}");
-        secret(&mut world, &name);
+        secret(&mut world, &name, "shop.example.org", LONG);
         relabel(&mut world, &shop, "ssl_cert", &name);
         // In the middle of it, who brings it dies.
         let victim = match round {
@@ -66,11 +77,111 @@ pub fn certificates(seed: &Seed) {
     judge(world);
 }
 
-/// Makes a secret whose content is its name.
-fn secret(world: &mut World, name: &str) {
+/// Somebody forgets to renew a certificate: the proxies say so, and serve what they have; a new one is served at once.
+pub fn forgotten_certificate(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    world.deploy(&Deployment::default());
+    let life = Duration::from_secs(world.rng().between(40, 70));
+    secret(&mut world, "shop.1", "shop.example.org", life);
+    let labels = [("hosts", "shop.example.org"), ("ssl_cert", "shop.1")];
+    let shop = serve(&mut world, "shop", 2, &labels, |_| {});
+    users(&mut world, 3);
+    held(&mut world, PROXIES, "shop.1");
+    let ends = world.now() + life;
+    let wish = Wish::new("shop.example.org", "/");
+    world.load(vec![wish.clone().over(Channel::Tls)]);
+    answered(&mut world, "shop.example.org", "shop");
+    // Users trust it to its last second.
+    let pause = ends.since(world.now() + Duration::from_secs(31));
+    world.run_for(pause);
+    world.load(vec![wish.clone()]);
+    world.until(
+        "every proxy says that it has expired",
+        Duration::from_secs(31) + SEEN_BY_ALL,
+        |world| {
+            let findings = world.shared().findings(PROXIES);
+            let says = |said: &Vec<String>| {
+                said.iter()
+                    .any(|said| said.contains("the certificate shop.1 has expired"))
+            };
+            !findings.is_empty() && findings.iter().all(says)
+        },
+    );
+    world.until("it is over", SEEN_BY_ALL, |world| world.now() > ends);
+    secret(&mut world, "shop.2", "shop.example.org", LONG);
+    relabel(&mut world, &shop, "ssl_cert", "shop.2");
+    held(&mut world, PROXIES, "shop.2");
+    world.load(vec![wish.over(Channel::Tls)]);
+    let mark = world.mark();
+    world.until("users trust the new one", FOLLOWED, |world| {
+        world.got_since(mark, |outcome| {
+            outcome.wish.channel == Channel::Tls && outcome.is_from("shop.example.org", "shop")
+        })
+    });
+    world.run_for(Duration::from_secs(3));
+    judge(world);
+}
+
+/// An app ends TLS itself, and is updated, scaled and moved while it and others are used.
+pub fn passthrough(seed: &Seed) {
+    let mut world = world(seed, DockerFaults::draw);
+    let app = App {
+        // Nobody can take over what is under way inside of TLS: such an app has to finish it.
+        on_sigterm: OnSigterm::Drain(3000),
+        tls: Some(world.shared().pki().server("vault", "vault.example.org")),
+        ..App::default()
+    };
+    world.app("vault", app);
+    let controllers = world.deploy(&Deployment::default());
+    secret(&mut world, "shop.1", "shop.example.org", LONG);
+    let labels = [("hosts", "vault.example.org"), ("ssl_passthrough", "true")];
+    let vault = serve(&mut world, "vault", 3, &labels, |shape| shape.stop_grace_ms = 10_000);
+    let labels = [("hosts", "shop.example.org"), ("ssl_cert", "shop.1")];
+    let shop = serve(&mut world, "shop", 2, &labels, |_| {});
+    users(&mut world, 4);
+    held(&mut world, PROXIES, "shop.1");
+    world.until("proxies know both", SETTLED, |world| world.tables_match().is_ok());
+    world.load(vec![
+        Wish::new("vault.example.org", "/").over(Channel::Passthrough),
+        Wish::new("shop.example.org", "/").over(Channel::Tls),
+    ]);
+    answered(&mut world, "vault.example.org", "vault");
+    answered(&mut world, "shop.example.org", "shop");
+    for _ in 0..4 {
+        let Some(mut dice) = world.act("a change") else {
+            continue;
+        };
+        match dice.below(4) {
+            0 => edit(&mut world, "updates vault", &vault, |shape| shape.image.push('1')),
+            1 => {
+                let replicas = dice.between(2, 4);
+                edit(&mut world, "scales vault", &vault, |shape| {
+                    shape.replicas = Some(replicas)
+                });
+            }
+            2 => edit(&mut world, "updates shop", &shop, |shape| shape.image.push('1')),
+            _ => {
+                let task = world.tasks(&controllers).into_iter().find(|task| task.is_serving());
+                if let Some(task) = task {
+                    world.kill_process(&task.id);
+                    world.run_for(FOLLOWED_WITH_FAULTS);
+                }
+            }
+        }
+        let pause = dice.between(200, 6000);
+        world.run_for(Duration::from_millis(pause));
+    }
+    world.set_grace(FOLLOWED_WITH_FAULTS);
+    settle(&mut world);
+    judge(world);
+}
+
+/// Makes a secret with a certificate for `host` that ends so long from now.
+fn secret(world: &mut World, name: &str, host: &str, life: Duration) {
+    let pem = world.shared().pki().issue(name, host, world.now() + life);
     world
         .command(&format!("makes the secret {name}"), |swarm, now| {
-            swarm.create_secret(name, &[], name.as_bytes(), now)
+            swarm.create_secret(name, &[], pem.as_bytes(), now)
         })
         .expect("no secret of this name yet");
 }
@@ -78,8 +189,11 @@ fn secret(world: &mut World, name: &str) {
 /// Waits until every proxy of a service has a secret.
 fn held(world: &mut World, service: &str, secret: &str) {
     world.until(&format!("{service} has {secret}"), SETTLED, |world| {
-        let contents = world.shared().contents(service, secret);
-        !contents.is_empty() && contents.iter().all(|content| content.as_deref() == Some(secret))
+        let (contents, issued) = (
+            world.shared().contents(service, secret),
+            world.shared().pki().pem(secret),
+        );
+        !contents.is_empty() && contents.iter().all(|content| *content == issued)
     });
 }
 

@@ -14,7 +14,7 @@ use tidegate_core::reconcile::desired::{ServiceShape, UpdatePolicy};
 use tidegate_core::rng::Rng;
 
 pub use ailing::ailing;
-pub use certificates::certificates;
+pub use certificates::{certificates, forgotten_certificate, passthrough};
 pub use chaos::chaos;
 pub use faults::*;
 pub use planned::*;
@@ -53,10 +53,12 @@ scenarios! {
     "controller-partition" controller_partition, "controllers and proxies do not hear each other: traffic goes on, and changes are followed afterwards";
     "controller-restart" controller_restart, "the controller dies under load: traffic goes on, and its successor follows changes";
     "crowded" crowded, "more requests than may wait for a service without tasks: the others are refused at once, and all places are given back";
+    "forgotten-certificate" forgotten_certificate, "a certificate ends because nobody renewed it: the proxies say so, and users trust the next one at once";
     "leader-change" leader_change, "a leader change gives one service's addresses to another: nobody is answered by the wrong one";
     "newer-controller" newer_controller, "controllers of a later version, also side by side with present ones that come and go: what is unknown is passed over";
     "node-loss" node_loss, "a worker loses its power, link or dockerd: own eyes see it long before the Swarm does";
     "operator-mistakes" operator_mistakes, "conflicting hosts, broken labels, a proxy service that somebody edits or removes: only they suffer";
+    "passthrough" passthrough, "an app ends TLS itself, and is updated and scaled while it is used";
     "quorum-loss" quorum_loss, "two of three managers go: nothing changes, and what changed meanwhile is followed when they are back";
     "random" random, "planned changes of every kind in any order, one upon the other: no request is lost";
     "rolling-update-start-first" rolling_update_start_first, "three tasks are replaced, new before old, apps exit at once on SIGTERM: no request is lost";

@@ -128,6 +128,29 @@ fn a_lost_delta_is_noticed_and_the_table_is_asked_for_again() {
     assert_eq!(pair.served(), named(&[("a", 2), ("b", 1)]));
 }
 
+/// What the lost one changed is in the next one as well, so its digest comes out right: it is passed over all the same.
+#[test]
+fn a_delta_that_does_not_follow_is_not_taken_whatever_its_digest_says() {
+    let mut pair = Pair::new();
+    pair.publish(&[("a", Some(1))]);
+    pair.connect();
+    pair.publish(&[("a", Some(2))]);
+    assert!(pair.publisher.poll_action().is_some(), "it is lost on the way");
+    pair.publish(&[("a", Some(3))]);
+    let line = pair
+        .publisher
+        .poll_action()
+        .expect("the next one")
+        .line
+        .trim_end()
+        .to_string();
+    pair.tell(Fact::Line(line));
+    assert_eq!(pair.served(), named(&[("a", 1)]));
+    assert!(pair.has(|action| matches!(action, Action::Disconnect)));
+    pair.connect();
+    assert_eq!(pair.served(), named(&[("a", 3)]));
+}
+
 #[test]
 fn a_damaged_line_changes_nothing() {
     for line in [
