@@ -456,8 +456,9 @@ pub struct ProveArgs {
     /// Name of a service, or of a stack: then each of its routed services, one after the other.
     #[arg(value_name = "SERVICE|STACK")]
     pub target: String,
-    /// Where requests go; may be given several times. Without it, to every node of the service cluster's proxies.
-    #[arg(long, value_name = "http://NODE:PORT")]
+    /// Where requests go; may be given several times. Without it, to every node of the service cluster's proxies. With
+    /// https:// all requests are HTTPS, as they are to services that are served over nothing else.
+    #[arg(long, value_name = "http[s]://NODE:PORT")]
     pub entrance: Vec<String>,
     /// Path of the requests, with query; without it the path that the service is routed by.
     #[arg(long, value_name = "PATH", value_parser = path)]

@@ -209,7 +209,7 @@ impl fmt::Debug for Trusts {
 
 /// `ssl_backend_tls_verify=none`: whoever answers is the app.
 #[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,17 @@ use http::Method;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tidegate_core::prove::{Account, Cause};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::net::{Net as _, TokioNet};
+use crate::upstream::trust::AnyCertificate;
 
 /// Requests under way at once; more wait for one of them.
 const UNDER_WAY_MAX: usize = 1024;
@@ -33,11 +39,48 @@ pub(super) struct Request {
     pub host: String,
     pub path: String,
     pub method: Method,
+    /// How HTTPS is spoken, where it is.
+    pub tls: Option<Tls>,
+}
+
+/// HTTPS with whatever certificate is shown: what is proved is the update, and other tools look at certificates.
+#[derive(Clone)]
+pub(super) struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl Tls {
+    /// To a host, named to the proxy before anything else (RFC 6066 §3).
+    ///
+    /// # Errors
+    /// If TLS cannot name such a host.
+    pub(super) fn to(host: &str) -> Result<Tls, String> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .dangerous() // nothing secret is sent
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Tls {
+            connector: TlsConnector::from(Arc::new(config)),
+            name: ServerName::try_from(host.to_owned()).map_err(|error| format!("{host}: {error}"))?,
+        })
+    }
 }
 
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} http://{}{} at", self.method, self.host, self.path)?;
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        write!(f, "{} {scheme}://{}{} at", self.method, self.host, self.path)?;
         for entrance in &self.entrances {
             write!(f, " {entrance}")?;
         }
@@ -136,9 +179,13 @@ impl Sending {
             }
         }
         let stream = TokioNet.connect(entrance).await.map_err(|_| Cause::Refused)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Cause::Reset)?;
-        // Its end shows in the sender.
-        tokio::task::spawn_local(async move { connection.await.ok() });
+        let sender = match &self.request.tls {
+            None => begin(stream).await?,
+            Some(Tls { connector, name }) => {
+                let stream = connector.connect(name.clone(), stream).await;
+                begin(stream.map_err(|_| Cause::Reset)?).await?
+            }
+        };
         match self.send(entrance, sender, keep).await {
             Ok(failure) => failure.map_or(Ok(()), Err),
             Err(_) => Err(Cause::Reset),
@@ -177,6 +224,17 @@ impl Sending {
     }
 }
 
+/// HTTP on a connection.
+async fn begin<S>(stream: S) -> Result<Sender, Cause>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (sender, connection) = handshake(TokioIo::new(stream)).await.map_err(|_| Cause::Reset)?;
+    // Its end shows in the sender.
+    tokio::task::spawn_local(async move { connection.await.ok() });
+    Ok(sender)
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -189,12 +247,13 @@ mod tests {
         tokio::task::LocalSet::new().block_on(&runtime.unwrap(), test);
     }
 
-    async fn load_at(entrance: SocketAddr, until: u64) -> Account {
+    async fn load_at(entrance: SocketAddr, tls: Option<Tls>, until: u64) -> Account {
         let request = Request {
             entrances: vec![entrance],
             host: "a.example".into(),
             path: "/".into(),
             method: Method::GET,
+            tls,
         };
         let clock = Clock::system();
         let load = Load::start(clock, request, 1_000, Duration::from_secs(20));
@@ -210,7 +269,7 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let entrance = listener.local_addr().unwrap();
             drop(listener);
-            let account = load_at(entrance, 5).await;
+            let account = load_at(entrance, None, 5).await;
             assert_eq!(account.failures.keys().collect::<Vec<_>>(), [&Cause::Refused]);
             assert_eq!(account.failed(), account.requests());
         });
@@ -225,22 +284,54 @@ mod tests {
             let counted = connections.clone();
             let server = tokio::task::spawn_local(async move {
                 loop {
-                    let (mut stream, _) = listener.accept().await.unwrap();
+                    let (stream, _) = listener.accept().await.unwrap();
                     *counted.borrow_mut() += 1;
-                    tokio::task::spawn_local(async move {
-                        let mut bytes = [0; 4096];
-                        while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
-                            stream
-                                .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
-                                .await
-                                .ok();
-                        }
-                    });
+                    tokio::task::spawn_local(answer(stream));
                 }
             });
-            let account = load_at(entrance, 40).await;
+            let account = load_at(entrance, None, 40).await;
             assert_eq!(account.failed(), 0, "{account}");
             assert!(*connections.borrow() < account.requests(), "none was used again");
+            server.abort();
+        });
+    }
+
+    async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let mut bytes = [0; 4096];
+        while stream.read(&mut bytes).await.is_ok_and(|read| read > 0) {
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer).await.ok();
+        }
+    }
+
+    #[test]
+    fn https_names_the_host_and_takes_any_certificate() {
+        local(async {
+            let own = rcgen::generate_simple_self_signed(["other.example".to_owned()]).unwrap();
+            let key = rustls_pki_types::PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let config = rustls::ServerConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![own.cert.der().clone()], key)
+                .unwrap();
+            let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let entrance = listener.local_addr().unwrap();
+            let names = Rc::new(RefCell::new(Vec::new()));
+            let heard = names.clone();
+            let server = tokio::task::spawn_local(async move {
+                loop {
+                    let stream = acceptor.accept(listener.accept().await.unwrap().0).await.unwrap();
+                    let name = stream.get_ref().1.server_name().map(str::to_owned);
+                    heard.borrow_mut().push(name);
+                    tokio::task::spawn_local(answer(stream));
+                }
+            });
+            let account = load_at(entrance, Some(Tls::to("a.example").unwrap()), 20).await;
+            assert_eq!(account.failed(), 0, "{account}");
+            assert_eq!(names.borrow()[0].as_deref(), Some("a.example"));
             server.abort();
         });
     }

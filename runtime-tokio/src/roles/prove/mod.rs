@@ -14,12 +14,12 @@ use tidegate_core::id::ClusterName;
 use tidegate_core::labels::{LabelledRoute, read};
 use tidegate_core::prove::{Ending, HealthCheck, Subject, judge};
 use tidegate_core::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL};
-use tidegate_core::reconcile::proxy::PROXY_HTTP_PORT;
+use tidegate_core::reconcile::proxy::{PROXY_HTTP_PORT, PROXY_HTTPS_PORT};
 use tidegate_core::swarm::model::{ApiError, NodeState, PublishMode, Service};
 use tidegate_docker::Docker;
 use tidegate_docker::prove::Inspected;
 
-use self::load::{Load, Request};
+use self::load::{Load, Request, Tls};
 use super::{Failure, run::docker};
 use crate::cli::{EXIT_FINDING, ProveArgs};
 use crate::clock::Clock;
@@ -30,6 +30,8 @@ use crate::net::{Net, TokioNet};
 const CALL: Duration = Duration::from_secs(10);
 /// Load before the update: what fails then is not its fault.
 const BEFORE: Duration = Duration::from_secs(2);
+/// Begins an entrance that is spoken HTTPS to.
+const HTTPS: &str = "https://";
 /// Host of requests to a service that is the default for hosts that nobody claims.
 const UNCLAIMED: &str = "prove.invalid";
 
@@ -136,17 +138,18 @@ fn confirm(args: &ProveArgs, candidates: &[Candidate]) -> Result<(), Failure> {
 /// Whether not a request failed.
 async fn prove(api: &Docker, args: &ProveArgs, candidate: &Candidate) -> Result<bool, Failure> {
     let Candidate { service, route } = candidate;
-    if route.tls.passthrough || route.tls.only {
-        return Err(Failure::usage(format!(
-            "error: {}: is served over HTTPS alone, and prove sends plain HTTP: leave out ssl_only or ssl_passthrough on a copy of the service",
-            service.name
-        )));
-    }
+    let host = host(route);
+    let wants_tls = args.entrance.iter().any(|entrance| entrance.starts_with(HTTPS));
+    let tls = match route.tls.passthrough || route.tls.only || wants_tls {
+        true => Some(Tls::to(&host).map_err(|error| Failure::usage(format!("error: {}: {error}", service.name)))?),
+        false => None,
+    };
     let request = Request {
-        entrances: entrances(api, args, &route.cluster).await?,
-        host: host(route),
+        entrances: entrances(api, args, &route.cluster, tls.is_some()).await?,
+        host,
         path: args.path.clone().unwrap_or_else(|| route.path.to_string()),
         method: args.method.clone(),
+        tls,
     };
     let inspected = call(api.inspect_service(&service.id)).await?;
     let tasks = call(api.tasks_and_exits(&service.id)).await?;
@@ -251,18 +254,30 @@ async fn subject(api: &Docker, candidate: &Candidate, inspected: &Inspected, run
     })
 }
 
-/// Where the service cluster's proxies take plain HTTP, unless the operator says where to knock.
-async fn entrances(api: &Docker, args: &ProveArgs, cluster: &ClusterName) -> Result<Vec<SocketAddr>, Failure> {
+/// Where the service cluster's proxies take requests, unless the operator says where to knock.
+async fn entrances(
+    api: &Docker,
+    args: &ProveArgs,
+    cluster: &ClusterName,
+    is_https: bool,
+) -> Result<Vec<SocketAddr>, Failure> {
+    let (target, usual, scheme) = match is_https {
+        true => (PROXY_HTTPS_PORT, 443, "https"),
+        false => (PROXY_HTTP_PORT, 80, "http"),
+    };
     let mut found = Vec::new();
     for entrance in &args.entrance {
-        let bare = entrance.trim_start_matches("http://").trim_end_matches('/');
+        let bare = entrance.trim_start_matches("http://").trim_start_matches(HTTPS);
+        let bare = bare.trim_end_matches('/');
         let (name, port) = bare
             .rsplit_once(':')
             .and_then(|(name, port)| Some((name, port.parse::<u16>().ok()?)))
-            .unwrap_or((bare, 80));
+            .unwrap_or((bare, usual));
         let addresses = TokioNet.resolve(name.trim_matches(['[', ']']), port).await;
         let addresses = addresses.map_err(|error| {
-            Failure::usage(format!("error: --entrance {entrance}: {error}; write http://node:port"))
+            Failure::usage(format!(
+                "error: --entrance {entrance}: {error}; write {scheme}://node:port"
+            ))
         })?;
         found.extend(addresses);
     }
@@ -271,7 +286,7 @@ async fn entrances(api: &Docker, args: &ProveArgs, cluster: &ClusterName) -> Res
     }
     let missing = |what: &str| {
         Failure::usage(format!(
-            "error: {what}; say where they are with --entrance http://node:port"
+            "error: {what}; say where they are with --entrance {scheme}://node:port"
         ))
     };
     let managed = call(api.managed_services()).await?;
@@ -287,9 +302,9 @@ async fn entrances(api: &Docker, args: &ProveArgs, cluster: &ClusterName) -> Res
         .shape
         .ports
         .iter()
-        .find(|port| port.target == PROXY_HTTP_PORT)
+        .find(|port| port.target == target)
         .and_then(|port| Some((port.published?, port.mode)));
-    let (port, mode) = port.ok_or_else(|| missing("the proxies publish no port for HTTP"))?;
+    let (port, mode) = port.ok_or_else(|| missing(&format!("the proxies publish no port for {scheme}")))?;
     let of_proxies = call(api.tasks(std::slice::from_ref(&proxies.id))).await?;
     for node in call(api.nodes()).await? {
         let has_one = of_proxies
