@@ -22,6 +22,7 @@ mod command;
 mod delays;
 mod failure;
 mod orchestrate;
+mod reap;
 mod record;
 mod task;
 #[cfg(test)]
@@ -45,8 +46,6 @@ use crate::rng::Rng;
 use crate::swarm::model::{DesiredState, Event, EventAction, EventKind, NetworkAddress, TaskState};
 use crate::time::{Deadline, Instant, Timers};
 
-/// Dead tasks kept per place (`task-history-limit`).
-const HISTORY: usize = 5;
 /// `StopGracePeriod` where none is set, in milliseconds.
 const GRACE_MS: u64 = 10_000;
 
@@ -142,6 +141,7 @@ enum Due {
     Signal(TaskId),
     Kill(TaskId),
     BlackHole(TaskId),
+    Reap,
 }
 
 impl Due {
@@ -166,6 +166,7 @@ impl Due {
             Due::Signal(_) => "SIGTERM",
             Due::Kill(_) => "a grace period ends",
             Due::BlackHole(_) => "a network namespace goes",
+            Due::Reap => "dead tasks leave the lists",
         }
     }
 
@@ -190,7 +191,8 @@ impl Due {
             | Due::Promote(_)
             | Due::Allocate(_)
             | Due::Assign(_)
-            | Due::Prepared(_) => true,
+            | Due::Prepared(_)
+            | Due::Reap => true,
         }
     }
 }
@@ -314,6 +316,7 @@ impl Swarm {
             Due::Signal(task) => self.signal(&task, now),
             Due::Kill(task) => self.kill(&task),
             Due::BlackHole(task) => self.actions.push_back(Action::BlackHole(task)),
+            Due::Reap => self.reap(),
         }
     }
 }

@@ -95,8 +95,9 @@ impl Swarm {
         let (template, mut policy) = (service.template, service.shape.update.clone());
         let Some(update) = &service.update else { return };
         if update.rollback {
-            // A shape has no `RollbackConfig`: Docker's default is stop-first, one at a time, whatever the update was.
-            (policy.start_first, policy.parallelism) = (false, 1);
+            // A shape has no `RollbackConfig`: Docker's default is stop-first, one at a time and 5 s of watch, whatever the
+            // update was.
+            (policy.start_first, policy.parallelism, policy.monitor_ms) = (false, 1, 5000);
         }
         let dirty: Vec<(Place, TaskId)> = self
             .live_places(id)

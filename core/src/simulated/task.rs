@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::record::{Place, Process, ServiceRecord, TaskRecord};
-use super::{Action, Due, GRACE_MS, HISTORY, Start, Swarm};
+use super::{Action, Due, GRACE_MS, Start, Swarm};
 use crate::id::{NodeId, ServiceId, TaskId};
 use crate::reconcile::desired::ServiceShape;
 use crate::swarm::model::{DesiredState, NodeState, PublishMode, PublishedPort, Task, TaskState};
@@ -59,6 +59,7 @@ impl Swarm {
         };
         self.tasks.insert(id.clone(), record);
         self.after(Due::Allocate(id.clone()), self.delays.allocate, now);
+        self.reap_soon(now);
         Some(id)
     }
 
@@ -323,7 +324,7 @@ impl Swarm {
                 record.task.desired = desired;
                 record.task.version = version;
                 if record.task.is_over() {
-                    self.forget(id);
+                    self.reap_soon(now);
                 }
             }
             return;
@@ -436,14 +437,13 @@ impl Swarm {
             .get(id)
             .is_some_and(|record| record.task.desired == DesiredState::Remove)
         {
-            self.forget(id);
+            self.reap_soon(now);
         }
-        self.trim_history(id);
         self.assign_waiting(now);
     }
 
     /// The addresses of a task that ended are free again; its own list of them stays.
-    fn give_back(&mut self, id: &TaskId) {
+    pub(super) fn give_back(&mut self, id: &TaskId) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         if core::mem::take(&mut record.holds_addresses) {
             let held = record.task.addresses.clone();
@@ -463,27 +463,6 @@ impl Swarm {
             .collect();
         for task in waiting {
             self.promote(&task, now);
-        }
-    }
-
-    fn forget(&mut self, id: &TaskId) {
-        self.give_back(id);
-        self.tasks.remove(id);
-    }
-
-    fn trim_history(&mut self, of: &TaskId) {
-        let Some(record) = self.tasks.get(of) else { return };
-        let (service, place) = (record.task.service.clone(), record.place.clone());
-        let mut dead: Vec<(u64, TaskId)> = self
-            .tasks
-            .values()
-            .filter(|record| record.task.service == service && record.place == place && record.task.is_over())
-            .map(|record| (record.born, record.task.id.clone()))
-            .collect();
-        dead.sort();
-        let surplus = dead.len().saturating_sub(HISTORY);
-        for (_, id) in dead.into_iter().take(surplus) {
-            self.forget(&id);
         }
     }
 

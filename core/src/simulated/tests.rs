@@ -28,19 +28,24 @@ struct Shell {
 
 impl Shell {
     fn new(seed: u64) -> Self {
-        let mut shell = Shell {
-            swarm: Swarm::new(Delays::default(), Rng::new(seed)),
-            now: Instant::START,
-            drain_ms: 1500,
-            exits: BTreeMap::new(),
-            running: BTreeSet::new(),
-            log: Vec::new(),
-        };
+        let mut shell = Shell::empty(seed, Delays::default());
         for (name, manager) in [("m1", true), ("w1", false), ("w2", false)] {
             shell.swarm.add_node(name, None, manager, shell.now);
         }
         shell.swarm.create_network("apps", false, shell.now).unwrap();
         shell
+    }
+
+    /// Without a node.
+    fn empty(seed: u64, delays: Delays) -> Self {
+        Shell {
+            swarm: Swarm::new(delays, Rng::new(seed)),
+            now: Instant::START,
+            drain_ms: 1500,
+            exits: BTreeMap::new(),
+            running: BTreeSet::new(),
+            log: Vec::new(),
+        }
     }
 
     fn perform(&mut self, action: Action) {
@@ -96,6 +101,7 @@ impl Shell {
             if exit.is_some_and(|exit| exit <= self.now) {
                 let ((_, task), code) = self.exits.pop_first().unwrap();
                 if self.running.remove(&task) {
+                    self.log.push((self.ms(), format!("exit {task}")));
                     self.input(Input::Fact(Fact::Exited { task, code }));
                 }
             } else {

@@ -1,0 +1,211 @@
+//! The Swarm of the recordings, simulated: three managers, two workers, and the services `shop`, `api` and `agent`, whose
+//! apps exit 300 ms after SIGTERM.
+
+use super::history::{History, Look, Ms};
+use super::*;
+
+pub(super) struct Scene {
+    pub(super) shell: Shell,
+    pub(super) history: History,
+    /// The moment of the first command.
+    begin: u64,
+    /// Index of the newest change that was looked at.
+    seen: Option<Version>,
+    /// As many lines of the log were read.
+    read: usize,
+}
+
+impl Scene {
+    /// `shop` as `edit` changes it.
+    pub(super) fn new(seed: u64, edit: impl FnOnce(&mut ServiceShape)) -> Scene {
+        let delays = Delays {
+            restart: RESTART,
+            ..Delays::default()
+        };
+        let mut shell = Shell::empty(seed, delays);
+        shell.drain_ms = 300;
+        for (number, manager) in [(1, true), (2, true), (3, true), (4, false), (5, false)] {
+            let name = format!("node{number}");
+            shell.command(|swarm, now| swarm.add_node(&name, None, manager, now));
+        }
+        for network in ["edge", "back"] {
+            shell
+                .command(|swarm, now| swarm.create_network(network, false, now))
+                .unwrap();
+        }
+        shell
+            .command(|swarm, now| swarm.create_secret("shop-key-1", &[], b"1", now))
+            .unwrap();
+        let networks = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        let mut shop = ServiceShape {
+            networks: networks(&["edge"]),
+            constraints: ["node.role==worker".to_string()].into(),
+            secrets: [("shop-key-1".to_string(), "key".to_string())].into(),
+            ..shape("shop", 3, false)
+        };
+        shop.update.monitor_ms = 2000;
+        edit(&mut shop);
+        let api = ServiceShape {
+            networks: networks(&["edge", "back"]),
+            constraints: ["node.role==manager".to_string()].into(),
+            dnsrr: true,
+            ..shape("api", 2, false)
+        };
+        let agent = ServiceShape {
+            networks: networks(&["edge"]),
+            replicas: None,
+            ports: [PublishedPort {
+                tcp: true,
+                target: 8080,
+                published: Some(18_080),
+                mode: PublishMode::Host,
+            }]
+            .into(),
+            ..shape("agent", 0, false)
+        };
+        for shape in [agent, shop, api] {
+            shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+        }
+        shell.run_for(10_000);
+        assert!(shell.swarm.is_at_rest());
+        // The first look comes before the first command.
+        let begin = shell.ms() + POLL_MS;
+        let mut scene = Scene {
+            shell,
+            history: History::default(),
+            begin,
+            seen: None,
+            read: 0,
+        };
+        scene.read = scene.shell.log.len();
+        scene.look();
+        scene
+    }
+
+    pub(super) fn id(&self, service: &str) -> ServiceId {
+        self.shell.swarm.service_named(service).unwrap()
+    }
+
+    pub(super) fn node(&self, name: &str) -> NodeId {
+        let nodes = self.shell.swarm.nodes();
+        nodes.iter().find(|node| node.hostname == name).unwrap().id.clone()
+    }
+
+    /// The worker with most tasks of `shop`.
+    pub(super) fn crowded(&self) -> NodeId {
+        let shop = serving(&self.shell.swarm, &self.id("shop"));
+        let on = |node: &NodeId| shop.iter().filter(|task| task.node.as_ref() == Some(node)).count();
+        let workers = ["node4", "node5"].map(|name| self.node(name));
+        workers.into_iter().max_by_key(on).unwrap()
+    }
+
+    pub(super) fn command(&mut self, run: impl FnOnce(&mut Swarm, Instant) -> Result<(), ApiError>) {
+        self.shell.command(run).unwrap();
+    }
+
+    pub(super) fn edit_shop(&mut self, edit: impl FnOnce(&mut ServiceShape)) {
+        let shop = self.id("shop");
+        self.command(|swarm, now| swarm.edit_service(&shop, now, edit));
+    }
+
+    /// Runs to a moment, looking at the lists as often as the recorder did.
+    pub(super) fn run_to(&mut self, at: Ms) {
+        while self.now() < at {
+            let ms = u64::try_from(at - self.now()).unwrap().min(POLL_MS);
+            self.shell.run_for(ms);
+            self.look();
+        }
+    }
+
+    fn now(&self) -> Ms {
+        self.at(self.shell.ms())
+    }
+
+    fn at(&self, ms: u64) -> Ms {
+        Ms::try_from(ms).unwrap() - Ms::try_from(self.begin).unwrap()
+    }
+
+    fn look(&mut self) {
+        let (at, index) = (self.now(), self.shell.swarm.index());
+        if self.seen.replace(index) != Some(index) {
+            self.look_at_lists(at);
+        }
+        for (ms, line) in self.shell.log.split_off(self.read) {
+            let at = self.at(ms);
+            if let Some((word, task)) = line.split_once(' ') {
+                match word {
+                    "start" | "exit" => self.history.said(at, task, word),
+                    "signal" => self.history.said(at, task, "sigterm"),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn look_at_lists(&mut self, at: Ms) {
+        let swarm = &self.shell.swarm;
+        let services: BTreeMap<ServiceId, String> = swarm
+            .services(&[])
+            .into_iter()
+            .map(|service| (service.id, service.name))
+            .collect();
+        let nodes = swarm.nodes();
+        let host = |id: &NodeId| nodes.iter().find(|node| &node.id == id).unwrap().hostname.clone();
+        let known = &self.history.lives;
+        let looks: Vec<Look> = swarm
+            .tasks(&[])
+            .unwrap()
+            .into_iter()
+            .map(|task| {
+                let id = task.id.to_string();
+                // The tasks of a service that was removed are listed on.
+                let before = || {
+                    known
+                        .iter()
+                        .find(|life| life.last.id == id)
+                        .unwrap()
+                        .last
+                        .service
+                        .clone()
+                };
+                let service = services.get(&task.service).cloned().unwrap_or_else(before);
+                let node = task.node.as_ref().map(host).unwrap_or_default();
+                Look {
+                    id,
+                    service,
+                    place: task.slot.map_or(node.clone(), |slot| slot.to_string()),
+                    node,
+                    state: task.state,
+                    desired: task.desired,
+                    error: task.error,
+                    networks: task.addresses.len(),
+                }
+            })
+            .collect();
+        let mut changes = Vec::new();
+        for node in &nodes {
+            changes.push((node.hostname.clone(), format!("{:?}", node.state).to_lowercase()));
+        }
+        let updates: Vec<(String, String)> = swarm
+            .services
+            .values()
+            .map(|service| {
+                let state = service.update_state.unwrap_or_default();
+                (service.shape.name.clone(), state.to_string())
+            })
+            .collect();
+        self.history.list(at, looks);
+        note(&mut self.history.nodes, at, changes);
+        note(&mut self.history.updates, at, updates);
+    }
+}
+
+/// Notes what is not as it was.
+fn note(changes: &mut Vec<(Ms, String, String)>, at: Ms, news: Vec<(String, String)>) {
+    for (name, new) in news {
+        let last = changes.iter().rev().find(|(_, of, _)| *of == name);
+        if last.is_none_or(|(.., last)| *last != new) {
+            changes.push((at, name, new));
+        }
+    }
+}

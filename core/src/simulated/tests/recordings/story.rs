@@ -1,0 +1,105 @@
+//! What a history tells: what took how long, and what was the case. Two Swarms are alike if they tell the same.
+
+use super::history::{History, Life, Ms, read};
+use super::scene::Scene;
+use super::*;
+
+/// Something that took its time.
+#[derive(Debug)]
+struct Span {
+    what: &'static str,
+    from: Ms,
+    to: Ms,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Story {
+    spans: Vec<Span>,
+    facts: Vec<String>,
+}
+
+impl Story {
+    #[track_caller]
+    pub(super) fn took(&mut self, what: &'static str, from: Option<Ms>, to: Option<Ms>) {
+        let (Some(from), Some(to)) = (from, to) else {
+            panic!("{what}: from {from:?} to {to:?}");
+        };
+        self.spans.push(Span { what, from, to });
+    }
+
+    /// The same for some tasks, which are told apart by nothing but the order in which it happened to them.
+    #[track_caller]
+    pub(super) fn each(
+        &mut self,
+        what: &'static str,
+        lives: &[&Life],
+        from: impl Fn(&Life) -> Option<Ms>,
+        to: impl Fn(&Life) -> Option<Ms>,
+    ) {
+        let mut lives = lives.to_vec();
+        lives.sort_by_key(|life| to(life));
+        for life in lives {
+            self.took(what, from(life), to(life));
+        }
+    }
+
+    /// What was the case.
+    pub(super) fn fact(&mut self, fact: String) {
+        self.facts.push(fact);
+    }
+}
+
+/// How far the spans of one name may be from those recorded, in milliseconds.
+pub(super) type Limits<'a> = &'a [(&'static str, Ms)];
+
+/// Does at each mark of a recording what was done there, and compares what follows. `act` is told which mark it is.
+pub(super) fn reproduces(
+    text: &str,
+    limits: Limits,
+    stage: impl Fn(&mut ServiceShape),
+    act: impl Fn(&mut Scene, usize),
+    tell: impl Fn(&History) -> Story,
+) {
+    let real = read(text);
+    let expected = tell(&real);
+    for seed in 0..SEEDS {
+        let mut scene = Scene::new(seed, &stage);
+        for (mark, at) in real.marks.iter().enumerate() {
+            scene.run_to(*at);
+            act(&mut scene, mark);
+            scene.history.marks.push(*at);
+        }
+        // Here the last thing may come later than there.
+        scene.run_to(real.end + 3000);
+        assert_alike(&expected, &tell(&scene.history), limits, seed);
+    }
+}
+
+fn assert_alike(real: &Story, fake: &Story, limits: Limits, seed: u64) {
+    assert_eq!(real.facts, fake.facts, "seed {seed}");
+    let names = |story: &Story| story.spans.iter().map(|span| span.what).collect::<Vec<_>>();
+    assert_eq!(names(real), names(fake), "seed {seed}");
+    for (expected, found) in real.spans.iter().zip(&fake.spans) {
+        let limit = limits.iter().find(|(what, _)| *what == expected.what);
+        let limit = limit.unwrap_or_else(|| panic!("no limit for {:?}", expected.what)).1;
+        let (there, here) = (expected.to - expected.from, found.to - found.from);
+        assert!(
+            (there - here).abs() <= limit,
+            "seed {seed}: {:?} took {here} ms, {there} ms on a real Swarm: {found:?}, {expected:?}",
+            expected.what
+        );
+    }
+    // What is a second apart comes in the same order.
+    let moments = || {
+        real.spans
+            .iter()
+            .zip(&fake.spans)
+            .map(|(real, fake)| (real.to, fake.to))
+    };
+    for ((before, here), (after, there)) in moments().flat_map(|one| moments().map(move |other| (one, other))) {
+        assert!(
+            before + 1000 > after || here < there,
+            "seed {seed}: another order: {fake:#?}, {real:#?}"
+        );
+    }
+}
