@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::address::Subnet;
-use super::record::{self, NetworkRecord, NodeRecord, SecretRecord, ServiceRecord, Update};
+use super::record::{self, Availability, NetworkRecord, NodeRecord, SecretRecord, ServiceRecord, Update};
 use super::{Due, Swarm};
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId, Version};
 use crate::reconcile::desired::ServiceShape;
@@ -32,6 +32,7 @@ impl Swarm {
         };
         let record = NodeRecord {
             node,
+            availability: Availability::Active,
             version,
             labels: BTreeMap::new(),
             loss: None,

@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::record::{Loss, Place, Process};
+use super::record::{Availability, Loss, Place, Process};
 use super::{Action, Due, Leaderless, Span, Swarm};
 use crate::id::{NodeId, TaskId};
 use crate::swarm::model::{ApiError, DesiredState, EventAction, EventKind, NodeState};
@@ -22,7 +22,7 @@ const RETURN_SIGNAL: Span = Span::ms(4900, 6900);
 impl Swarm {
     /// `docker node update --availability drain`: a planned stop of everything on the node.
     pub fn drain_node(&mut self, node: &NodeId, now: Instant) -> Result<(), ApiError> {
-        self.set_availability(node, false, now)?;
+        self.set_availability(node, Availability::Drain, now)?;
         let leaving: Vec<_> = self
             .tasks
             .values()
@@ -47,18 +47,24 @@ impl Swarm {
 
     /// `docker node update --availability active`
     pub fn activate_node(&mut self, node: &NodeId, now: Instant) -> Result<(), ApiError> {
-        self.set_availability(node, true, now)?;
+        self.set_availability(node, Availability::Active, now)?;
         self.fill_all(now);
         Ok(())
     }
 
-    fn set_availability(&mut self, node: &NodeId, active: bool, now: Instant) -> Result<(), ApiError> {
+    /// `docker node update --availability pause`: it keeps its tasks and gets no new one.
+    pub fn pause_node(&mut self, node: &NodeId, now: Instant) -> Result<(), ApiError> {
+        self.set_availability(node, Availability::Pause, now)
+    }
+
+    fn set_availability(&mut self, node: &NodeId, availability: Availability, now: Instant) -> Result<(), ApiError> {
         self.has_leader()?;
         let version = self.next_version();
         let Some(record) = self.nodes.get_mut(node) else {
             return Err(ApiError::NotFound(format!("node {node} not found")));
         };
-        record.node.active = active;
+        record.node.active = availability == Availability::Active;
+        record.availability = availability;
         record.version = version;
         self.emit(EventKind::Node, EventAction::Update, node.as_str(), now);
         Ok(())

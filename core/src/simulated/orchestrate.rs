@@ -4,7 +4,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::record::{Place, Step, TaskRecord};
+use super::record::{Availability, Place, Step, TaskRecord};
 use super::{Due, Swarm};
 use crate::id::{NodeId, ServiceId, TaskId};
 use crate::swarm::model::{DesiredState, EventAction, EventKind, TaskState};
@@ -49,9 +49,13 @@ impl Swarm {
         };
         let replicated = service.shape.replicas.is_some();
         for (place, tasks) in &live {
-            let unheard = |node: &NodeId| self.nodes.get(node).is_some_and(|node| node.loss.is_some());
-            // A node that cannot be heard, or whose state is unknown after an election, keeps its task.
-            let kept = matches!(place, Place::Node(node) if unheard(node) || self.is_unknown(node));
+            let kept = |node: &NodeId| {
+                self.nodes
+                    .get(node)
+                    .is_some_and(|node| node.loss.is_some() || node.availability == Availability::Pause)
+            };
+            // A node that cannot be heard, is paused, or whose state is unknown after an election, keeps its task.
+            let kept = matches!(place, Place::Node(node) if kept(node) || self.is_unknown(node));
             if wanted.contains(place) || kept {
                 continue;
             }
@@ -202,7 +206,10 @@ impl Swarm {
     /// Creates the successor of a task that is lost or leaves its node, to start at `at` or else when `old` has ended;
     /// none where the place is filled otherwise.
     pub(super) fn replace(&mut self, id: &ServiceId, place: Place, old: &TaskId, at: Option<Instant>, now: Instant) {
-        let gone = |node: &NodeId| self.nodes.get(node).is_none_or(|node| !node.node.active);
+        let gone = |node: &NodeId| {
+            let node = self.nodes.get(node);
+            node.is_none_or(|node| node.availability == Availability::Drain)
+        };
         let mut others = self
             .tasks
             .values()

@@ -110,9 +110,20 @@ pub enum Loss {
     Power,
 }
 
+/// What an operator lets a node do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Availability {
+    Active,
+    /// Everything leaves it.
+    Drain,
+    /// It keeps what it has and gets nothing new.
+    Pause,
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct NodeRecord {
     pub(super) node: Node,
+    pub(super) availability: Availability,
     pub(super) version: Version,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) loss: Option<Loss>,

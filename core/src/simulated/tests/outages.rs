@@ -142,3 +142,37 @@ fn after_an_election_another_service_gets_the_address_of_a_task_that_ended() {
             .all(|task| before.contains(&task.addresses[0].addr))
     );
 }
+
+#[test]
+fn a_paused_node_keeps_what_it_has_and_gets_nothing_new() {
+    let mut shell = Shell::new(27);
+    let everywhere = ServiceShape {
+        replicas: None,
+        ..shape("agent", 0, false)
+    };
+    let agent = shell
+        .command(|swarm, now| swarm.create_service(everywhere, now))
+        .unwrap();
+    shell.until(|swarm| serving(swarm, &agent).len() == 3);
+    let node = serving(&shell.swarm, &agent)[0].node.clone().unwrap();
+    shell.command(|swarm, now| swarm.pause_node(&node, now)).unwrap();
+    shell
+        .command(|swarm, now| swarm.label_node(&node, "a", "b", now))
+        .unwrap();
+    let shop = shell.service("shop", 4, false);
+    assert_eq!(serving(&shell.swarm, &agent).len(), 3, "it keeps its task");
+    let elsewhere = |task: &Task| task.node.as_ref() != Some(&node);
+    assert!(serving(&shell.swarm, &shop).iter().all(elsewhere));
+
+    let task = serving(&shell.swarm, &agent)
+        .into_iter()
+        .find(|task| !elsewhere(task))
+        .unwrap()
+        .id;
+    shell.running.remove(&task);
+    shell.input(Input::Fact(Fact::Exited { task, code: 1 }));
+    shell.run_for(20_000);
+    assert_eq!(serving(&shell.swarm, &agent).len(), 2, "not even a successor");
+    shell.command(|swarm, now| swarm.activate_node(&node, now)).unwrap();
+    shell.until(|swarm| serving(swarm, &agent).len() == 3);
+}

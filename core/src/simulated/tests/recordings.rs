@@ -14,6 +14,7 @@ macro_rules! recording {
     };
 }
 
+mod availability;
 mod history;
 mod scale;
 mod scene;

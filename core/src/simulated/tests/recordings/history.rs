@@ -57,8 +57,10 @@ pub(super) struct History {
     /// When the last list was read.
     pub(super) end: Ms,
     pub(super) lives: Vec<Life>,
-    /// Changes of nodes: which, and its new state or availability.
+    /// Changes of a node's state, with its name.
     pub(super) nodes: Vec<(Ms, String, String)>,
+    /// Changes of its availability.
+    pub(super) availability: Vec<(Ms, String, String)>,
     /// Changes of `UpdateStatus.State`, with the service; empty where there is none.
     pub(super) updates: Vec<(Ms, String, String)>,
 }
@@ -224,12 +226,14 @@ pub(super) fn read(text: &str) -> History {
             "event" => {
                 // Lists of nodes were read too seldom.
                 let attributes = &body["Actor"]["Attributes"];
-                let new = attributes["state.new"]
-                    .as_str()
-                    .or(attributes["availability.new"].as_str());
-                if let Some(new) = new {
-                    let name = attributes["name"].as_str().unwrap();
-                    history.nodes.push((at, name.to_string(), new.to_string()));
+                for (new, changes) in [
+                    ("state.new", &mut history.nodes),
+                    ("availability.new", &mut history.availability),
+                ] {
+                    if let Some(new) = attributes[new].as_str() {
+                        let name = attributes["name"].as_str().unwrap();
+                        changes.push((at, name.to_string(), new.to_string()));
+                    }
                 }
             }
             _ => {}

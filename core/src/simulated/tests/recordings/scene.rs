@@ -9,6 +9,8 @@ pub(super) struct Scene {
     pub(super) history: History,
     /// The moment of the first command.
     begin: u64,
+    /// The node that something happens to.
+    victim: Option<NodeId>,
     /// Index of the newest change that was looked at.
     seen: Option<Version>,
     /// As many lines of the log were read.
@@ -74,6 +76,7 @@ impl Scene {
             shell,
             history: History::default(),
             begin,
+            victim: None,
             seen: None,
             read: 0,
         };
@@ -91,12 +94,18 @@ impl Scene {
         nodes.iter().find(|node| node.hostname == name).unwrap().id.clone()
     }
 
-    /// The worker with most tasks of `shop`.
-    pub(super) fn crowded(&self) -> NodeId {
+    /// The worker that something happens to: it has two of the three tasks of `shop`, as in the recordings.
+    pub(super) fn victim(&mut self) -> NodeId {
         let shop = serving(&self.shell.swarm, &self.id("shop"));
         let on = |node: &NodeId| shop.iter().filter(|task| task.node.as_ref() == Some(node)).count();
         let workers = ["node4", "node5"].map(|name| self.node(name));
-        workers.into_iter().max_by_key(on).unwrap()
+        let crowded = workers.into_iter().max_by_key(on).unwrap();
+        self.victim.get_or_insert(crowded).clone()
+    }
+
+    pub(super) fn other_worker(&self, victim: &NodeId) -> NodeId {
+        let workers = ["node4", "node5"].map(|name| self.node(name));
+        workers.into_iter().find(|node| node != victim).unwrap()
     }
 
     pub(super) fn command(&mut self, run: impl FnOnce(&mut Swarm, Instant) -> Result<(), ApiError>) {
@@ -182,10 +191,20 @@ impl Scene {
                 }
             })
             .collect();
-        let mut changes = Vec::new();
-        for node in &nodes {
-            changes.push((node.hostname.clone(), format!("{:?}", node.state).to_lowercase()));
-        }
+        let states = nodes
+            .iter()
+            .map(|node| (node.hostname.clone(), format!("{:?}", node.state).to_lowercase()))
+            .collect();
+        let availability = swarm
+            .nodes
+            .values()
+            .map(|node| {
+                (
+                    node.node.hostname.clone(),
+                    format!("{:?}", node.availability).to_lowercase(),
+                )
+            })
+            .collect();
         let updates: Vec<(String, String)> = swarm
             .services
             .values()
@@ -195,7 +214,8 @@ impl Scene {
             })
             .collect();
         self.history.list(at, looks);
-        note(&mut self.history.nodes, at, changes);
+        note(&mut self.history.nodes, at, states);
+        note(&mut self.history.availability, at, availability);
         note(&mut self.history.updates, at, updates);
     }
 }
