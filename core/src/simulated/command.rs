@@ -36,6 +36,7 @@ impl Swarm {
             version,
             labels: BTreeMap::new(),
             loss: None,
+            reports_from: now,
             next_port: 32_768,
         };
         self.nodes.insert(id.clone(), record);

@@ -64,6 +64,8 @@ pub struct Delays {
     pub black_hole: Span,
     /// From `failed` to the start of the replacement.
     pub restart: Span,
+    /// From the SIGKILL of a dockerd to `down`.
+    pub notice_crash: Span,
     /// From power loss to `down`.
     pub notice_power: Span,
     /// From a lost link to `down`.
@@ -99,6 +101,7 @@ impl Default for Delays {
             unhealthy_signal: Span::ms(1950, 2050),
             black_hole: Span::ms(40, 100),
             restart: Span::ms(5000, 5000),
+            notice_crash: Span::ms(12_900, 13_600),
             notice_power: Span::ms(14_600, 15_500),
             notice_link: Span::ms(9900, 13_300),
             notice_dockerd: Span::ms(9800, 13_500),

@@ -14,10 +14,22 @@ use crate::time::Instant;
 const DOCKERD_SIGNAL: Span = Span::ms(40, 55);
 /// From the stop of a dockerd to the black hole in front of its apps.
 const DOCKERD_BLACK_HOLE: Span = Span::ms(130, 240);
-/// From the return of a node to the report of what ended meanwhile.
-const RETURN_REPORT: Span = Span::ms(1900, 2100);
-/// From the return of a link to the SIGTERM of tasks that were replaced meanwhile.
-const RETURN_SIGNAL: Span = Span::ms(4900, 6900);
+/// From the SIGKILL of a dockerd to the black hole in front of its apps: gossip drops the node's addresses.
+const CRASH_BLACK_HOLE: Span = Span::ms(6000, 6600);
+/// From the start of a dockerd that was killed to the SIGTERM of the apps that lived on.
+const CRASH_SIGNAL: Span = Span::ms(200, 260);
+/// From `ready` after a cut to the SIGTERM of tasks that were replaced meanwhile.
+const LINK_SIGNAL: Span = Span::ms(3000, 3050);
+
+/// How long a lost node takes to be `ready` again, and from then on to report what ended meanwhile.
+fn comes_back(loss: Loss) -> (Span, Span) {
+    match loss {
+        Loss::Crash => (Span::ms(1300, 1700), Span::ms(150, 250)),
+        Loss::Dockerd => (Span::ms(600, 1000), Span::ms(1900, 2200)),
+        Loss::Link => (Span::ms(1900, 3900), Span::ms(100, 150)),
+        Loss::Power => (Span::ms(1900, 2500), Span::ms(100, 150)),
+    }
+}
 
 impl Swarm {
     /// `docker node update --availability drain`: a planned stop of everything on the node.
@@ -77,6 +89,7 @@ impl Swarm {
         };
         record.loss = Some(loss);
         let notice = match loss {
+            Loss::Crash => self.delays.notice_crash,
             Loss::Dockerd => self.delays.notice_dockerd,
             Loss::Link => self.delays.notice_link,
             Loss::Power => self.delays.notice_power,
@@ -94,13 +107,15 @@ impl Swarm {
                 continue;
             }
             match loss {
+                Loss::Crash => self.after(Due::BlackHole(task), CRASH_BLACK_HOLE, now),
                 Loss::Dockerd => {
                     self.after(Due::Signal(task.clone()), DOCKERD_SIGNAL, now);
                     self.after(Due::BlackHole(task), DOCKERD_BLACK_HOLE, now);
                 }
                 Loss::Link => {}
                 Loss::Power => {
-                    record.process = Process::Ended { code: 137 };
+                    record.process = Process::Ended { code: 255 };
+                    record.ended_alone = true;
                     self.clear(&Due::Signal(task.clone()));
                     self.clear(&Due::Kill(task.clone()));
                     // In this order: a host without power answers nothing, not even with a reset.
@@ -119,15 +134,28 @@ impl Swarm {
         if loss == Loss::Link {
             self.actions.push_back(Action::Rejoin(node.clone()));
         }
-        self.after(Due::NodeReady(node.clone()), RETURN_REPORT, now);
+        let (ready, report) = comes_back(loss);
+        let ready = now + ready.draw(&mut self.rng);
+        self.timers.set(Due::NodeReady(node.clone()), ready);
+        let reports = ready + report.draw(&mut self.rng);
+        if let Some(record) = self.nodes.get_mut(node) {
+            record.reports_from = reports;
+        }
         for task in self.on_node(node) {
-            let Some(record) = self.tasks.get(&task) else { continue };
+            let Some(record) = self.tasks.get_mut(&task) else {
+                continue;
+            };
             match record.process {
+                // A dockerd that starts keeps no container that another one started.
+                Process::Running if loss == Loss::Crash => {
+                    record.ended_alone = true;
+                    self.after(Due::Signal(task), CRASH_SIGNAL, now);
+                }
                 Process::Running if record.task.desired.is_past_running() => {
-                    self.after(Due::Signal(task), RETURN_SIGNAL, now);
+                    self.after(Due::Signal(task), LINK_SIGNAL, ready);
                 }
                 Process::Running => self.rejoin_dns(&task),
-                Process::Ended { .. } | Process::None => self.after(Due::ReportEnd(task), RETURN_REPORT, now),
+                Process::Ended { .. } | Process::None => self.timers.set(Due::ReportEnd(task), reports),
             }
         }
     }

@@ -9,6 +9,7 @@ use super::address::Subnet;
 use crate::id::{NodeId, ServiceId, TaskId, Version};
 use crate::reconcile::desired::ServiceShape;
 use crate::swarm::model::{Network, NetworkAddress, Node, PublishedPort, Secret, Task};
+use crate::time::Instant;
 
 /// Which of a service's places a task fills.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,6 +90,8 @@ pub(super) struct TaskRecord {
     pub(super) in_dns: bool,
     /// What its health check would find.
     pub(super) healthy: bool,
+    /// Its process ends before its node hears that it should.
+    pub(super) ended_alone: bool,
     /// The task that must have ended before this one may start.
     pub(super) waits_for: Option<TaskId>,
     /// Addresses are held until the end is reported; the task's own list of them stays.
@@ -102,6 +105,8 @@ pub(super) struct TaskRecord {
 /// Why a node cannot be heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
+    /// Its dockerd is killed: apps run on, are cut off after some seconds, and get SIGTERM when it starts again.
+    Crash,
     /// Its dockerd stops as at a reboot: apps get SIGTERM at once and are soon cut off.
     Dockerd,
     /// Its network is cut; apps run on.
@@ -127,6 +132,8 @@ pub(super) struct NodeRecord {
     pub(super) version: Version,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) loss: Option<Loss>,
+    /// After a loss: tells of the ends of its tasks from this moment on.
+    pub(super) reports_from: Instant,
     pub(super) next_port: u16,
 }
 

@@ -52,6 +52,7 @@ impl Swarm {
             process: Process::None,
             in_dns: false,
             healthy: true,
+            ended_alone: false,
             waits_for,
             holds_addresses: false,
             bound: Vec::new(),
@@ -129,7 +130,8 @@ impl Swarm {
                 self.after(Due::Prepared(id.clone()), self.delays.prepare, now);
             }
             None if crowded > 0 => {
-                record.task.error = format!("host-mode port already in use on {crowded} node(s)");
+                let nodes = if crowded == 1 { "node" } else { "nodes" };
+                record.task.error = format!("host-mode port already in use on {crowded} {nodes}");
             }
             None => record.task.error = "no suitable node".to_string(),
         }
@@ -387,12 +389,11 @@ impl Swarm {
         }
         record.process = Process::Ended { code };
         let told = record.task.desired.is_past_running();
-        let lost = record
-            .task
-            .node
-            .as_ref()
-            .and_then(|node| self.nodes.get(node))
-            .is_none_or(|node| node.loss.is_some());
+        let home = record.task.node.as_ref().and_then(|node| self.nodes.get(node));
+        let lost = home.is_none_or(|node| node.loss.is_some());
+        // A node that is about to stop a task looks at its process only then.
+        let stops = self.timers.get(&Due::Signal(id.clone())).filter(|_| told);
+        let reports = home.map(|home| home.reports_from).max(stops);
         self.clear(&Due::Signal(id.clone()));
         self.clear(&Due::Kill(id.clone()));
         self.after(Due::BlackHole(id.clone()), self.delays.black_hole, now);
@@ -404,7 +405,7 @@ impl Swarm {
         } else {
             self.delays.report_failed
         };
-        let at = now + delay.draw(&mut self.rng);
+        let at = (now + delay.draw(&mut self.rng)).max(reports.unwrap_or(now));
         self.timers.set(Due::ReportEnd(id.clone()), at);
         self.timers.set_at_latest(Due::LeaveDns(id.clone()), at);
     }
@@ -416,9 +417,10 @@ impl Swarm {
             return;
         }
         let told = record.task.desired.is_past_running();
+        let alone = !told || record.ended_alone;
         record.task.state = match record.process {
-            Process::Ended { code: 0 } if !told => TaskState::Complete,
-            Process::Ended { code } if !told => {
+            Process::Ended { code: 0 } if alone => TaskState::Complete,
+            Process::Ended { code } if alone => {
                 record.task.error = format!("task: non-zero exit ({code})");
                 TaskState::Failed
             }

@@ -16,6 +16,7 @@ macro_rules! recording {
 
 mod availability;
 mod history;
+mod losses;
 mod scale;
 mod scene;
 mod story;
