@@ -1,6 +1,6 @@
 //! What an operator or a controller may ask of a Swarm, with the answers of its API (facts §6).
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -37,6 +37,7 @@ impl Swarm {
             labels: BTreeMap::new(),
             loss: None,
             reports_from: now,
+            untold: BTreeSet::new(),
             next_port: 32_768,
         };
         self.nodes.insert(id.clone(), record);

@@ -38,10 +38,10 @@ pub struct Delays {
     pub assign: Span,
     /// From `assigned` to `ready`: image there, container made.
     pub prepare: Span,
-    /// From `ready`, or from desired state `running` where that comes later, to the process that listens.
-    pub start: Span,
     /// More time before that for the first task of a network on a node.
     pub first_of_network: Span,
+    /// From `ready`, or from desired state `running` where that comes later, to the process that listens.
+    pub start: Span,
     /// From the process that listens to `running`, without a health check.
     pub report_running: Span,
     /// The same with a health check: its first success.

@@ -21,6 +21,11 @@ const CRASH_SIGNAL: Span = Span::ms(200, 260);
 /// From `ready` after a cut to the SIGTERM of tasks that were replaced meanwhile.
 const LINK_SIGNAL: Span = Span::ms(3000, 3050);
 
+/// From an election to `down` of a node that the new leader never heard of.
+const NOTICE_UNKNOWN: Span = Span::ms(27_000, 33_000);
+/// From `ready` after an election to what the node had to tell.
+const TELLS: Span = Span::ms(100, 150);
+
 /// How long a lost node takes to be `ready` again, and from then on to report what ended meanwhile.
 fn comes_back(loss: Loss) -> (Span, Span) {
     match loss {
@@ -130,7 +135,6 @@ impl Swarm {
     pub fn return_node(&mut self, node: &NodeId, now: Instant) {
         let Some(record) = self.nodes.get_mut(node) else { return };
         let Some(loss) = record.loss.take() else { return };
-        self.clear(&Due::NodeDown(node.clone()));
         if loss == Loss::Link {
             self.actions.push_back(Action::Rejoin(node.clone()));
         }
@@ -190,7 +194,15 @@ impl Swarm {
 
     pub(super) fn node_ready(&mut self, node: &NodeId, now: Instant) {
         if self.nodes.get(node).is_some_and(|record| record.loss.is_none()) {
+            self.clear(&Due::NodeDown(node.clone()));
             self.set_node_state(node, NodeState::Ready, now);
+            let untold = self
+                .nodes
+                .get_mut(node)
+                .map(|record| core::mem::take(&mut record.untold));
+            for due in untold.unwrap_or_default() {
+                self.after(due, TELLS, now);
+            }
             self.fill_all(now);
         }
     }
@@ -245,10 +257,14 @@ impl Swarm {
             if self
                 .nodes
                 .get(&node)
-                .is_some_and(|record| record.node.state == NodeState::Ready)
+                .is_some_and(|record| record.node.state != NodeState::Down)
             {
                 self.set_node_state(&node, NodeState::Unknown, now);
-                self.after(Due::NodeReady(node), self.delays.node_ready, now);
+                // The new leader gives every node its time anew.
+                self.after(Due::NodeDown(node.clone()), NOTICE_UNKNOWN, now);
+                if !self.is_lost(&node) {
+                    self.after(Due::NodeReady(node), self.delays.node_ready, now);
+                }
             }
         }
         let networks: Vec<_> = self.networks.keys().cloned().collect();

@@ -43,7 +43,7 @@ use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
 use crate::machine::Machine;
 use crate::reconcile::desired::ServiceShape;
 use crate::rng::Rng;
-use crate::swarm::model::{DesiredState, Event, EventAction, EventKind, NetworkAddress, TaskState};
+use crate::swarm::model::{DesiredState, Event, EventAction, EventKind, NetworkAddress, NodeState, TaskState};
 use crate::time::{Deadline, Instant, Timers};
 
 /// `StopGracePeriod` where none is set, in milliseconds.
@@ -289,6 +289,20 @@ impl Swarm {
         if let Some(leaderless) = &mut self.leaderless {
             leaderless.waiting.remove(due);
         }
+        for node in self.nodes.values_mut() {
+            node.untold.remove(due);
+        }
+    }
+
+    /// The node that has to tell of `due`, if the leader has yet to hear of that node.
+    fn unheard_teller(&mut self, due: &Due) -> Option<&mut NodeRecord> {
+        let (Due::Prepared(task) | Due::ReportEnd(task) | Due::ReportRunning(task)) = due else {
+            return None;
+        };
+        let node = self.tasks.get(task)?.task.node.as_ref()?;
+        self.nodes
+            .get_mut(node)
+            .filter(|record| record.node.state == NodeState::Unknown)
     }
 
     fn fire(&mut self, due: Due, now: Instant) {
@@ -341,7 +355,10 @@ impl Machine for Swarm {
         while let Some(due) = self.timers.pop_due(now) {
             match &mut self.leaderless {
                 Some(leaderless) if due.needs_leader() => _ = leaderless.waiting.insert(due),
-                Some(_) | None => self.fire(due, now),
+                Some(_) | None => match self.unheard_teller(&due) {
+                    Some(node) => _ = node.untold.insert(due),
+                    None => self.fire(due, now),
+                },
             }
         }
     }
@@ -367,7 +384,8 @@ impl Machine for Swarm {
             let waits = self
                 .leaderless
                 .as_ref()
-                .is_some_and(|leaderless| leaderless.waiting.contains(&report));
+                .is_some_and(|leaderless| leaderless.waiting.contains(&report))
+                || self.nodes.values().any(|node| node.untold.contains(&report));
             let reported = self.timers.get(&report).is_none() && !waits;
             assert!(
                 task.state != TaskState::Running || record.process == Process::Running || unheard || !reported,

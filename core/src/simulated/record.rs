@@ -5,6 +5,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::Due;
 use super::address::Subnet;
 use crate::id::{NodeId, ServiceId, TaskId, Version};
 use crate::reconcile::desired::ServiceShape;
@@ -134,6 +135,8 @@ pub(super) struct NodeRecord {
     pub(super) loss: Option<Loss>,
     /// After a loss: tells of the ends of its tasks from this moment on.
     pub(super) reports_from: Instant,
+    /// What it has to tell, and cannot before a new leader has heard of it.
+    pub(super) untold: BTreeSet<Due>,
     pub(super) next_port: u16,
 }
 

@@ -127,7 +127,11 @@ impl Swarm {
                 record.task.node = Some(node);
                 record.task.state = TaskState::Assigned;
                 record.task.error.clear();
-                self.after(Due::Prepared(id.clone()), self.delays.prepare, now);
+                let mut delay = self.delays.prepare.draw(&mut self.rng);
+                if self.is_first_of_network(id) {
+                    delay += self.delays.first_of_network.draw(&mut self.rng);
+                }
+                self.timers.set(Due::Prepared(id.clone()), now + delay);
             }
             None if crowded > 0 => {
                 let nodes = if crowded == 1 { "node" } else { "nodes" };
@@ -135,6 +139,22 @@ impl Swarm {
             }
             None => record.task.error = "no suitable node".to_string(),
         }
+    }
+
+    /// Whether a network of the task has to be made on its node: no other task there is in it.
+    fn is_first_of_network(&self, id: &TaskId) -> bool {
+        let Some(TaskRecord { task, .. }) = self.tasks.get(id) else {
+            return false;
+        };
+        let is_known = |network| {
+            self.tasks.values().any(|other| {
+                other.task.id != *id
+                    && other.task.node == task.node
+                    && other.process == Process::Running
+                    && other.task.addresses.iter().any(|held| &held.network == network)
+            })
+        };
+        task.addresses.iter().any(|held| !is_known(&held.network))
     }
 
     /// Tries to place what found no node; called when a node or a port comes free.
@@ -207,21 +227,7 @@ impl Swarm {
     fn start(&mut self, id: &TaskId, now: Instant) {
         let Some(record) = self.tasks.get_mut(id) else { return };
         record.task.state = TaskState::Starting;
-        let (node, networks) = (record.task.node.clone(), record.task.addresses.clone());
-        let is_known = |network| {
-            self.tasks.values().any(|other| {
-                other.task.id != *id
-                    && other.task.node == node
-                    && other.process == Process::Running
-                    && other.task.addresses.iter().any(|held| &held.network == network)
-            })
-        };
-        let first = networks.iter().any(|held| !is_known(&held.network));
-        let mut delay = self.delays.start.draw(&mut self.rng);
-        if first {
-            delay += self.delays.first_of_network.draw(&mut self.rng);
-        }
-        self.timers.set(Due::Started(id.clone()), now + delay);
+        self.after(Due::Started(id.clone()), self.delays.start, now);
     }
 
     pub(super) fn started(&mut self, id: &TaskId, now: Instant) {

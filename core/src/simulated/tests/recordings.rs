@@ -16,6 +16,7 @@ macro_rules! recording {
 
 mod availability;
 mod history;
+mod leader;
 mod losses;
 mod scale;
 mod scene;
@@ -28,5 +29,3 @@ use super::*;
 const POLL_MS: u64 = 25;
 /// Each recording is compared with as many lives of the simulated Swarm.
 const SEEDS: u64 = 30;
-/// `RestartPolicy.Delay` of `shop` there.
-const RESTART: Span = Span::ms(1000, 1000);

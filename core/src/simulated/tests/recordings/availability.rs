@@ -1,7 +1,7 @@
 //! A node is drained and made active; another is paused while `shop` grows, and made active.
 
 use super::history::History;
-use super::scene::Scene;
+use super::scene::{Scene, USUAL};
 use super::story::{Story, reproduces};
 use super::*;
 
@@ -32,18 +32,12 @@ fn a_drained_and_a_paused_node_go_as_in_their_recording() {
             _ => swarm.activate_node(&paused, now),
         });
     };
-    reproduces(
-        recording!("node-drain"),
-        &limits,
-        |_| (),
-        act,
-        |history| {
-            let mut story = Story::default();
-            drained(&mut story, history);
-            paused(&mut story, history);
-            story
-        },
-    );
+    reproduces(recording!("node-drain"), &limits, USUAL, act, |history| {
+        let mut story = Story::default();
+        drained(&mut story, history);
+        paused(&mut story, history);
+        story
+    });
 }
 
 fn drained(story: &mut Story, history: &History) {

@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use super::history::{History, Life, Ms};
-use super::scene::Scene;
+use super::scene::{Scene, USUAL};
 use super::story::{Story, reproduces};
 use super::*;
 
@@ -105,18 +105,12 @@ fn a_worker_without_power_goes_and_comes_as_in_its_recording() {
             _ => swarm.return_node(&node, now),
         });
     };
-    reproduces(
-        recording!("node-loss"),
-        &LIMITS,
-        |_| (),
-        act,
-        |history| {
-            let mut story = Story::default();
-            lost(&mut story, "noticed: power", history, 0);
-            back(&mut story, "node is back", history, 1);
-            story
-        },
-    );
+    reproduces(recording!("node-loss"), &LIMITS, USUAL, act, |history| {
+        let mut story = Story::default();
+        lost(&mut story, "noticed: power", history, 0);
+        back(&mut story, "node is back", history, 1);
+        story
+    });
 }
 
 #[test]
@@ -128,19 +122,13 @@ fn a_worker_without_its_link_goes_and_comes_as_in_its_recording() {
             _ => swarm.return_node(&node, now),
         });
     };
-    reproduces(
-        recording!("node-partition"),
-        &LIMITS,
-        |_| (),
-        act,
-        |history| {
-            let mut story = Story::default();
-            lost(&mut story, "noticed: link", history, 0);
-            let ready = back(&mut story, "link is back", history, 1);
-            signalled(&mut story, "SIGTERM", history, 0, ready);
-            story
-        },
-    );
+    reproduces(recording!("node-partition"), &LIMITS, USUAL, act, |history| {
+        let mut story = Story::default();
+        lost(&mut story, "noticed: link", history, 0);
+        let ready = back(&mut story, "link is back", history, 1);
+        signalled(&mut story, "SIGTERM", history, 0, ready);
+        story
+    });
 }
 
 #[test]
@@ -153,20 +141,14 @@ fn a_worker_without_its_dockerd_goes_and_comes_as_in_its_recording() {
             _ => swarm.return_node(&node, now),
         });
     };
-    reproduces(
-        recording!("worker-dockerd-stop"),
-        &LIMITS,
-        |_| (),
-        act,
-        |history| {
-            let mut story = Story::default();
-            signalled(&mut story, "SIGTERM at once", history, 0, Some(0));
-            lost(&mut story, "noticed: dockerd stopped", history, 0);
-            back(&mut story, "node is back", history, 1);
-            lost(&mut story, "noticed: dockerd killed", history, 2);
-            back(&mut story, "node is back", history, 3);
-            signalled(&mut story, "SIGTERM", history, 2, Some(history.marks[3]));
-            story
-        },
-    );
+    reproduces(recording!("worker-dockerd-stop"), &LIMITS, USUAL, act, |history| {
+        let mut story = Story::default();
+        signalled(&mut story, "SIGTERM at once", history, 0, Some(0));
+        lost(&mut story, "noticed: dockerd stopped", history, 0);
+        back(&mut story, "node is back", history, 1);
+        lost(&mut story, "noticed: dockerd killed", history, 2);
+        back(&mut story, "node is back", history, 3);
+        signalled(&mut story, "SIGTERM", history, 2, Some(history.marks[3]));
+        story
+    });
 }

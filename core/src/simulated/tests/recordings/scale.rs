@@ -1,7 +1,7 @@
 //! `shop` is scaled from 3 to 6, 2, 0 and 3, and removed.
 
 use super::history::{History, Life};
-use super::scene::Scene;
+use super::scene::{Scene, USUAL};
 use super::story::{Story, reproduces};
 use super::*;
 
@@ -28,21 +28,15 @@ fn scaling_and_removal_go_as_in_their_recording() {
             None => scene.command(|swarm, now| swarm.remove_service(&shop, now)),
         }
     };
-    reproduces(
-        text,
-        &limits,
-        |_| (),
-        act,
-        |history| {
-            let mut story = Story::default();
-            grows(&mut story, history, 0, "runs");
-            shrinks(&mut story, history, 1);
-            shrinks(&mut story, history, 2);
-            grows(&mut story, history, 3, "runs from nothing");
-            shrinks(&mut story, history, 4);
-            story
-        },
-    );
+    reproduces(text, &limits, USUAL, act, |history| {
+        let mut story = Story::default();
+        grows(&mut story, history, 0, "runs");
+        shrinks(&mut story, history, 1);
+        shrinks(&mut story, history, 2);
+        grows(&mut story, history, 3, "runs from nothing");
+        shrinks(&mut story, history, 4);
+        story
+    });
 }
 
 /// Which places come, and how long each task takes.

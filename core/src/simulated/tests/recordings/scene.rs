@@ -4,13 +4,30 @@
 use super::history::{History, Look, Ms};
 use super::*;
 
+/// What differs from one recording to another.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stage {
+    /// `RestartPolicy.Delay` in milliseconds. One for all services: each recording shows restarts of one kind.
+    pub(super) restart_ms: u32,
+    pub(super) start_first: bool,
+    /// Whether `shop` has a health check.
+    pub(super) health: bool,
+}
+
+/// `shop` is stop-first, has no health check and a restart delay of 1 s.
+pub(super) const USUAL: Stage = Stage {
+    restart_ms: 1000,
+    start_first: false,
+    health: false,
+};
+
 pub(super) struct Scene {
     pub(super) shell: Shell,
     pub(super) history: History,
     /// The moment of the first command.
     begin: u64,
     /// The node that something happens to.
-    victim: Option<NodeId>,
+    pub(super) victim: Option<NodeId>,
     /// Index of the newest change that was looked at.
     seen: Option<Version>,
     /// As many lines of the log were read.
@@ -18,10 +35,9 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// `shop` as `edit` changes it.
-    pub(super) fn new(seed: u64, edit: impl FnOnce(&mut ServiceShape)) -> Scene {
+    pub(super) fn new(seed: u64, stage: Stage) -> Scene {
         let delays = Delays {
-            restart: RESTART,
+            restart: Span::ms(stage.restart_ms, stage.restart_ms),
             ..Delays::default()
         };
         let mut shell = Shell::empty(seed, delays);
@@ -43,10 +59,12 @@ impl Scene {
             networks: networks(&["edge"]),
             constraints: ["node.role==worker".to_string()].into(),
             secrets: [("shop-key-1".to_string(), "key".to_string())].into(),
-            ..shape("shop", 3, false)
+            ..shape("shop", 3, stage.start_first)
         };
         shop.update.monitor_ms = 2000;
-        edit(&mut shop);
+        if stage.health {
+            shop.health_command = vec!["CMD".to_string(), "health".to_string()];
+        }
         let api = ServiceShape {
             networks: networks(&["edge", "back"]),
             constraints: ["node.role==manager".to_string()].into(),
@@ -108,6 +126,18 @@ impl Scene {
         workers.into_iter().find(|node| node != victim).unwrap()
     }
 
+    pub(super) fn run_until_down(&mut self, node: &NodeId) {
+        let is_down = |scene: &Scene| {
+            let nodes = scene.shell.swarm.nodes();
+            nodes
+                .iter()
+                .any(|other| other.id == *node && other.state == NodeState::Down)
+        };
+        while !is_down(self) {
+            self.run_to(self.now() + Ms::try_from(POLL_MS).unwrap());
+        }
+    }
+
     pub(super) fn command(&mut self, run: impl FnOnce(&mut Swarm, Instant) -> Result<(), ApiError>) {
         self.shell.command(run).unwrap();
     }
@@ -126,7 +156,7 @@ impl Scene {
         }
     }
 
-    fn now(&self) -> Ms {
+    pub(super) fn now(&self) -> Ms {
         self.at(self.shell.ms())
     }
 

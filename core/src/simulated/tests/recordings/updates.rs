@@ -1,7 +1,7 @@
 //! `shop` gets another image, stop-first or start-first, and is rolled back.
 
 use super::history::{History, Ms};
-use super::scene::Scene;
+use super::scene::{Scene, Stage, USUAL};
 use super::story::{Limits, Story, reproduces};
 use super::*;
 
@@ -35,7 +35,10 @@ pub(super) fn steps(story: &mut Story, history: &History, service: &str, mark: u
 }
 
 fn update(text: &str, order: Order, limits: Limits) {
-    let stage = |shop: &mut ServiceShape| shop.update.start_first = order == Order::StartFirst;
+    let stage = Stage {
+        start_first: order == Order::StartFirst,
+        ..USUAL
+    };
     let act = |scene: &mut Scene, mark: usize| match mark {
         0 => scene.edit_shop(|shop| shop.image.push('2')),
         _ => {
