@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::address::Subnet;
-use super::record::{self, Availability, NetworkRecord, NodeRecord, SecretRecord, ServiceRecord, Update};
+use super::record::{self, Availability, NetworkRecord, NodeRecord, SecretRecord, ServiceRecord};
 use super::{Due, Swarm};
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId, Version};
 use crate::reconcile::desired::ServiceShape;
@@ -92,6 +92,11 @@ impl Swarm {
         let subnet = Subnet::new([10, 0, third]);
         self.networks.insert(id.clone(), NetworkRecord { network, subnet });
         id
+    }
+
+    /// No registry has this image: nodes reject tasks that need it.
+    pub fn lose_image(&mut self, image: &str) {
+        self.missing_images.insert(image.to_string());
     }
 
     /// Removes a network that nobody uses.
@@ -187,8 +192,8 @@ impl Swarm {
             version,
             created_at: timestamp(now),
             shape,
+            configs: BTreeSet::new(),
             previous: None,
-            template: 1,
             virtual_ips,
             update: None,
             update_state: None,
@@ -234,18 +239,12 @@ impl Swarm {
         };
         service.version = version;
         service.virtual_ips = virtual_ips;
-        service.previous = Some(core::mem::replace(&mut service.shape, shape));
+        let configs = service.configs.clone();
+        service.change((shape, configs));
         // A change that restarts nothing wipes the status, even in the middle of an update (facts §5).
-        service.update_state = replaces.then_some("updating");
+        service.update_state = None;
         if replaces {
-            service.template += 1;
-            let steps = service.update.take().map(|update| update.steps).unwrap_or_default();
-            let (resting, rollback) = Default::default();
-            service.update = Some(Update {
-                steps,
-                resting,
-                rollback,
-            });
+            service.begin_update();
         }
         self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
         if replaces {

@@ -56,6 +56,9 @@ pub struct Delays {
     pub report_end: Span,
     /// From the end of a process that was not to `failed`.
     pub report_failed: Span,
+    /// From the start of a process to the end of the patience with one that has not been healthy yet: the start period
+    /// and all probes.
+    pub unhealthy_start: Span,
     /// From a health check that begins to fail to the address leaving Docker's DNS.
     pub unhealthy_leave_dns: Span,
     /// From a health check that begins to fail to SIGTERM; `/tasks` says `running` until the process has ended.
@@ -97,6 +100,8 @@ impl Default for Delays {
             signal_bare: Span::ms(1103, 1185),
             report_end: Span::ms(105, 655),
             report_failed: Span::ms(180, 430),
+            // Of Tidegate's own services: 10 s, and three probes 2 s apart.
+            unhealthy_start: Span::ms(14_000, 16_000),
             unhealthy_leave_dns: Span::ms(1050, 1100),
             unhealthy_signal: Span::ms(1950, 2050),
             black_hole: Span::ms(40, 100),

@@ -27,6 +27,7 @@ mod record;
 mod task;
 #[cfg(test)]
 mod tests;
+mod verdict;
 mod view;
 
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -69,7 +70,8 @@ pub enum Fact {
         code: i32,
     },
     /// What the health check of a task would find from now on; healthy unless this says otherwise. Counts only where the
-    /// service has a check. A task that runs already and turns unhealthy is stopped, and nobody is told (facts §2).
+    /// service has a check. A task that runs already and turns unhealthy is stopped, and nobody is told (facts §2); one
+    /// that does not get healthy after its start is stopped too.
     Health {
         /// The task.
         task: TaskId,
@@ -138,6 +140,7 @@ enum Due {
     Prepared(TaskId),
     LeaveDns(TaskId),
     Started(TaskId),
+    GiveUp(TaskId),
     Signal(TaskId),
     Kill(TaskId),
     BlackHole(TaskId),
@@ -163,6 +166,7 @@ impl Due {
             Due::Prepared(_) => "a container is made",
             Due::LeaveDns(_) => "an address leaves DNS",
             Due::Started(_) => "a process listens",
+            Due::GiveUp(_) => "a start has been unhealthy for too long",
             Due::Signal(_) => "SIGTERM",
             Due::Kill(_) => "a grace period ends",
             Due::BlackHole(_) => "a network namespace goes",
@@ -177,6 +181,7 @@ impl Due {
             | Due::Emit(_)
             | Due::LeaveDns(_)
             | Due::Started(_)
+            | Due::GiveUp(_)
             | Due::Signal(_)
             | Due::Kill(_)
             | Due::BlackHole(_) => false,
@@ -216,6 +221,8 @@ pub struct Swarm {
     nodes: BTreeMap<NodeId, NodeRecord>,
     networks: BTreeMap<NetworkId, NetworkRecord>,
     secrets: BTreeMap<SecretId, SecretRecord>,
+    /// Images that no registry has.
+    missing_images: BTreeSet<String>,
     /// Set while there is no leader.
     leaderless: Option<Leaderless>,
     timers: Timers<Due>,
@@ -239,6 +246,7 @@ impl Swarm {
             nodes: BTreeMap::new(),
             networks: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            missing_images: BTreeSet::new(),
             leaderless: None,
             timers: Timers::new(),
             events: BTreeMap::new(),
@@ -327,6 +335,7 @@ impl Swarm {
                 }
             }
             Due::Started(task) => self.started(&task, now),
+            Due::GiveUp(task) => self.give_up(&task, now),
             Due::Signal(task) => self.signal(&task, now),
             Due::Kill(task) => self.kill(&task),
             Due::BlackHole(task) => self.actions.push_back(Action::BlackHole(task)),

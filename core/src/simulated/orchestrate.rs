@@ -96,7 +96,7 @@ impl Swarm {
     /// Starts as many steps as the update's parallelism allows.
     pub(super) fn advance_update(&mut self, id: &ServiceId, now: Instant) {
         let Some(service) = self.services.get(id) else { return };
-        let (template, mut policy) = (service.template, service.shape.update.clone());
+        let mut policy = service.shape.update.clone();
         let Some(update) = &service.update else { return };
         if update.rollback {
             // A shape has no `RollbackConfig`: Docker's default is stop-first, one at a time and 5 s of watch, whatever the
@@ -108,7 +108,7 @@ impl Swarm {
             .into_iter()
             .filter(|(place, _)| !update.steps.contains_key(place))
             .filter_map(|(place, tasks)| Some((place, tasks.last()?.clone())))
-            .filter(|(_, task)| self.tasks.get(task).is_some_and(|record| record.template != template))
+            .filter(|(_, task)| self.tasks.get(task).is_some_and(|record| !service.is_current(record)))
             .collect();
         let busy = update.steps.len() + update.resting.len();
         if dirty.is_empty() && busy == 0 {
@@ -132,7 +132,11 @@ impl Swarm {
             self.create_task(id, place.clone(), DesiredState::Running, None, now)
         } else {
             self.stop(&old, DesiredState::Shutdown, now);
-            self.create_task(id, place.clone(), DesiredState::Ready, Some(old.clone()), now)
+            if self.tasks.get(&old).is_some_and(|old| old.task.is_over()) {
+                self.create_task(id, place.clone(), DesiredState::Running, None, now)
+            } else {
+                self.create_task(id, place.clone(), DesiredState::Ready, Some(old.clone()), now)
+            }
         };
         let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
         if let (Some(new), Some(update)) = (new, update) {
@@ -192,11 +196,12 @@ impl Swarm {
         let Some(record) = self.tasks.get_mut(id) else { return };
         record.task.desired = DesiredState::Shutdown;
         let failed = record.task.state == TaskState::Failed;
-        let (service, place, template) = (record.task.service.clone(), record.place.clone(), record.template);
+        let (service, place) = (record.task.service.clone(), record.place.clone());
         let Some(owner) = self.services.get(&service) else {
             return;
         };
-        if failed && owner.update.is_some() && owner.template == template {
+        let is_current = self.tasks.get(id).is_some_and(|record| owner.is_current(record));
+        if failed && owner.update.is_some() && is_current {
             self.update_failed(&service, now);
         }
         let restart = self.delays.restart.draw(&mut self.rng);
@@ -240,7 +245,7 @@ impl Swarm {
     }
 
     /// `FailureAction` of the update, or of the rollback that it became.
-    fn update_failed(&mut self, id: &ServiceId, now: Instant) {
+    pub(super) fn update_failed(&mut self, id: &ServiceId, now: Instant) {
         let version = self.next_version();
         let Some(service) = self.services.get_mut(id) else {
             return;

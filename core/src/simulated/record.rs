@@ -27,9 +27,10 @@ pub(super) struct ServiceRecord {
     pub(super) version: Version,
     pub(super) created_at: String,
     pub(super) shape: Arc<ServiceShape>,
-    pub(super) previous: Option<Arc<ServiceShape>>,
-    /// Grows with each change that replaces tasks.
-    pub(super) template: u64,
+    /// Names of the configs that its tasks mount. No shape has them: Tidegate uses none.
+    pub(super) configs: BTreeSet<String>,
+    /// `PreviousSpec`: the shape and the configs before the last change.
+    pub(super) previous: Option<(Arc<ServiceShape>, BTreeSet<String>)>,
     pub(super) virtual_ips: Vec<NetworkAddress>,
     pub(super) update: Option<Update>,
     /// `UpdateStatus.State`: no witness of what goes on, a label change wipes it (facts §11.11).
@@ -37,14 +38,35 @@ pub(super) struct ServiceRecord {
 }
 
 impl ServiceRecord {
+    /// Takes another spec and remembers the one before.
+    pub(super) fn change(&mut self, (shape, configs): (Arc<ServiceShape>, BTreeSet<String>)) {
+        let shape = core::mem::replace(&mut self.shape, shape);
+        self.previous = Some((shape, core::mem::replace(&mut self.configs, configs)));
+    }
+
+    /// Begins an update that replaces the tasks that are not as the spec says. Steps under way go on.
+    pub(super) fn begin_update(&mut self) {
+        self.update_state = Some("updating");
+        let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
+        self.update = Some(Update {
+            steps,
+            ..Update::default()
+        });
+    }
+
+    /// Whether a task is as the spec says. Docker compares by value: what comes back to an old spec keeps old tasks.
+    pub(super) fn is_current(&self, task: &TaskRecord) -> bool {
+        task.configs == self.configs
+            && (Arc::ptr_eq(&task.shape, &self.shape) || !replaces_tasks(&task.shape, &self.shape))
+    }
+
     /// Begins a rollback to the shape before; false, and nothing changed, where there is none. A step that is under way
     /// goes on, so that of each place at most two tasks live.
     pub(super) fn roll_back(&mut self) -> bool {
         let Some(previous) = self.previous.take() else {
             return false;
         };
-        self.previous = Some(core::mem::replace(&mut self.shape, previous));
-        self.template += 1;
+        self.change(previous);
         self.update_state = Some("rollback_started");
         let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
         self.update = Some(Update {
@@ -85,12 +107,14 @@ pub(super) struct TaskRecord {
     pub(super) task: Task,
     pub(super) name: String,
     pub(super) place: Place,
-    pub(super) template: u64,
     pub(super) shape: Arc<ServiceShape>,
+    pub(super) configs: BTreeSet<String>,
     pub(super) process: Process,
     pub(super) in_dns: bool,
     /// What its health check would find.
     pub(super) healthy: bool,
+    /// It did not get healthy after its start and is being stopped for that.
+    pub(super) given_up: bool,
     /// Its process ends before its node hears that it should.
     pub(super) ended_alone: bool,
     /// The task that must have ended before this one may start.

@@ -23,7 +23,7 @@ impl Swarm {
         waits_for: Option<TaskId>,
         now: Instant,
     ) -> Option<TaskId> {
-        let ServiceRecord { shape, template, .. } = self.services.get(service)?.clone();
+        let ServiceRecord { shape, configs, .. } = self.services.get(service)?.clone();
         let id = TaskId::from(self.new_id());
         self.born += 1;
         let slot = match &place {
@@ -47,11 +47,12 @@ impl Swarm {
             task,
             name: shape.name.clone(),
             place,
-            template,
             shape,
+            configs,
             process: Process::None,
             in_dns: false,
             healthy: true,
+            given_up: false,
             ended_alone: false,
             waits_for,
             holds_addresses: false,
@@ -202,6 +203,10 @@ impl Swarm {
         if record.task.desired.is_past_running() || record.task.state != TaskState::Assigned {
             return;
         }
+        if self.missing_images.contains(&record.shape.image) {
+            let error = format!("No such image: {}", record.shape.image);
+            return self.reject(id, error, now);
+        }
         record.task.version = version;
         record.task.state = TaskState::Ready;
         if record.task.desired == DesiredState::Running {
@@ -219,8 +224,11 @@ impl Swarm {
         record.task.desired = DesiredState::Running;
         record.task.version = version;
         record.waits_for = None;
-        if record.task.state == TaskState::Ready {
+        let state = record.task.state;
+        if state == TaskState::Ready {
             self.start(id, now);
+        } else if state == TaskState::Rejected {
+            self.replace_failed(id, now);
         }
     }
 
@@ -250,9 +258,10 @@ impl Swarm {
             shape: record.shape.clone(),
             addresses: record.task.addresses.clone(),
         };
-        let healthy = !record.shape.health_command.is_empty();
+        let checked = !record.shape.health_command.is_empty();
         self.actions.push_back(Action::Start(start));
-        let delay = if healthy {
+        let delay = if checked {
+            self.after(Due::GiveUp(id.clone()), self.delays.unhealthy_start, now);
             self.delays.report_healthy
         } else {
             self.delays.report_running
@@ -285,9 +294,8 @@ impl Swarm {
         if record.process != Process::Running || home.loss.is_some() {
             return;
         }
-        if !record.healthy && !record.shape.health_command.is_empty() {
-            self.timers
-                .set(Due::ReportRunning(id.clone()), now + Duration::from_secs(1));
+        let checked = !record.shape.health_command.is_empty();
+        if checked && (!record.healthy || record.given_up) {
             return;
         }
         let mut ports = Vec::new();
@@ -311,17 +319,6 @@ impl Swarm {
         }
     }
 
-    /// What the health check of a task finds from now on. A container that turns unhealthy is stopped by its node.
-    pub(super) fn health(&mut self, id: &TaskId, healthy: bool, now: Instant) {
-        let Some(record) = self.tasks.get_mut(id) else { return };
-        record.healthy = healthy;
-        let checked = !record.shape.health_command.is_empty();
-        if !healthy && checked && record.task.is_serving() && record.process == Process::Running {
-            self.after(Due::LeaveDns(id.clone()), self.delays.unhealthy_leave_dns, now);
-            self.after(Due::Signal(id.clone()), self.delays.unhealthy_signal, now);
-        }
-    }
-
     /// Sets a desired state beyond running: the moment `T` of facts §1.1.
     pub(super) fn stop(&mut self, id: &TaskId, desired: DesiredState, now: Instant) {
         let version = self.next_version();
@@ -339,6 +336,12 @@ impl Swarm {
         }
         record.task.desired = desired;
         record.task.version = version;
+        if record.task.is_over() {
+            if desired == DesiredState::Remove {
+                self.reap_soon(now);
+            }
+            return;
+        }
         let lost = |node: &NodeId| self.nodes.get(node).is_none_or(|node| node.loss.is_some());
         if record.task.node.as_ref().is_some_and(lost) {
             return;
@@ -425,6 +428,11 @@ impl Swarm {
         let told = record.task.desired.is_past_running();
         let alone = !told || record.ended_alone;
         record.task.state = match record.process {
+            Process::Ended { .. } if record.given_up && alone => {
+                let container = format!("{}.{}.{id}", record.name, record.task.slot.unwrap_or_default());
+                record.task.error = format!("network sandbox does not exist for container {container}");
+                TaskState::Failed
+            }
             Process::Ended { code: 0 } if alone => TaskState::Complete,
             Process::Ended { code } if alone => {
                 record.task.error = format!("task: non-zero exit ({code})");

@@ -53,6 +53,11 @@ impl Shell {
         let line = match action {
             Action::Start(start) => {
                 self.running.insert(start.task.clone());
+                let crash = start.shape.env.iter().find_map(|text| text.strip_prefix("CRASH_MS="));
+                if let Some(ms) = crash {
+                    let at = self.now + Duration::from_millis(ms.parse().unwrap());
+                    self.exits.insert((at, start.task.clone()), 1);
+                }
                 format!("start {}", start.task)
             }
             Action::Signal(task) => {

@@ -15,6 +15,8 @@ macro_rules! recording {
 }
 
 mod availability;
+mod crash;
+mod health;
 mod history;
 mod leader;
 mod losses;

@@ -28,6 +28,11 @@ pub(super) struct Scene {
     begin: u64,
     /// The node that something happens to.
     pub(super) victim: Option<NodeId>,
+    /// Whether the health checks of processes that start fail.
+    failing: bool,
+    /// What health checks will have found.
+    verdicts: BTreeMap<(Instant, TaskId), bool>,
+    dice: Rng,
     /// Index of the newest change that was looked at.
     seen: Option<Version>,
     /// As many lines of the log were read.
@@ -38,6 +43,8 @@ impl Scene {
     pub(super) fn new(seed: u64, stage: Stage) -> Scene {
         let delays = Delays {
             restart: Span::ms(stage.restart_ms, stage.restart_ms),
+            // Two probes a second apart.
+            unhealthy_start: Span::ms(2150, 2400),
             ..Delays::default()
         };
         let mut shell = Shell::empty(seed, delays);
@@ -95,6 +102,9 @@ impl Scene {
             history: History::default(),
             begin,
             victim: None,
+            failing: false,
+            verdicts: BTreeMap::new(),
+            dice: Rng::new(seed).fork("probes"),
             seen: None,
             read: 0,
         };
@@ -126,6 +136,27 @@ impl Scene {
         workers.into_iter().find(|node| node != victim).unwrap()
     }
 
+    /// What the health checks of `shop` find from now on, each at its own next probes.
+    pub(super) fn set_health(&mut self, healthy: bool) {
+        self.failing = !healthy;
+        let probes = if healthy { (0, 1000) } else { (1000, 2100) };
+        for task in self.shell.running.clone() {
+            let at = self.shell.now + Duration::from_millis(self.dice.between(probes.0, probes.1));
+            self.verdicts.insert((at, task), healthy);
+        }
+    }
+
+    /// Tells what health checks found meanwhile, also of processes that just started.
+    fn check_health(&mut self) {
+        while let Some(((at, task), healthy)) = self.verdicts.pop_first() {
+            if at > self.shell.now {
+                self.verdicts.insert((at, task), healthy);
+                break;
+            }
+            self.shell.input(Input::Fact(Fact::Health { task, healthy }));
+        }
+    }
+
     pub(super) fn run_until_down(&mut self, node: &NodeId) {
         let is_down = |scene: &Scene| {
             let nodes = scene.shell.swarm.nodes();
@@ -133,7 +164,13 @@ impl Scene {
                 .iter()
                 .any(|other| other.id == *node && other.state == NodeState::Down)
         };
-        while !is_down(self) {
+        self.run_until(is_down);
+    }
+
+    pub(super) fn run_until(&mut self, done: impl Fn(&Scene) -> bool) {
+        let end = self.now() + 60_000;
+        while !done(self) {
+            assert!(self.now() < end, "does not happen within a minute");
             self.run_to(self.now() + Ms::try_from(POLL_MS).unwrap());
         }
     }
@@ -152,6 +189,7 @@ impl Scene {
         while self.now() < at {
             let ms = u64::try_from(at - self.now()).unwrap().min(POLL_MS);
             self.shell.run_for(ms);
+            self.check_health();
             self.look();
         }
     }
@@ -173,7 +211,15 @@ impl Scene {
             let at = self.at(ms);
             if let Some((word, task)) = line.split_once(' ') {
                 match word {
-                    "start" | "exit" => self.history.said(at, task, word),
+                    "start" => {
+                        self.history.said(at, task, word);
+                        if self.failing {
+                            let healthy = false;
+                            let task = TaskId::from(task);
+                            self.shell.input(Input::Fact(Fact::Health { task, healthy }));
+                        }
+                    }
+                    "exit" => self.history.said(at, task, word),
                     "signal" => self.history.said(at, task, "sigterm"),
                     _ => {}
                 }

@@ -1,6 +1,6 @@
 //! `shop` gets another image, stop-first or start-first, and is rolled back.
 
-use super::history::{History, Ms};
+use super::history::{History, Life, Ms};
 use super::scene::{Scene, Stage, USUAL};
 use super::story::{Limits, Story, reproduces};
 use super::*;
@@ -16,22 +16,39 @@ pub(super) enum Order {
 pub(super) fn steps(story: &mut Story, history: &History, service: &str, mark: usize, order: Order) -> Option<Ms> {
     let when = history.after(mark);
     let new = history.of(service, when.clone(), |life| Some(life.listed));
+    let old = history.of(service, when, |life| life.told);
+    let old: Vec<&Life> = new
+        .iter()
+        .map(|new| old.iter().find(|old| old.last.place == new.last.place).unwrap())
+        .copied()
+        .collect();
+    if order == Order::StartFirst {
+        // The old ones end while the next steps are taken.
+        for old in &old {
+            story.meanwhile();
+            ends(story, old);
+        }
+    }
+    story.meanwhile();
     let mut before = Some(history.marks[mark]);
-    for new in &new {
-        let old = history.of(service, when.clone(), |life| life.told);
-        let old = old.into_iter().find(|old| old.last.place == new.last.place).unwrap();
-        let cause = match order {
-            Order::StopFirst => old.over,
-            Order::StartFirst => Some(new.listed),
-        };
+    for (new, old) in new.iter().zip(old) {
         story.took("step begins", before, Some(new.listed));
-        story.took("SIGTERM", old.told, old.signalled);
-        story.took("old is over", old.exited, old.over);
-        story.took("new runs", cause, new.runs);
+        if order == Order::StopFirst {
+            ends(story, old);
+            story.took("new runs", old.over, new.runs);
+        } else {
+            story.took("new runs", Some(new.listed), new.runs);
+            story.took("old is told", new.runs, old.told);
+        }
         before = new.runs;
     }
     story.fact(format!("{} steps", new.len()));
     before
+}
+
+fn ends(story: &mut Story, old: &Life) {
+    story.took("SIGTERM", old.told, old.signalled);
+    story.took("old is over", old.exited, old.over);
 }
 
 fn update(text: &str, order: Order, limits: Limits) {
@@ -78,6 +95,7 @@ fn a_start_first_update_and_its_rollback_go_as_in_their_recording() {
         ("SIGTERM", 200),
         ("old is over", 550),
         ("new runs", 400),
+        ("old is told", 25),
         ("completed", 100),
     ];
     update(text, Order::StartFirst, &limits);
