@@ -172,6 +172,59 @@ impl Swarm {
         Ok(())
     }
 
+    /// Creates a config. Its content matters to nobody here.
+    pub fn create_config(&mut self, name: &str, now: Instant) -> Result<(), ApiError> {
+        self.has_leader()?;
+        if !self.configs.insert(name.to_string()) {
+            return Err(ApiError::Exists(format!("config {name} already exists")));
+        }
+        self.emit(EventKind::Other, EventAction::Create, name, now);
+        Ok(())
+    }
+
+    /// Removes a config that nobody mounts.
+    pub fn remove_config(&mut self, name: &str, now: Instant) -> Result<(), ApiError> {
+        self.has_leader()?;
+        if let Some(user) = self.services.values().find(|service| service.configs.contains(name)) {
+            let user = &user.shape.name;
+            return Err(ApiError::Refused(format!(
+                "config '{name}' is in use by the following service: {user}"
+            )));
+        }
+        if !self.configs.remove(name) {
+            return Err(not_found("config", name));
+        }
+        self.emit(EventKind::Other, EventAction::Remove, name, now);
+        Ok(())
+    }
+
+    /// `docker service update --config-rm … --config-add …`: `id` mounts these configs and no others.
+    pub fn mount_configs(&mut self, id: &ServiceId, names: &[&str], now: Instant) -> Result<(), ApiError> {
+        self.has_leader()?;
+        if let Some(unknown) = names.iter().find(|name| !self.configs.contains(**name)) {
+            return Err(ApiError::Refused(format!("config not found: {unknown}")));
+        }
+        let version = self.next_version();
+        let service = self
+            .services
+            .get_mut(id)
+            .ok_or_else(|| not_found("service", id.as_str()))?;
+        service.version = version;
+        let configs = names.iter().map(|name| name.to_string()).collect();
+        service.change((service.shape.clone(), configs));
+        service.begin_update();
+        self.updates(id, now);
+        Ok(())
+    }
+
+    /// An update that replaces tasks was asked for.
+    fn updates(&mut self, id: &ServiceId, now: Instant) {
+        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        self.clear(&Due::Monitored(id.clone()));
+        self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
+    }
+
     /// Creates a service; its networks are named by id or name.
     pub fn create_service(&mut self, shape: ServiceShape, now: Instant) -> Result<ServiceId, ApiError> {
         self.has_leader()?;
@@ -246,11 +299,10 @@ impl Swarm {
         if replaces {
             service.begin_update();
         }
-        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
         if replaces {
+            self.updates(id, now);
+        } else {
             self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-            self.clear(&Due::Monitored(id.clone()));
-            self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
         }
         if refills {
             self.after(Due::Fill(id.clone()), self.delays.orchestrate, now);

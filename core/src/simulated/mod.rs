@@ -1,4 +1,4 @@
-//! A Docker Swarm as a model: services, tasks, nodes, networks and secrets that behave and take their time as measured
+//! A Docker Swarm as a model: services, tasks, nodes, networks, secrets and configs that behave and take their time as measured
 //! on a real one (docker-swarm facts §1, §2, §5, §6), without a socket, a clock or a process.
 //!
 //! It decides what the orchestrator, the scheduler, the allocator and the agents of a Swarm would decide, and when. It
@@ -221,6 +221,8 @@ pub struct Swarm {
     nodes: BTreeMap<NodeId, NodeRecord>,
     networks: BTreeMap<NetworkId, NetworkRecord>,
     secrets: BTreeMap<SecretId, SecretRecord>,
+    /// Names of configs.
+    configs: BTreeSet<String>,
     /// Images that no registry has.
     missing_images: BTreeSet<String>,
     /// Set while there is no leader.
@@ -246,6 +248,7 @@ impl Swarm {
             nodes: BTreeMap::new(),
             networks: BTreeMap::new(),
             secrets: BTreeMap::new(),
+            configs: BTreeSet::new(),
             missing_images: BTreeSet::new(),
             leaderless: None,
             timers: Timers::new(),

@@ -20,6 +20,8 @@ mod health;
 mod history;
 mod leader;
 mod losses;
+mod restart;
+mod rotation;
 mod scale;
 mod scene;
 mod story;

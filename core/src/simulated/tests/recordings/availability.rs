@@ -18,7 +18,7 @@ fn a_drained_and_a_paused_node_go_as_in_their_recording() {
         ("agent is back", 100),
         ("agent runs", 900),
         ("created", 100),
-        ("grown", 400),
+        ("grown", 500),
     ];
     let act = |scene: &mut Scene, mark: usize| {
         let drained = scene.victim();

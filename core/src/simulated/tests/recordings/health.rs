@@ -16,7 +16,7 @@ const LIMITS: [(&str, Ms); 13] = [
     ("given up", 300),
     ("healthy", 900),
     ("step begins", 100),
-    ("SIGTERM", 300),
+    ("SIGTERM", 350),
     ("old is over", 550),
     ("new runs", 1100),
     ("old is told", 25),

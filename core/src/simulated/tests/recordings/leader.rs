@@ -14,11 +14,11 @@ const STAGE: Stage = Stage {
 
 const LIMITS: [(&str, Ms); 12] = [
     // From 10.4 to 18.4 s on other days.
-    ("elected", 8000),
+    ("elected", 8200),
     // From 0.3 to 10 s.
     ("node is known", 9700),
     ("lost leader is down", 6000),
-    ("node is back", 500),
+    ("node is back", 600),
     ("told", 50),
     ("created", 50),
     ("ready", 700),

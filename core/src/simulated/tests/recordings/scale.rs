@@ -11,14 +11,14 @@ fn scaling_and_removal_go_as_in_their_recording() {
     let limits = [
         ("created", 100),
         ("assigned", 75),
-        ("runs", 350),
+        ("runs", 400),
         // Three containers from nothing took the recorded machine 2 s longer than it ever did again.
         ("runs from nothing", 2500),
         ("told", 100),
         ("SIGTERM", 200),
         ("over", 550),
         ("first gone", 50),
-        ("gone", 250),
+        ("gone", 275),
     ];
     let sizes = [6, 2, 0, 3];
     let act = |scene: &mut Scene, mark: usize| {

@@ -93,7 +93,14 @@ impl Scene {
         for shape in [agent, shop, api] {
             shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
         }
-        shell.run_for(10_000);
+        shell
+            .command(|swarm, now| swarm.create_config("api-conf", now))
+            .unwrap();
+        let api = shell.swarm.service_named("api").unwrap();
+        shell
+            .command(|swarm, now| swarm.mount_configs(&api, &["api-conf"], now))
+            .unwrap();
+        shell.run_for(30_000);
         assert!(shell.swarm.is_at_rest());
         // The first look comes before the first command.
         let begin = shell.ms() + POLL_MS;
