@@ -21,7 +21,7 @@ use crate::faults::DockerFaults;
 use crate::shared::Shared;
 
 /// How long a call hangs that hangs (facts §4).
-const HANG: Duration = Duration::from_secs(20);
+pub(crate) const HANG: Duration = Duration::from_secs(20);
 
 /// One client's connection to the simulated engine.
 pub struct FakeDocker {

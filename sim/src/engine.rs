@@ -221,4 +221,94 @@ mod tests {
         let (_, again) = engines.subscribe(&m1);
         assert_eq!(again, 0);
     }
+
+    /// Lines of a recording of a real Swarm: when, of which kind, what.
+    fn recorded(text: &str) -> Vec<(f64, String, serde_json::Value)> {
+        text.lines()
+            .map(|line| {
+                let mut line: serde_json::Value = serde_json::from_str(line).unwrap();
+                let kind = line["kind"].as_str().unwrap().to_owned();
+                (line["t_ms"].as_f64().unwrap(), kind, line["body"].take())
+            })
+            .collect()
+    }
+
+    fn ms(at: f64) -> Instant {
+        Instant::START + Duration::from_secs_f64(at / 1000.0)
+    }
+
+    /// A call that hangs is answered after its 20 s with an error, also where a leader was elected meanwhile; a call
+    /// that is refused is refused at once.
+    fn answers_as_recorded(text: &str, lose: fn(&mut Swarm, Instant)) {
+        let mut swarm = Swarm::new(Delays::default(), Rng::new(1));
+        lose(&mut swarm, ms(0.0));
+        let (engines, m1) = (Engines::default(), NodeId::from("m1"));
+        let hang = crate::docker::HANG.as_secs_f64() * 1000.0;
+        let mut seen = 0;
+        for (at, _, body) in recorded(text).iter().filter(|(_, kind, _)| kind == "error") {
+            let (asked, reach) = if body.to_string().contains("DeadlineExceeded") {
+                (at - hang, Reach::Hangs)
+            } else {
+                assert!(body.to_string().contains("The swarm does not have a leader."), "{body}");
+                (*at, Reach::Leaderless)
+            };
+            // The first calls were made within a quarter of a second, later ones as soon as those before were answered.
+            assert!(asked % hang < 300.0, "asked {asked} ms after the loss: {body}");
+            assert_eq!(engines.reach(&m1, &swarm, ms(asked)), reach, "{at}: {body}");
+            seen += 1;
+        }
+        assert!(seen >= 2, "{seen} errors");
+    }
+
+    #[test]
+    fn calls_without_a_leader_are_answered_as_in_its_recording() {
+        let text = include_str!("../../docker-source/tests/fixtures/recordings/leader-change.jsonl");
+        answers_as_recorded(text, Swarm::lose_leader);
+    }
+
+    #[test]
+    fn calls_without_a_quorum_are_answered_as_in_its_recording() {
+        let text = include_str!("../../docker-source/tests/fixtures/recordings/no-quorum.jsonl");
+        answers_as_recorded(text, Swarm::lose_quorum);
+    }
+
+    #[test]
+    fn a_restarted_manager_fails_and_replays_as_in_its_recording() {
+        let lines = recorded(include_str!(
+            "../../docker-source/tests/fixtures/recordings/dockerd-restart.jsonl"
+        ));
+        let at = |kind: &str, text: &str| -> Vec<f64> {
+            let found = lines
+                .iter()
+                .filter(|(_, of, body)| of == kind && body.to_string().contains(text));
+            found.map(|(at, ..)| *at).collect()
+        };
+        let (stops, starts) = (at("mark", "dockerd of"), at("mark", "start it"));
+        let swarm = Swarm::new(Delays::default(), Rng::new(1));
+        let (mut engines, m1) = (Engines::default(), NodeId::from("m1"));
+        for number in 0..1000 {
+            engines.emit(&event(&number.to_string()));
+        }
+        for (stop, start) in stops.iter().zip(&starts) {
+            engines.stop(&m1);
+            let errors = at("error", "GET");
+            let errors: Vec<f64> = errors.into_iter().filter(|at| (stop..start).contains(&at)).collect();
+            assert!(errors.len() >= 9, "every list and the stream fail: {errors:?}");
+            for error in errors {
+                assert_eq!(engines.reach(&m1, &swarm, ms(error)), Reach::Stopped);
+            }
+            engines.start(&m1, ms(start + 4000.0));
+            let after = ms(start + 100.0);
+            assert_eq!(engines.reach(&m1, &swarm, after), Reach::Starts(ms(start + 4000.0)));
+        }
+        // History comes as one burst, far from any change.
+        let events = at("event", "");
+        let begin = events.iter().find(|at| **at > starts[1]).unwrap();
+        let burst = events.iter().filter(|at| (*begin..begin + 500.0).contains(*at)).count();
+        let (_, replayed) = engines.subscribe(&m1);
+        assert!(
+            burst.abs_diff(replayed) <= 20,
+            "{replayed} replayed, {burst} on a real Swarm"
+        );
+    }
 }
