@@ -149,7 +149,8 @@ async fn ending(shared: &Shared, on_sigterm: OnSigterm, signals: &mut watch::Rec
 }
 
 async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, from: IpAddr) {
-    let line = Rc::new(Line::open(&shared, from, &start.task));
+    let Ok(own) = stream.local_addr() else { return };
+    let line = Rc::new(Line::open(&shared, from, &start.task, own.ip()));
     let answer = |request: Request<Incoming>| {
         let (shared, start, app, line) = (shared.clone(), start.clone(), app.clone(), line.clone());
         async move {
@@ -209,9 +210,9 @@ struct Line {
 struct Busy(Rc<Line>);
 
 impl Line {
-    fn open(shared: &Rc<Shared>, from: IpAddr, task: &TaskId) -> Self {
+    fn open(shared: &Rc<Shared>, from: IpAddr, task: &TaskId, own: IpAddr) -> Self {
         Line {
-            number: shared.witness().opens(from, task, shared.now()),
+            number: shared.witness().opens(from, task, own, shared.now()),
             shared: shared.clone(),
         }
     }

@@ -19,17 +19,20 @@ pub(crate) struct Lines {
 struct Line {
     proxy: IpAddr,
     task: TaskId,
+    /// The task's address that was connected to.
+    at: IpAddr,
     under_way: u32,
     idle_since: Instant,
 }
 
 impl Lines {
     /// A proxy connected to a task; the number names the connection.
-    pub(crate) fn opens(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> u64 {
+    pub(crate) fn opens(&self, proxy: IpAddr, task: &TaskId, at: IpAddr, now: Instant) -> u64 {
         let number = self.next.replace(self.next.get() + 1);
         let line = Line {
             proxy,
             task: task.clone(),
+            at,
             under_way: 0,
             idle_since: now,
         };
@@ -60,11 +63,11 @@ impl Lines {
         }
     }
 
-    /// Since when connections have been open with nothing under way, each with the proxy that keeps it and the task.
-    pub(crate) fn idle(&self) -> Vec<(IpAddr, TaskId, Instant)> {
+    /// Connections that are open with nothing under way: the proxy that keeps each, the task and its address, and since when.
+    pub(crate) fn idle(&self) -> Vec<(IpAddr, TaskId, IpAddr, Instant)> {
         let open = self.open.borrow();
         let idle = open.values().filter(|line| line.under_way == 0);
-        idle.map(|line| (line.proxy, line.task.clone(), line.idle_since))
+        idle.map(|line| (line.proxy, line.task.clone(), line.at, line.idle_since))
             .collect()
     }
 }

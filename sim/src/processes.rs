@@ -162,6 +162,7 @@ impl World {
                 self.sim.crash(ip);
                 continue;
             }
+            self.shared.witness.unreachable(ip, self.now());
             for other in self.others(ip) {
                 self.sim.hold(ip, other);
             }

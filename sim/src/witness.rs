@@ -189,8 +189,8 @@ impl Witness {
     }
 
     /// A proxy connected to a task; the number names the connection.
-    pub(crate) fn opens(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> u64 {
-        self.lines.opens(proxy, task, now)
+    pub(crate) fn opens(&self, proxy: IpAddr, task: &TaskId, at: IpAddr, now: Instant) -> u64 {
+        self.lines.opens(proxy, task, at, now)
     }
 
     /// It is closed.
@@ -217,9 +217,13 @@ impl Witness {
         self.lines.finishes(number, now);
     }
 
-    /// Nothing is kept to a task that leaves, but what is under way.
+    /// Nothing is kept to a task that leaves, but what is under way. Where a task cannot be reached, it never hears that its
+    /// connections were closed.
     pub(crate) fn judge_idle(&self, now: Instant) {
-        for (proxy, task, since) in self.lines.idle() {
+        for (proxy, task, at, since) in self.lines.idle() {
+            if self.was_unreachable(at, now - UNDER_WAY, now) {
+                continue;
+            }
             let late = self.left_long_ago(proxy, &task, now);
             if let Some(late) = late.filter(|_| now > since + UNDER_WAY) {
                 self.breaks(format!(
@@ -318,9 +322,9 @@ impl Witness {
         self.streams.borrow().clone()
     }
 
-    /// A proxy cannot be reached from now on.
-    pub fn unreachable(&self, proxy: IpAddr, now: Instant) {
-        self.unreachable.borrow_mut().push((proxy, now, None));
+    /// An address, of a proxy or of a task, cannot be reached from now on.
+    pub fn unreachable(&self, addr: IpAddr, now: Instant) {
+        self.unreachable.borrow_mut().push((addr, now, None));
     }
 
     /// It can again.
@@ -363,8 +367,9 @@ mod tests {
     fn what_is_kept_to_a_task_that_leaves_is_told_and_what_is_under_way_is_not() {
         let witness = Witness::default();
         let (proxy, task) = (IpAddr::from([10, 0, 0, 9]), TaskId::from("t1"));
-        let idle = witness.opens(proxy, &task, at(0));
-        let busy = witness.opens(proxy, &task, at(0));
+        let own = IpAddr::from([10, 0, 0, 7]);
+        let idle = witness.opens(proxy, &task, own, at(0));
+        let busy = witness.opens(proxy, &task, own, at(0));
         witness.begins(busy, at(1));
         witness.left.borrow_mut().insert((proxy, task), at(1000));
         witness.judge_idle(at(1500));
@@ -379,7 +384,11 @@ mod tests {
         witness.judge_idle(at(9000));
         assert_eq!(witness.broken().len(), 1, "its request goes on");
         witness.finishes(busy, at(9000));
+        witness.unreachable(own, at(9001));
         witness.judge_idle(at(9700));
+        assert_eq!(witness.broken().len(), 1, "it cannot hear of its end");
+        witness.reachable(own, at(9800));
+        witness.judge_idle(at(10_500));
         assert_eq!(witness.broken().len(), 2);
     }
 
@@ -388,7 +397,7 @@ mod tests {
         let witness = Witness::default();
         let (proxy, task) = (IpAddr::from([10, 0, 0, 9]), TaskId::from("t1"));
         witness.bound(&task, 1);
-        let lines = [0, 0].map(|ms| witness.opens(proxy, &task, at(ms)));
+        let lines = [0, 0].map(|ms| witness.opens(proxy, &task, [10, 0, 0, 7].into(), at(ms)));
         witness.begins(lines[0], at(1));
         witness.finishes(lines[0], at(2));
         witness.begins(lines[1], at(3));
