@@ -2,7 +2,7 @@
 //! call that is dropped closes its connection.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bollard::{API_DEFAULT_VERSION, body_full};
@@ -27,6 +27,8 @@ pub struct Docker {
     /// For the calls that bollard's models suffice for; uses `transport`.
     pub(crate) bollard: bollard::Docker,
     url: Arc<str>,
+    /// SwarmKit's, where its watch is wanted.
+    pub(crate) control_socket: Option<Arc<Path>>,
 }
 
 impl fmt::Debug for Docker {
@@ -87,6 +89,7 @@ impl Docker {
             transport,
             bollard,
             url: Arc::from(url),
+            control_socket: None,
         })
     }
 
@@ -134,7 +137,7 @@ impl Docker {
         convert::managed(&self.get("/services", &[("label", vec![ROLE_LABEL])]).await?)
     }
 
-    async fn get(&self, path: &str, filters: &[(&str, Vec<&str>)]) -> Result<Bytes, ApiError> {
+    pub(crate) async fn get(&self, path: &str, filters: &[(&str, Vec<&str>)]) -> Result<Bytes, ApiError> {
         let path = with_filters(path, filters);
         self.call(Method::GET, &path, Bytes::new()).await
     }

@@ -271,7 +271,7 @@ fn task(item: wire::Task) -> Task {
     }
 }
 
-fn task_state(text: &str) -> TaskState {
+pub(crate) fn task_state(text: &str) -> TaskState {
     match text {
         "new" | "allocated" => TaskState::New,
         "pending" => TaskState::Pending,
@@ -291,7 +291,7 @@ fn task_state(text: &str) -> TaskState {
     }
 }
 
-fn desired_state(text: &str) -> DesiredState {
+pub(crate) fn desired_state(text: &str) -> DesiredState {
     match text {
         "new" | "allocated" | "pending" | "assigned" | "accepted" | "preparing" => DesiredState::New,
         "ready" | "starting" => DesiredState::Ready,

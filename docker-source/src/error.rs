@@ -51,8 +51,13 @@ pub(crate) fn garbled(error: impl std::fmt::Display) -> ApiError {
     ApiError::Garbled(shorten(&error.to_string()))
 }
 
-/// No answer, or not all of it. Names the causes, which the libraries below keep to themselves.
+/// No answer, or not all of it.
 pub(crate) fn unreachable(error: &(dyn std::error::Error + 'static)) -> ApiError {
+    ApiError::Unreachable(text_of(error))
+}
+
+/// An error with its causes, which the libraries below keep to themselves.
+pub(crate) fn text_of(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
@@ -63,7 +68,7 @@ pub(crate) fn unreachable(error: &(dyn std::error::Error + 'static)) -> ApiError
         }
         cause = inner.source();
     }
-    ApiError::Unreachable(shorten(&text))
+    shorten(&text)
 }
 
 fn shorten(text: &str) -> String {

@@ -7,6 +7,7 @@
 //! - [`client`]: connections, version negotiation, one method per call
 //! - [`wire`], [`convert`], [`shape`]: JSON to facts and back; pure
 //! - [`watch`]: the event stream
+//! - [`feed`], [`swarmkit`], [`grpc`]: SwarmKit's watch of tasks, where it is wanted
 //! - [`prove`]: what `tidegate prove` asks and does
 //! - [`error`]: what went wrong, in the words of core
 
@@ -14,8 +15,11 @@ mod apply;
 pub mod client;
 pub mod convert;
 pub mod error;
+mod feed;
+mod grpc;
 pub mod prove;
 pub mod shape;
+mod swarmkit;
 mod transport;
 mod watch;
 pub mod wire;

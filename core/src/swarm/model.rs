@@ -313,6 +313,56 @@ pub enum EventAction {
     Other,
 }
 
+/// One change of a task, from SwarmKit's watch. As an event, only ever a reason to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskEvent {
+    /// What happened to the record of the task.
+    pub action: EventAction,
+    /// `id`
+    pub task: TaskId,
+    /// `service_id`; empty for tasks that attach plain containers to networks.
+    pub service: ServiceId,
+    /// `meta.version.index`, the same as in the API.
+    pub version: Version,
+    /// `status.state`
+    pub state: TaskState,
+    /// `desired_state`
+    pub desired: DesiredState,
+}
+
+impl TaskEvent {
+    /// As [`Task::is_serving`].
+    pub fn is_serving(&self) -> bool {
+        self.state == TaskState::Running && self.desired == DesiredState::Running
+    }
+
+    /// As [`Task::is_leaving`].
+    pub fn is_leaving(&self) -> bool {
+        self.state == TaskState::Running && self.desired.is_past_running()
+    }
+
+    /// As [`Task::is_over`].
+    pub fn is_over(&self) -> bool {
+        self.state > TaskState::Running
+    }
+}
+
+/// Why SwarmKit's watch ended, or could not be had. Tasks are polled then.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FeedEnd {
+    /// It broke off, or the manager could not be reached; it may be resumed.
+    #[error("the SwarmKit watch broke: {0}")]
+    Broken(ApiError),
+    /// What came next cannot be had: the version to resume from is compacted or of the future, or a message is too long or
+    /// unreadable. All must be listed again.
+    #[error("the SwarmKit watch cannot go on without a gap: {0}")]
+    Gap(String),
+    /// There is none: no socket, not a manager, no permission, another API.
+    #[error("there is no SwarmKit watch: {0}")]
+    NotThere(String),
+}
+
 /// Why the Docker API gave no usable answer. None of these ever removes a route.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum ApiError {
