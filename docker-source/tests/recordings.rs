@@ -134,7 +134,7 @@ impl Player {
                 self.asked.insert(fetch.lane(), (self.now + after, id, fetch));
             }
             WorldAction::OpenEvents(stream) => opened = Some(stream),
-            WorldAction::Changed(_) | WorldAction::Synced => {}
+            WorldAction::Changed(_) | WorldAction::OpenFeed { .. } | WorldAction::Synced => {}
         });
         let tasks = self.world.services().keys().flat_map(|id| self.world.tasks_of(id));
         note(&mut self.seen, &serving(tasks), self.now);

@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 mod recording;
+mod watch;
 pub use recording::{RecordArgs, ReplayArgs};
+pub use watch::WatchArgs;
 
 /// Exit code of a finding: unhealthy, or a check that failed.
 pub const EXIT_FINDING: u8 = 1;
@@ -210,6 +212,9 @@ pub struct ControllerArgs {
     /// Flight recorder.
     #[command(flatten)]
     pub record: RecordArgs,
+    /// How task changes are learnt.
+    #[command(flatten)]
+    pub watch: WatchArgs,
     /// Name of the controllers' own Swarm service; without it no proxies are kept.
     #[arg(long = "self", env = "TIDEGATE_SELF", value_name = "SERVICE")]
     pub service: Option<String>,
@@ -369,6 +374,9 @@ pub struct RunArgs {
     /// Flight recorder of the controller, with the source `docker`.
     #[command(flatten)]
     pub record: RecordArgs,
+    /// How task changes are learnt, with the source `docker`.
+    #[command(flatten)]
+    pub watch: WatchArgs,
 }
 
 /// Where routes come from.

@@ -3,7 +3,7 @@
 use futures_util::Stream;
 use tidegate_core::id::{SecretId, ServiceId, Version};
 use tidegate_core::reconcile::desired::{ManagedService, ServiceShape};
-use tidegate_core::swarm::model::{ApiError, Event, Network, Node, Secret, Service, Task};
+use tidegate_core::swarm::model::{ApiError, Event, FeedEnd, Network, Node, Secret, Service, Task, TaskEvent};
 use tidegate_docker::Docker;
 
 use crate::swarm_api::SwarmApi;
@@ -32,6 +32,13 @@ impl SwarmApi for Docker {
 
     async fn events(&self) -> Result<impl Stream<Item = Result<Event, ApiError>> + 'static, ApiError> {
         self.events().await
+    }
+
+    async fn task_changes(
+        &self,
+        resume_from: Option<Version>,
+    ) -> Result<impl Stream<Item = Result<Vec<TaskEvent>, FeedEnd>> + 'static, FeedEnd> {
+        self.task_changes(resume_from).await
     }
 
     async fn managed_services(&self) -> Result<Vec<ManagedService>, ApiError> {

@@ -7,7 +7,7 @@ use std::future::Future;
 use futures_util::Stream;
 use tidegate_core::id::{SecretId, ServiceId, Version};
 use tidegate_core::reconcile::desired::{ManagedService, ServiceShape};
-use tidegate_core::swarm::model::{ApiError, Event, Network, Node, Secret, Service, Task};
+use tidegate_core::swarm::model::{ApiError, Event, FeedEnd, Network, Node, Secret, Service, Task, TaskEvent};
 
 /// Speaks to one Swarm manager. Every call may fail or hang: callers put a limit around each, and a call that is
 /// dropped is cancelled.
@@ -24,6 +24,12 @@ pub trait SwarmApi: Debug + 'static {
     fn secrets(&self) -> impl Future<Output = Result<Vec<Secret>, ApiError>>;
     /// `GET /events`, Swarm scope. The stream is open when this returns; it ends when the engine closes it.
     fn events(&self) -> impl Future<Output = Result<impl Stream<Item = Result<Event, ApiError>> + 'static, ApiError>>;
+    /// SwarmKit's watch of tasks, from now on or since a version. The stream is open when this returns; after an error nothing
+    /// comes.
+    fn task_changes(
+        &self,
+        resume_from: Option<Version>,
+    ) -> impl Future<Output = Result<impl Stream<Item = Result<Vec<TaskEvent>, FeedEnd>> + 'static, FeedEnd>>;
     /// `GET /services`, those that Tidegate manages (label `tidegate.role`), with their whole shape.
     fn managed_services(&self) -> impl Future<Output = Result<Vec<ManagedService>, ApiError>>;
     /// `POST /services/create`

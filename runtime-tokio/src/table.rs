@@ -174,7 +174,8 @@ fn of_facts(facts: &Facts, settings: &Settings) -> Tables {
                 world.handle_timeout(Instant::START);
                 continue;
             }
-            WorldAction::Changed(_) | WorldAction::Synced => continue,
+            // Nothing ever changes here.
+            WorldAction::Changed(_) | WorldAction::OpenFeed { .. } | WorldAction::Synced => continue,
         };
         let answer = match fetch {
             Fetch::Services(_) => Answer::Services(facts.services.clone()),

@@ -35,6 +35,8 @@ pub struct Checkpoint {
     secret_diagnostics: BTreeSet<Diagnostic>,
     #[serde(default)]
     told_trouble: Option<String>,
+    #[serde(default)]
+    told_feed: Option<String>,
 }
 
 impl Controller {
@@ -49,6 +51,7 @@ impl Controller {
             ledger: self.ledger.hidden(hide),
             secret_diagnostics: self.secret_diagnostics.clone(),
             told_trouble: self.told_trouble.clone(),
+            told_feed: self.told_feed.clone(),
         }
     }
 
@@ -79,6 +82,7 @@ impl Controller {
         controller.ledger = Ledger::from_state(checkpoint.ledger);
         controller.secret_diagnostics = checkpoint.secret_diagnostics;
         controller.told_trouble = checkpoint.told_trouble;
+        controller.told_feed = checkpoint.told_feed;
         controller
     }
 }

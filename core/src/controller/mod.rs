@@ -10,6 +10,7 @@ mod decision;
 pub mod fleet;
 pub mod routes;
 pub mod status;
+mod trouble;
 
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -175,6 +176,13 @@ pub enum ControllerAction {
     Notice(String),
     /// Open the event stream; drop an earlier one.
     OpenEvents(StreamId),
+    /// Open SwarmKit's watch of tasks; drop an earlier one.
+    OpenFeed {
+        /// Goes back with the news.
+        id: StreamId,
+        /// Where to resume.
+        resume_from: Option<Version>,
+    },
     /// A table was published.
     Published {
         /// For whom.
@@ -217,6 +225,8 @@ pub struct Controller {
     secret_diagnostics: BTreeSet<Diagnostic>,
     /// What keeps us from seeing the Swarm, as it was told to the operator.
     told_trouble: Option<String>,
+    /// Why there is no feed, as it was told to the operator.
+    told_feed: Option<String>,
     actions: VecDeque<ControllerAction>,
 }
 
@@ -247,6 +257,7 @@ impl Controller {
             ledger: Ledger::default(),
             secret_diagnostics: BTreeSet::new(),
             told_trouble: None,
+            told_feed: None,
             actions: VecDeque::new(),
         }
     }
@@ -352,9 +363,10 @@ impl Controller {
                     }
                     publish = true;
                 }
-                WorldAction::Fetch { id, fetch } => self.actions.push_back(ControllerAction::Fetch { id, fetch }),
-                WorldAction::OpenEvents(stream) => self.actions.push_back(ControllerAction::OpenEvents(stream)),
                 WorldAction::Synced => publish = true,
+                WorldAction::Fetch { .. } | WorldAction::OpenEvents(_) | WorldAction::OpenFeed { .. } => {
+                    self.ask(action)
+                }
             }
         }
         // An empty list changes nothing, so what the fleet waits for may come without a change.
@@ -370,6 +382,16 @@ impl Controller {
             self.judge_reports();
         }
         self.drain(now);
+    }
+
+    /// Passes on what the world asks of Docker.
+    fn ask(&mut self, action: WorldAction) {
+        self.actions.push_back(match action {
+            WorldAction::Fetch { id, fetch } => ControllerAction::Fetch { id, fetch },
+            WorldAction::OpenEvents(stream) => ControllerAction::OpenEvents(stream),
+            WorldAction::OpenFeed { id, resume_from } => ControllerAction::OpenFeed { id, resume_from },
+            WorldAction::Changed(_) | WorldAction::Synced => return,
+        });
     }
 
     fn publish(&mut self, now: Instant) {
@@ -415,41 +437,9 @@ impl Controller {
         for lane in looks {
             self.world.handle(WorldFact::Look(lane), now);
             while let Some(action) = self.world.poll_action() {
-                match action {
-                    WorldAction::Fetch { id, fetch } => self.actions.push_back(ControllerAction::Fetch { id, fetch }),
-                    WorldAction::OpenEvents(stream) => self.actions.push_back(ControllerAction::OpenEvents(stream)),
-                    // Asking for a look tells the world nothing new.
-                    WorldAction::Changed(_) | WorldAction::Synced => {}
-                }
+                // Asking for a look tells the world nothing new.
+                self.ask(action);
             }
-        }
-    }
-
-    /// Why the Swarm is not seen as it is now, if it is not: the first reason stands for all.
-    pub fn trouble(&self) -> Option<String> {
-        let (lane, why) = self.world.troubles().iter().next()?;
-        let served = match self.world.is_synced() {
-            true => "what was seen last is served on",
-            false => "nothing is published before it was seen whole",
-        };
-        Some(alloc::format!(
-            "a look at the Swarm ({}) failed: {why}; {served}",
-            lane.name()
-        ))
-    }
-
-    /// Says once that trouble began and once that it is over, whatever it does in between.
-    fn tell_trouble(&mut self) {
-        match (self.trouble(), &self.told_trouble) {
-            (Some(trouble), None) => {
-                self.told_trouble = Some(trouble.clone());
-                self.notice(trouble);
-            }
-            (None, Some(_)) => {
-                self.told_trouble = None;
-                self.notice("Docker answers again".to_string());
-            }
-            (Some(_), Some(_)) | (None, None) => {}
         }
     }
 

@@ -7,10 +7,10 @@ use crate::recording::{Recorder, step_recorded};
 use crate::rng::Rng;
 use crate::settings::{ClusterSettings, NetworkPolicy};
 use crate::simulated::{self, Delays, Swarm};
-use crate::swarm::model::STACK_LABEL;
-use crate::swarm::world::Answer;
+use crate::swarm::{model::STACK_LABEL, world::Answer};
 
 mod courier;
+mod feed;
 mod freshness;
 mod legs;
 mod recording;
@@ -35,6 +35,7 @@ struct Harness {
     writes: usize,
     /// Milliseconds until the list of secrets arrives.
     secrets_take_ms: u64,
+    feeds: feed::Feeds,
     /// Records the first controller.
     recorder: Option<Recorder>,
     /// Decides which answers of Docker fail.
@@ -105,6 +106,7 @@ impl Harness {
             delivered: Vec::new(),
             writes: 0,
             secrets_take_ms: 4,
+            feeds: feed::Feeds::default(),
             recorder: None,
             faults: None,
             now,
@@ -179,6 +181,7 @@ impl Harness {
                 self.streams[index] = Some(stream);
                 Some(ControllerFact::World(WorldFact::EventStreamOpened(stream)))
             }
+            ControllerAction::OpenFeed { id, resume_from } => Some(self.open_feed(index, id, resume_from)),
             ControllerAction::CreateNetwork(name) => {
                 let result = swarm.create_network(&name, false, now).map(|_| ());
                 Some(ControllerFact::Done {
@@ -303,6 +306,7 @@ impl Harness {
             let fact = simulated::Fact::Exited { task, code: 0 };
             step(&mut self.swarm, Input::Fact(fact), self.now, |_| {});
         }
+        self.tell_tasks();
     }
 
     fn endpoints(&self, controller: usize, cluster: &str, service: &ServiceId) -> Option<usize> {

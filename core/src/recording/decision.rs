@@ -87,6 +87,10 @@ pub(super) fn note(action: &ControllerAction) -> Option<Noted> {
         ControllerAction::Fetch { fetch, .. } => format!("{ASK}{}", asked(fetch)),
         ControllerAction::Notice(text) => format!("tell the operator: {text}"),
         ControllerAction::OpenEvents(_) => "open the event stream".to_string(),
+        ControllerAction::OpenFeed { resume_from, .. } => match resume_from {
+            Some(version) => format!("open the SwarmKit watch from version {}", version.0),
+            None => "open the SwarmKit watch".to_string(),
+        },
         ControllerAction::Published { cluster, cause } => {
             return Some(Noted::Published {
                 cluster: cluster.clone(),

@@ -227,6 +227,9 @@ impl Replay {
             ControllerFact::World(WorldFact::EventStreamClosed { stream, .. }) => {
                 *stream = world.stream().unwrap_or(*stream);
             }
+            ControllerFact::World(WorldFact::FeedOpened(stream) | WorldFact::FeedClosed { stream, .. }) => {
+                *stream = world.feed().unwrap_or(*stream);
+            }
             // It came too late for the one who asked, and it must not be taken for an answer to another question.
             ControllerFact::World(WorldFact::Answer { id, .. }) => *id = FetchId(u64::MAX),
             ControllerFact::Written { id, .. } => *id = self.machine.write_in_flight().unwrap_or(*id),

@@ -10,7 +10,7 @@ use super::Told;
 use super::decision::{ASK, asked};
 use super::lists::ListLine;
 use crate::controller::{Chore, ControllerFact};
-use crate::swarm::model::ApiError;
+use crate::swarm::model::{ApiError, TaskEvent};
 use crate::swarm::world::{Answer, WorldFact};
 use crate::time::Instant;
 
@@ -203,10 +203,24 @@ fn fact(fact: &ControllerFact) -> String {
                 format!("the event stream ended: {why}")
             }
             WorldFact::EventStreamOpened(_) => "the event stream is open".to_string(),
+            WorldFact::FeedClosed { end, .. } => end.to_string(),
+            WorldFact::FeedEvents(events) => {
+                let told: Vec<String> = events.iter().map(task_event).collect();
+                format!("the SwarmKit watch tells: {}", told.join("; "))
+            }
+            WorldFact::FeedOpened(_) => "the SwarmKit watch is open".to_string(),
             WorldFact::Look(lane) => format!("somebody wants {} looked at", lane.name()),
         },
         ControllerFact::Written { result, .. } => format!("the write: {}", outcome(result)),
     }
+}
+
+fn task_event(event: &TaskEvent) -> String {
+    let (action, state, desired) = (event.action, event.state, event.desired);
+    format!(
+        "{action:?} task {} of {}: {state:?}, should be {desired:?}",
+        event.task, event.service
+    )
 }
 
 fn outcome(result: &Result<(), ApiError>) -> String {

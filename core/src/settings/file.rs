@@ -231,6 +231,12 @@ fn check(settings: &Settings, findings: &mut Vec<Finding>) {
             "write unix:///path/to/docker.sock or tcp://host:port",
         );
     }
+    if !(controller.swarm_watch.is_empty() || controller.swarm_watch.starts_with('/')) {
+        error(
+            "controller.swarm_watch".into(),
+            "write the path of the control socket, as /var/run/docker/swarm/control.sock, or nothing",
+        );
+    }
     if controller.poll_changing_ms < 10 || (1..200).contains(&controller.poll_tasks_ms) {
         error(
             "controller".into(),

@@ -63,6 +63,8 @@ pub struct ControllerSettings {
     pub poll_tasks_ms: u32,
     /// Milliseconds between looks at the tasks of services that change. Default 50.
     pub poll_changing_ms: u32,
+    /// SwarmKit's control socket, to be told of task changes instead of polling for them; empty = poll. Default empty.
+    pub swarm_watch: String,
 }
 
 impl Default for ControllerSettings {
@@ -76,6 +78,7 @@ impl Default for ControllerSettings {
             read_only: false,
             poll_tasks_ms: 5_000,
             poll_changing_ms: 50,
+            swarm_watch: String::new(),
         }
     }
 }

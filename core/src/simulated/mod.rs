@@ -21,6 +21,7 @@ mod address;
 mod command;
 mod delays;
 mod failure;
+mod feed;
 mod orchestrate;
 mod reap;
 mod record;
@@ -37,6 +38,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 pub use delays::{Delays, Span};
+pub use feed::TaskLog;
 pub use record::Loss;
 use record::{NetworkRecord, NodeRecord, Place, Process, SecretRecord, ServiceRecord, TaskRecord};
 

@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use tidegate_core::controller::routes::OwnedClaim;
 use tidegate_core::controller::status::ControllerStatus;
 use tidegate_core::controller::{Chore, Controller, ControllerAction, ControllerFact, Me};
-use tidegate_core::id::ClusterName;
+use tidegate_core::id::{ClusterName, Version};
 use tidegate_core::identity::{Content, NewSecret};
 use tidegate_core::labels::Severity;
 use tidegate_core::machine::{Input, step};
@@ -18,7 +18,7 @@ use tidegate_core::recording::{Recorder, step_recorded};
 use tidegate_core::settings::Settings;
 use tidegate_core::snapshot::Connection;
 use tidegate_core::snapshot::model::Snapshot;
-use tidegate_core::swarm::model::ApiError;
+use tidegate_core::swarm::model::{ApiError, FeedEnd};
 use tidegate_core::swarm::world::{Answer, Fetch, Lane, StreamId, WorldCounters, WorldFact};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -75,6 +75,8 @@ pub struct ControllerState {
     pub counters: WorldCounters,
     /// How far each list may be behind Docker.
     pub ages: BTreeMap<Lane, Duration>,
+    /// Whether SwarmKit's watch tells of tasks.
+    pub is_fed: bool,
     /// Calls to Docker.
     pub calls: CallCounts,
     /// How long changes took to the proxies.
@@ -116,6 +118,7 @@ pub async fn run_controller<A: SwarmApi>(
         facts,
         lines: BTreeMap::new(),
         events: None,
+        feed: None,
         freshness: Freshness::default(),
     };
     let mut machine = Controller::new(settings, me);
@@ -170,6 +173,7 @@ struct Shell<A> {
     facts: mpsc::Sender<ControllerFact>,
     lines: BTreeMap<Connection, mpsc::Sender<Arc<str>>>,
     events: Option<AbortOnDropHandle<()>>,
+    feed: Option<AbortOnDropHandle<()>>,
     freshness: Freshness,
 }
 
@@ -255,6 +259,7 @@ impl<A: SwarmApi> Shell<A> {
             claims: machine.claims(),
             counters: machine.world().counters().clone(),
             ages: Lane::ALL.into_iter().filter_map(age).collect(),
+            is_fed: machine.world().is_fed(),
             calls: self.calling.calls.counts(),
             freshness: self.freshness.clone(),
         }
@@ -293,6 +298,7 @@ impl<A: SwarmApi> Shell<A> {
                 });
             }
             ControllerAction::OpenEvents(stream) => self.open_events(stream),
+            ControllerAction::OpenFeed { id, resume_from } => self.open_feed(id, resume_from),
             ControllerAction::CreateNetwork(name) => {
                 tracing::info!(network = name, "making the control network");
                 self.spawn(move |api, calling| async move {
@@ -358,6 +364,14 @@ impl<A: SwarmApi> Shell<A> {
         });
     }
 
+    fn open_feed(&mut self, stream: StreamId, resume_from: Option<Version>) {
+        let (api, calling, facts) = (self.api.clone(), self.calling.clone(), self.facts.clone());
+        self.feed = Some(AbortOnDropHandle::new(tokio::task::spawn_local(async move {
+            let told = feed_on(&*api, &calling, &facts, stream, resume_from).await;
+            told.ok(); // the controller has stopped where this fails
+        })));
+    }
+
     fn open_events(&mut self, stream: StreamId) {
         let (api, calling, facts) = (self.api.clone(), self.calling.clone(), self.facts.clone());
         self.events = Some(AbortOnDropHandle::new(tokio::task::spawn_local(async move {
@@ -387,6 +401,36 @@ impl<A: SwarmApi> Shell<A> {
     }
 }
 
+/// Carries on what the feed tells, up to its end; stops where the controller has.
+async fn feed_on<A: SwarmApi>(
+    api: &A,
+    calling: &Calling,
+    facts: &mpsc::Sender<ControllerFact>,
+    stream: StreamId,
+    resume_from: Option<Version>,
+) -> Result<(), mpsc::error::SendError<ControllerFact>> {
+    let tell = |fact| facts.send(ControllerFact::World(fact));
+    let changes = api.task_changes(resume_from);
+    let opened = calling.run_feed(changes).await;
+    let end = match opened {
+        Ok(changes) => {
+            let mut changes = std::pin::pin!(changes);
+            tracing::info!(resumes = resume_from.is_some(), "SwarmKit tells of tasks");
+            tell(WorldFact::FeedOpened(stream)).await?;
+            loop {
+                match changes.next().await {
+                    Some(Ok(events)) => tell(WorldFact::FeedEvents(events)).await?,
+                    Some(Err(end)) => break end,
+                    None => break FeedEnd::Broken(ApiError::Unreachable("it ended without a reason".to_owned())),
+                }
+            }
+        }
+        Err(end) => end,
+    };
+    tracing::debug!("{end}");
+    tell(WorldFact::FeedClosed { stream, end }).await
+}
+
 /// One limit for every call to Docker, and an account of them.
 #[derive(Clone)]
 struct Calling {
@@ -406,6 +450,25 @@ impl Calling {
         let result = tokio::time::timeout(limit, call).await.unwrap_or_else(late);
         self.calls.count(name, &result);
         result
+    }
+
+    /// The same for the feed, which fails in more ways than a call.
+    async fn run_feed<T>(&self, opening: impl Future<Output = Result<T, FeedEnd>>) -> Result<T, FeedEnd> {
+        let mut end = None;
+        let call = async {
+            opening.await.map_err(|why| {
+                let text = why.to_string();
+                let error = match &why {
+                    FeedEnd::Broken(error) => error.clone(),
+                    FeedEnd::Gap(_) => ApiError::Refused(text),
+                    FeedEnd::NotThere(_) => ApiError::NotFound(text),
+                };
+                end = Some(why);
+                error
+            })
+        };
+        let result = self.run("task_changes", call).await;
+        result.map_err(|late| end.unwrap_or(FeedEnd::Broken(late)))
     }
 }
 

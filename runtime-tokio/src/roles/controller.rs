@@ -29,7 +29,7 @@ const LINKS_WAITING_MAX: usize = 1024;
 
 pub(super) async fn run(args: ControllerArgs) -> Result<ExitCode, Failure> {
     let clock = Clock::system();
-    let settings = config::settings(&args.settings, std::env::vars()).map_err(Failure::usage)?;
+    let settings = config::settings(&args.watch.with(&args.settings), std::env::vars()).map_err(Failure::usage)?;
     let stop = stop_signal()?;
     let authorities = load_authorities(&args.secrets)?;
     let control: SocketAddr = settings

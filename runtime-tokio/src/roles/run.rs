@@ -34,7 +34,7 @@ const LOOK_AT_NETWORKS: Duration = Duration::from_secs(5);
 const LINKS_WAITING_MAX: usize = 64;
 
 pub(super) async fn run(args: RunArgs) -> Result<ExitCode, Failure> {
-    let mut settings = config::settings(&args.settings, std::env::vars()).map_err(Failure::usage)?;
+    let mut settings = config::settings(&args.watch.with(&args.settings), std::env::vars()).map_err(Failure::usage)?;
     for cluster in settings.clusters.values_mut() {
         // Clients connect to this very process, so their addresses are theirs, whatever holds for proxy services.
         cluster.publish_mode = PublishMode::Host;
@@ -175,5 +175,10 @@ fn cluster(settings: &Settings) -> Result<&tidegate_core::settings::ClusterSetti
 
 /// The engine that the settings name.
 pub(super) fn docker(settings: &ControllerSettings) -> Result<Docker, Failure> {
-    Docker::connect(&settings.docker).map_err(|error| Failure::usage(format!("error: controller.docker: {error}")))
+    let docker = Docker::connect(&settings.docker)
+        .map_err(|error| Failure::usage(format!("error: controller.docker: {error}")))?;
+    Ok(match settings.swarm_watch.as_str() {
+        "" => docker,
+        socket => docker.with_control_socket(socket),
+    })
 }

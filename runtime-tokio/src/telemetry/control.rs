@@ -35,6 +35,21 @@ pub fn controller(state: &ControllerState) -> String {
         ("tidegate_docker_events_total", "Events received", seen.events),
         ("tidegate_docker_streams_total", "Event streams opened", seen.streams),
         (
+            "tidegate_swarm_watch_events_total",
+            "Changes of tasks that SwarmKit's watch told",
+            seen.feed_events,
+        ),
+        (
+            "tidegate_swarm_watch_streams_total",
+            "SwarmKit watches opened",
+            seen.feeds,
+        ),
+        (
+            "tidegate_swarm_watch_silences_total",
+            "Watches closed because a list showed what they had not told",
+            seen.feed_silences,
+        ),
+        (
             "tidegate_docker_outdated_total",
             "Objects older than what is known, not believed",
             seen.outdated,
@@ -48,6 +63,9 @@ pub fn controller(state: &ControllerState) -> String {
         out.family(name, "counter", help);
         out.sample(name, &[], value);
     }
+    let help = "1 while SwarmKit's watch is open";
+    out.family("tidegate_swarm_watch_open", "gauge", help);
+    out.sample("tidegate_swarm_watch_open", &[], u64::from(state.is_fed));
     for (name, help, latencies) in [
         (
             "tidegate_ack_duration_seconds",

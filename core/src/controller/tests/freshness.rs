@@ -102,6 +102,7 @@ impl Desk {
                 | ControllerAction::Published { .. }
                 | ControllerAction::RemoveSecret(_)
                 | ControllerAction::Write { .. }
+                | ControllerAction::OpenFeed { .. }
                 | ControllerAction::WriteOwnService { .. } => continue,
             };
             self.turn(Input::Fact(fact));

@@ -5,6 +5,7 @@ use crate::recording::{RecorderSettings, Recording, Replay, Step};
 use crate::secrets::message::Parcel;
 use crate::secrets::{Finding, SecretText};
 use crate::snapshot::{Ack, Connection};
+use crate::swarm::model::FeedEnd;
 
 const MARKER: &str = "swordfish";
 const END: Instant = Instant::at(Duration::MAX);
@@ -23,6 +24,12 @@ pub(super) fn spoil(fact: &mut ControllerFact, rng: &mut Rng) {
             *fact = ControllerFact::World(WorldFact::EventStreamClosed {
                 stream: *stream,
                 error: Some(error),
+            });
+        }
+        ControllerFact::World(WorldFact::FeedOpened(stream)) => {
+            *fact = ControllerFact::World(WorldFact::FeedClosed {
+                stream: *stream,
+                end: FeedEnd::Broken(error),
             });
         }
         ControllerFact::Done { result, .. } | ControllerFact::Written { result, .. } => *result = Err(error),
@@ -46,11 +53,14 @@ fn recorder(limits: RecorderSettings, settings: &Settings, me: &Me) -> Recorder 
 fn life(seed: u64, seconds: u64, limits: RecorderSettings) -> Harness {
     let mut rng = Rng::new(seed);
     let mut harness = Harness::new();
-    let settings = if rng.chance(1, 2) {
+    let mut settings = if rng.chance(1, 2) {
         two_clusters()
     } else {
         Settings::default()
     };
+    if rng.fork("feed").chance(1, 2) {
+        settings.controller.swarm_watch = "/run/control.sock".to_string();
+    }
     let me = me("c1", &[1]);
     harness.recorder = Some(recorder(limits, &settings, &me));
     harness.faults = Some(rng.fork("faults"));

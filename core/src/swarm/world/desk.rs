@@ -8,7 +8,8 @@ use super::*;
 use crate::id::Version;
 use crate::machine::{Input, step};
 use crate::swarm::model::{
-    DesiredState, EndpointMode, Event, EventAction, EventKind, NetworkAddress, NodeState, ServiceMode, TaskState,
+    DesiredState, EndpointMode, Event, EventAction, EventKind, FeedEnd, NetworkAddress, NodeState, ServiceMode,
+    TaskEvent, TaskState,
 };
 
 /// A Swarm as it really is, to answer from.
@@ -81,6 +82,18 @@ impl Truth {
         self.tasks.insert(task.id.clone(), task);
     }
 
+    pub(super) fn task_event(&self, id: &str) -> TaskEvent {
+        let task = &self.tasks[&TaskId::from(id)];
+        TaskEvent {
+            action: EventAction::Update,
+            task: task.id.clone(),
+            service: task.service.clone(),
+            version: task.version,
+            state: task.state,
+            desired: task.desired,
+        }
+    }
+
     pub(super) fn network(&mut self, id: &str) {
         let network = Network {
             id: NetworkId::from(id),
@@ -150,6 +163,9 @@ pub(super) struct Desk {
     pub(super) asked: BTreeMap<Lane, (FetchId, Fetch)>,
     sent: BTreeMap<Lane, Instant>,
     stream: Option<StreamId>,
+    feed: Option<StreamId>,
+    /// Every feed that was asked for, and from where.
+    pub(super) feeds: Vec<(Instant, Option<Version>)>,
     pub(super) changes: Changes,
     /// Every fetch so far.
     pub(super) fetched: Vec<(Instant, Fetch)>,
@@ -159,12 +175,18 @@ pub(super) struct Desk {
 
 impl Desk {
     pub(super) fn new() -> Desk {
+        Desk::with(WorldSettings::default())
+    }
+
+    pub(super) fn with(settings: WorldSettings) -> Desk {
         let mut desk = Desk {
-            world: World::new(WorldSettings::default()),
+            world: World::new(settings),
             now: Instant::START,
             asked: BTreeMap::new(),
             sent: BTreeMap::new(),
             stream: None,
+            feed: None,
+            feeds: Vec::new(),
             changes: Changes::default(),
             fetched: Vec::new(),
             opened: 0,
@@ -208,6 +230,10 @@ impl Desk {
                 self.opened += 1;
                 self.stream = Some(stream);
             }
+            WorldAction::OpenFeed { id, resume_from } => {
+                self.feeds.push((self.now, resume_from));
+                self.feed = Some(id);
+            }
             WorldAction::Synced => self.synced += 1,
         });
         assert!(told <= 1, "changes are told once per mutation");
@@ -230,6 +256,38 @@ impl Desk {
     pub(super) fn event(&mut self, kind: EventKind, action: EventAction, id: &str) {
         let id = String::from(id);
         self.fact(WorldFact::Event(Event { kind, action, id }));
+    }
+
+    /// Has seen all of `truth`, is at rest, and follows the feed.
+    pub(super) fn fed(truth: &Truth) -> Desk {
+        let settings = WorldSettings {
+            feed: true,
+            ..WorldSettings::default()
+        };
+        let mut desk = Desk::with(settings);
+        desk.open();
+        desk.open_feed();
+        desk.run(truth, 40_000);
+        assert!(desk.world.is_synced() && desk.world.is_fed());
+        desk.changes = Changes::default();
+        desk.fetched.clear();
+        desk
+    }
+
+    pub(super) fn open_feed(&mut self) {
+        let stream = self.feed.expect("the feed is asked for");
+        self.fact(WorldFact::FeedOpened(stream));
+    }
+
+    pub(super) fn close_feed(&mut self, end: FeedEnd) {
+        let stream = self.feed.expect("the feed was asked for");
+        self.fact(WorldFact::FeedClosed { stream, end });
+    }
+
+    /// The feed tells of a task as it is in `truth`.
+    pub(super) fn tell(&mut self, truth: &Truth, task: &str) {
+        let event = truth.task_event(task);
+        self.fact(WorldFact::FeedEvents(vec![event]));
     }
 
     /// Answers the question of `lane`; whether there was one.

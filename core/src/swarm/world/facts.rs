@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::Lane;
-use crate::id::{NetworkId, NodeId, SecretId, ServiceId};
+use crate::id::{NetworkId, NodeId, SecretId, ServiceId, Version};
 use crate::reconcile::desired::ManagedService;
 use crate::settings::ControllerSettings;
-use crate::swarm::model::{ApiError, Event, Network, Node, Secret, Service, Task};
+use crate::swarm::model::{ApiError, Event, FeedEnd, Network, Node, Secret, Service, Task, TaskEvent};
 use crate::time::Duration;
 
 /// How often and how patiently the world looks. Every field has a default that suits 500 services and 5,000 tasks.
@@ -50,6 +50,13 @@ pub struct WorldSettings {
     pub retry_max: Duration,
     /// A call without an answer counts as lost then; the shell's own limit is shorter. Default 10 s.
     pub answer_limit: Duration,
+    /// Whether task changes are to be had from SwarmKit's watch. Default false.
+    pub feed: bool,
+    /// Between looks at a changing service while the feed is open and tells of nothing. Default 1 s: a task that is told to stop
+    /// serves on for 3.1 s with an overlay network (facts §1.1).
+    pub poll_fed: Duration,
+    /// What a list shows the feed must tell within this, or it counts as silent. Default 2 s.
+    pub feed_grace: Duration,
 }
 
 impl Default for WorldSettings {
@@ -72,6 +79,9 @@ impl Default for WorldSettings {
             retry_min: Duration::from_millis(100),
             retry_max: Duration::from_secs(2),
             answer_limit: Duration::from_secs(10),
+            feed: false,
+            poll_fed: Duration::from_secs(1),
+            feed_grace: Duration::from_secs(2),
         }
     }
 }
@@ -87,6 +97,7 @@ impl From<&ControllerSettings> for WorldSettings {
             },
             poll_changing: millis(settings.poll_changing_ms),
             answer_limit: millis(settings.docker_timeout_ms) * 2 + Duration::from_secs(1),
+            feed: !settings.swarm_watch.is_empty(),
             ..WorldSettings::default()
         }
     }
@@ -96,7 +107,7 @@ impl From<&ControllerSettings> for WorldSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FetchId(pub u64);
 
-/// Names one event stream; opening a new one replaces the older.
+/// Names one event stream or feed; opening a new one replaces the older of its kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct StreamId(pub u64);
 
@@ -180,6 +191,17 @@ pub enum WorldFact {
     },
     /// The stream is open: what happens from now on is in it.
     EventStreamOpened(StreamId),
+    /// The feed ended, or could not be opened.
+    FeedClosed {
+        /// The feed.
+        stream: StreamId,
+        /// Why.
+        end: FeedEnd,
+    },
+    /// The feed tells of changes of tasks, in the order in which they were made.
+    FeedEvents(Vec<TaskEvent>),
+    /// The feed is open: what happens from now on is in it, and all since the version from which it resumes.
+    FeedOpened(StreamId),
     /// Somebody needs a fresh look, e.g. after a write.
     Look(Lane),
 }
@@ -198,6 +220,13 @@ pub enum WorldAction {
     },
     /// Open `GET /events`; drop an earlier stream. What becomes of it comes back with `stream`.
     OpenEvents(StreamId),
+    /// Open SwarmKit's watch of tasks; drop an earlier one. What becomes of it comes back with `id`.
+    OpenFeed {
+        /// Goes back with the news.
+        id: StreamId,
+        /// Tell all changes since this version; none = from now on.
+        resume_from: Option<Version>,
+    },
     /// Services, tasks, networks and nodes have all been listed once: the model can be acted on. Said once, after
     /// the last `Changed` that completes it.
     Synced,
@@ -246,6 +275,12 @@ pub struct WorldCounters {
     pub events: u64,
     /// Event streams opened.
     pub streams: u64,
+    /// Changes of tasks that the feed told.
+    pub feed_events: u64,
+    /// Times that the feed was closed because a list showed what it had not told.
+    pub feed_silences: u64,
+    /// Feeds opened.
+    pub feeds: u64,
     /// Objects in answers that were older than what is known, and so were not believed.
     pub outdated: u64,
     /// Times that a known object was missing from an answer and was kept for now.

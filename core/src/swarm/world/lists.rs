@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use super::fold::{Folded, Rules, fold, fold_alike};
 use super::lane::Flight;
 use super::watch::{Look, at_rest};
-use super::{Answer, Fetch, Lane, Stream, World, WorldSettings};
+use super::{Answer, Fetch, Lane, World, WorldSettings};
 use crate::id::ServiceId;
 use crate::swarm::model::{ApiError, Network, Service, Task};
 use crate::time::{Duration, Instant};
@@ -73,10 +73,10 @@ impl World {
             schedule.not_before = now + pause;
         } else {
             let pause = self.settings.pause.max(took * 2);
-            let every = match (lane, self.stream) {
+            let every = match (lane, self.stream.is_open()) {
                 (Lane::Tasks, _) => self.settings.tasks_every,
-                (_, Stream::Open { .. }) => self.settings.lists_every,
-                (_, Stream::Closed { .. } | Stream::Opening { .. }) => self.settings.blind_every,
+                (_, true) => self.settings.lists_every,
+                (_, false) => self.settings.blind_every,
             };
             self.lane(lane).succeed(sent, every, pause, now);
         }
@@ -89,12 +89,8 @@ impl World {
         }
         if self.stream_in_doubt {
             self.stream_in_doubt = false;
-            if let Stream::Open { failures, .. } = self.stream {
-                self.stream = Stream::Closed {
-                    retry_at: now,
-                    failures,
-                };
-            }
+            self.stream.renew(now);
+            self.feed.stream.renew(now);
         }
     }
 
@@ -132,6 +128,7 @@ impl World {
     fn fold_tasks(&mut self, list: Vec<Task>, of: &[ServiceId], sent: Instant, now: Instant) -> bool {
         let whole = of.is_empty();
         let confirm_empty = whole && list.is_empty();
+        self.compare_with_feed(list.iter().map(|task| task.version).max(), whole, sent, now);
         let mut by_service: BTreeMap<ServiceId, Vec<Task>> = BTreeMap::new();
         for task in list {
             by_service.entry(task.service.clone()).or_default().push(task);
@@ -174,7 +171,7 @@ impl World {
         sent: Instant,
         now: Instant,
     ) -> bool {
-        let behind = self.is_behind(now);
+        let (behind, fed) = (self.is_behind(now), self.may_wait_for_feed());
         let Some(service) = self.services.get(id) else {
             return false;
         };
@@ -202,6 +199,8 @@ impl World {
             at_rest: folded.kept == 0 && folded.outdated == 0 && at_rest(service, known.values(), &self.nodes),
             changed: !folded.changed.is_empty(),
             told_to_stop,
+            sent,
+            may_wait: fed,
         };
         if known.is_empty() {
             self.tasks.remove(id);

@@ -3,7 +3,8 @@
 //! Docker's event stream has no task and no health events, and its contents lie at times (facts §3): an event is only
 //! ever a reason to look. So the stream is opened first, then everything is listed; an event causes a look at the list
 //! it belongs to, a changed service a series of looks at its tasks until they rest, and all tasks are listed every few
-//! seconds as the safety net. A gap, an error or a reconnect lists everything again.
+//! seconds as the safety net. A gap, an error or a reconnect lists everything again. Where the operator asked for it, [`feed`]
+//! tells of tasks too, and the series of looks becomes one look per change that matters.
 //!
 //! What never removes anything: an error, a list without an object that no `remove` event explains (until a second list
 //! confirms it some time later), a node that is `unknown`, an object older than the one known, history that is replayed
@@ -15,11 +16,13 @@ mod absence;
 mod desk;
 mod events;
 mod facts;
+mod feed;
 mod fold;
 mod lane;
 mod lists;
 #[cfg(test)]
 mod simulation;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod watch;
@@ -30,7 +33,9 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use self::absence::Absence;
+use self::feed::Feed;
 use self::lane::{Flight, Schedule};
+use self::stream::{Pauses, Stream, Whys};
 use self::watch::Watch;
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId};
 use crate::machine::Machine;
@@ -69,7 +74,8 @@ pub struct World {
     named: Option<(Instant, BTreeSet<ServiceId>)>,
     lanes: BTreeMap<Lane, Schedule>,
     stream: Stream,
-    /// A call hung or failed to connect, so an open stream may be dead without having said so.
+    feed: Feed,
+    /// A call hung or failed to connect, so open streams may be dead without having said so.
     stream_in_doubt: bool,
     /// When an answer last had an object older than the one known.
     behind_at: Option<Instant>,
@@ -95,25 +101,6 @@ struct Absences {
     managed: Absence<ServiceId>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Stream {
-    Closed {
-        retry_at: Instant,
-        failures: u32,
-    },
-    Open {
-        id: StreamId,
-        since: Instant,
-        failures: u32,
-    },
-    Opening {
-        id: StreamId,
-        since: Instant,
-        failures: u32,
-    },
-}
-
 impl Default for World {
     fn default() -> Self {
         World::new(WorldSettings::default())
@@ -136,10 +123,8 @@ impl World {
             watch: Watch::default(),
             named: None,
             lanes: Lane::ALL.iter().map(|lane| (*lane, Schedule::default())).collect(),
-            stream: Stream::Closed {
-                retry_at: Instant::START,
-                failures: 0,
-            },
+            stream: Stream::default(),
+            feed: Feed::default(),
             stream_in_doubt: false,
             behind_at: None,
             synced: false,
@@ -181,10 +166,7 @@ impl World {
 
     /// The event stream that is open or being opened.
     pub fn stream(&self) -> Option<StreamId> {
-        match self.stream {
-            Stream::Closed { .. } => None,
-            Stream::Open { id, .. } | Stream::Opening { id, .. } => Some(id),
-        }
+        self.stream.id()
     }
 
     /// All services.
@@ -233,7 +215,7 @@ impl World {
     }
 
     /// How old the model may be at `now`; none before it is synced. Services, networks and nodes count as current while
-    /// the event stream is open and nothing is asked for, tasks since they were last listed as a whole.
+    /// the event stream is open and nothing is asked for, tasks while the feed is, else since they were last listed as a whole.
     pub fn staleness(&self, now: Instant) -> Option<Duration> {
         if !self.synced {
             return None;
@@ -244,13 +226,15 @@ impl World {
             .max()
     }
 
-    /// The same for one list; none before its first answer. Events follow every list but that of tasks.
+    /// The same for one list; none before its first answer. Events follow every list but that of tasks, the feed that one alone.
     pub fn age(&self, lane: Lane, now: Instant) -> Option<Duration> {
         let schedule = self.lanes.get(&lane)?;
         let fresh_at = schedule.fresh_at?;
-        let followed = match self.stream {
-            Stream::Open { since, .. } => lane != Lane::Tasks && since <= fresh_at,
-            Stream::Closed { .. } | Stream::Opening { .. } => false,
+        let followed = match lane {
+            Lane::Tasks => self.feeds_since(fresh_at),
+            Lane::Managed | Lane::Networks | Lane::Nodes | Lane::Secrets | Lane::Services => {
+                self.stream.open_since().is_some_and(|since| since <= fresh_at)
+            }
         };
         let is_named = lane == Lane::Services && self.named.is_some();
         let quiet = schedule.failures == 0 && !is_named && schedule.wanted.is_none_or(|wanted| wanted > now);
@@ -263,7 +247,7 @@ impl World {
 
     /// Whether the event stream is open.
     pub fn is_following(&self) -> bool {
-        matches!(self.stream, Stream::Open { .. })
+        self.stream.is_open()
     }
 
     /// Why the last look at each of these lists failed; those whose last look succeeded are not here.
@@ -325,41 +309,21 @@ impl World {
     }
 
     fn handle_stream_opened(&mut self, id: StreamId, now: Instant) {
-        if let Stream::Opening { id: ours, failures, .. } = self.stream
-            && ours == id
-        {
-            self.stream = Stream::Open {
-                id,
-                since: now,
-                failures,
-            };
+        if self.stream.opened(id, now) {
             self.counters.streams += 1;
             self.want_all(now);
+            self.retry_feed(now);
         }
     }
 
     fn handle_stream_closed(&mut self, id: StreamId, now: Instant) {
-        let failures = match self.stream {
-            Stream::Opening { id: ours, failures, .. } if ours == id => failures,
-            // A stream that lived is no failure; one that opens and ends at once is.
-            Stream::Open {
-                id: ours,
-                since,
-                failures,
-            } if ours == id => {
-                if now.since(since) >= self.settings.retry_max {
-                    0
-                } else {
-                    failures
-                }
-            }
-            Stream::Closed { .. } | Stream::Open { .. } | Stream::Opening { .. } => return,
+        let pauses = Pauses {
+            min: self.settings.retry_min,
+            max: self.settings.retry_max,
         };
-        self.stream = Stream::Closed {
-            retry_at: now + backoff(failures, self.settings.retry_min, self.settings.retry_max),
-            failures: failures.saturating_add(1),
-        };
-        self.want_all(now);
+        if self.stream.closed(id, pauses, self.settings.retry_max, now) {
+            self.want_all(now);
+        }
     }
 
     fn lane(&mut self, lane: Lane) -> &mut Schedule {
@@ -409,18 +373,10 @@ impl World {
 
     /// Starts everything that is due, and says what changed.
     fn pump(&mut self, now: Instant) {
-        if let Stream::Closed { retry_at, failures } = self.stream
-            && retry_at <= now
-        {
-            let id = StreamId(self.next_stream);
-            self.next_stream += 1;
-            self.stream = Stream::Opening {
-                id,
-                since: now,
-                failures,
-            };
+        if let Some(id) = self.stream.begin(&mut self.next_stream, now) {
             self.actions.push_back(WorldAction::OpenEvents(id));
         }
+        self.open_feed(now);
         for lane in Lane::ALL {
             if self.starts(lane).is_some_and(|start| start.at <= now) {
                 self.send(lane, now);
@@ -488,6 +444,9 @@ impl Machine for World {
             WorldFact::Event(event) => self.handle_event(&event, now),
             WorldFact::EventStreamClosed { stream, .. } => self.handle_stream_closed(stream, now),
             WorldFact::EventStreamOpened(stream) => self.handle_stream_opened(stream, now),
+            WorldFact::FeedClosed { stream, end } => self.handle_feed_closed(stream, &end, now),
+            WorldFact::FeedEvents(events) => self.handle_feed_events(&events, now),
+            WorldFact::FeedOpened(stream) => self.handle_feed_opened(stream, now),
             WorldFact::Look(lane) => self.want(lane, now),
         }
         self.pump(now);
@@ -501,11 +460,10 @@ impl Machine for World {
                 self.handle_failure(lane, None, now);
             }
         }
-        if let Stream::Opening { id, since, .. } = self.stream
-            && since + limit <= now
-        {
+        if let Some(id) = self.stream.lost(limit, now) {
             self.handle_stream_closed(id, now);
         }
+        self.handle_feed_timeout(now);
         self.pump(now);
     }
 
@@ -515,18 +473,12 @@ impl Machine for World {
 
     fn poll_timeout(&self) -> Option<Deadline> {
         let limit = self.settings.answer_limit;
-        let stream = match self.stream {
-            Stream::Closed { retry_at, .. } => Some(Deadline {
-                at: retry_at,
-                why: "the event stream is opened",
-            }),
-            Stream::Open { .. } => None,
-            Stream::Opening { since, .. } => Some(Deadline {
-                at: since + limit,
-                why: "opening the event stream counts as lost",
-            }),
+        let whys = Whys {
+            opens: "the event stream is opened",
+            is_lost: "opening the event stream counts as lost",
         };
-        Lane::ALL.iter().fold(stream, |earliest, lane| {
+        let streams = Deadline::earliest(self.stream.deadline(limit, whys), self.feed_deadline());
+        Lane::ALL.iter().fold(streams, |earliest, lane| {
             let lost = self.lanes.get(lane).and_then(|schedule| schedule.lost(limit));
             Deadline::earliest(Deadline::earliest(earliest, lost), self.starts(*lane))
         })

@@ -1,4 +1,4 @@
-//! A Swarm that changes at random, events that are lost, repeated and invented, and answers that fail, are old or
+//! A Swarm that changes at random, events and a feed of which news is lost, repeated and invented, and answers that fail, are old or
 //! empty, against what is really there.
 
 use std::format;
@@ -9,7 +9,7 @@ use super::desk::{Desk, Truth};
 use super::*;
 use crate::id::Version;
 use crate::rng::Rng;
-use crate::swarm::model::{DesiredState, EventAction, EventKind, NodeState, TaskState};
+use crate::swarm::model::{DesiredState, EventAction, EventKind, FeedEnd, NodeState, TaskState};
 
 const STEPS: u32 = 3_000;
 
@@ -28,10 +28,15 @@ struct Story {
 impl Story {
     fn new(seed: u64) -> Story {
         let truth = Truth::small();
-        let mut desk = Desk::new();
+        let rng = Rng::new(seed);
+        let settings = WorldSettings {
+            feed: rng.fork("feed").chance(2, 3),
+            ..WorldSettings::default()
+        };
+        let mut desk = Desk::with(settings);
         desk.open();
         Story {
-            rng: Rng::new(seed),
+            rng,
             desk,
             old: truth.clone(),
             truth,
@@ -157,6 +162,29 @@ impl Story {
         }
     }
 
+    /// The feed opens, breaks, has a gap, tells what is, what was, and what never was.
+    fn feed(&mut self) {
+        let error = ApiError::Unreachable(String::from("gone"));
+        let end = match self.rng.below(30) {
+            0 => FeedEnd::Broken(error),
+            1 => FeedEnd::Gap(String::from("versions are out of order")),
+            2 => FeedEnd::NotThere(String::from("no such file")),
+            3..10 => return self.checked(Desk::open_feed),
+            _ => {
+                let truth = if self.rng.chance(1, 4) { &self.old } else { &self.truth };
+                let ids: Vec<_> = truth.tasks.keys().cloned().collect();
+                let Some(id) = self.rng.pick(&ids) else { return };
+                let mut event = truth.task_event(id.as_str());
+                // No id comes back, so history may be replayed but no removal is invented.
+                if !self.truth.tasks.contains_key(id) && self.rng.chance(1, 2) {
+                    event.action = EventAction::Remove;
+                }
+                return self.checked(|desk| desk.fact(WorldFact::FeedEvents(alloc::vec![event])));
+            }
+        };
+        self.checked(|desk| desk.close_feed(end));
+    }
+
     fn step(&mut self) {
         match self.rng.below(10) {
             0 => {
@@ -183,6 +211,7 @@ impl Story {
                 let lane = Lane::ALL[self.rng.index(Lane::ALL.len())];
                 self.answer(lane);
             }
+            7 if self.desk.world.feed().is_some() => self.feed(),
             _ => {
                 let ms = self.rng.between(1, 40);
                 let end = self.desk.now + Duration::from_millis(ms);

@@ -4,7 +4,7 @@
 //! between two states and the desired count runs. `UpdateStatus` is no witness of that (facts §11). A service at rest
 //! is watched a little longer, since the next step of a rolling update comes without any event after the update's
 //! delay. One that never rests (no node fits, a crash loop) is watched less often, and at last left to the regular
-//! look at all tasks.
+//! look at all tasks. Where the feed tells of tasks, it is the feed that causes looks, and these become rare.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -26,6 +26,9 @@ struct Watched {
     /// When to look next; none = left to the regular look.
     next: Option<Instant>,
     interval: Duration,
+    /// The feed told of a change then: a look that was asked for earlier may not show it.
+    #[serde(default)]
+    wanted: Option<Instant>,
 }
 
 /// All watched services.
@@ -44,6 +47,10 @@ pub(super) struct Look {
     pub(super) changed: bool,
     /// Some task is newly told to stop: a planned change goes on.
     pub(super) told_to_stop: bool,
+    /// When it was asked for.
+    pub(super) sent: Instant,
+    /// The feed would tell of the next change.
+    pub(super) may_wait: bool,
 }
 
 impl Watch {
@@ -54,11 +61,37 @@ impl Watch {
             rests: None,
             next: None,
             interval: settings.poll_changing,
+            wanted: None,
         });
         watched.since = at;
         watched.rests = None;
         watched.interval = settings.poll_changing;
         watched.next = Some(watched.next.map_or(at, |next| next.min(at)));
+    }
+
+    /// The feed told at `now` of a change: a look at `at`, which does not prolong the watching.
+    pub(super) fn nudge(&mut self, service: &ServiceId, now: Instant, at: Instant, settings: &WorldSettings) {
+        let watched = self.services.entry(service.clone()).or_insert(Watched {
+            since: now,
+            rests: None,
+            next: None,
+            interval: settings.poll_changing,
+            wanted: None,
+        });
+        watched.next = Some(watched.next.map_or(at, |next| next.min(at)));
+        watched.wanted = Some(now);
+    }
+
+    /// Nobody tells of changes any more: the next looks come as if nobody had.
+    pub(super) fn hurry(&mut self, now: Instant) {
+        for watched in self.services.values_mut() {
+            watched.next = watched.next.map(|next| next.min(now + watched.interval));
+        }
+    }
+
+    /// Whether the feed told of a change that no look has shown yet.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.services.values().any(|watched| watched.wanted.is_some())
     }
 
     /// Takes one look.
@@ -72,15 +105,17 @@ impl Watch {
                 rests: None,
                 next: Some(now),
                 interval: settings.poll_changing,
+                wanted: None,
             }),
         };
+        watched.wanted = watched.wanted.filter(|wanted| *wanted > look.sent);
         if look.told_to_stop {
             watched.since = now;
             watched.next = Some(now);
         }
         if look.at_rest {
             let rests = *watched.rests.get_or_insert(now);
-            if now.since(rests) >= settings.linger {
+            if now.since(rests) >= settings.linger && watched.wanted.is_none() {
                 self.services.remove(service);
                 return;
             }
@@ -96,11 +131,15 @@ impl Watch {
                 (watched.interval * 3 / 2).clamp(settings.poll_changing, settings.poll_changing * 2)
             };
             if now.since(watched.since) >= settings.give_up_after {
-                watched.next = None;
+                watched.next = watched.wanted.map(|_| now);
                 return;
             }
         }
-        watched.next = Some(now + watched.interval);
+        let pause = match look.may_wait {
+            true => watched.interval.max(settings.poll_fed),
+            false => watched.interval,
+        };
+        watched.next = Some(if watched.wanted.is_some() { now } else { now + pause });
     }
 
     /// Looks at `service` not before `at`.

@@ -8,12 +8,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use futures_util::stream::unfold;
+use futures_util::stream::{Empty, unfold};
 use tidegate_core::id::{SecretId, ServiceId, TaskId, Version};
 use tidegate_core::machine::{Input, Machine, step};
 use tidegate_core::reconcile::desired::{ManagedService, ServiceShape};
 use tidegate_core::simulated::{Action, Fact, Start, Swarm};
-use tidegate_core::swarm::model::{ApiError, Event, Network, Node, PublishMode, Secret, Service, Task};
+use tidegate_core::swarm::model::{
+    ApiError, Event, FeedEnd, Network, Node, PublishMode, Secret, Service, Task, TaskEvent,
+};
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
@@ -210,6 +212,14 @@ impl SwarmApi for Engine {
                 Some((Ok(event), receiver))
             },
         ))
+    }
+
+    async fn task_changes(
+        &self,
+        _: Option<Version>,
+    ) -> Result<impl Stream<Item = Result<Vec<TaskEvent>, FeedEnd>> + 'static, FeedEnd> {
+        let none = "the demo has no control socket".to_owned();
+        Err::<Empty<_>, _>(FeedEnd::NotThere(none))
     }
 
     async fn managed_services(&self) -> Result<Vec<ManagedService>, ApiError> {
