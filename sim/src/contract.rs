@@ -1,6 +1,8 @@
 //! What Tidegate relies on Docker for, as assertions that hold for the simulated Swarm (`sim/tests/contract.rs`) and for a
 //! real one (`tests/tests/swarm_harness.rs`) alike. Where a real one breaks them, the simulation is what has to change.
 
+mod watch;
+
 use std::collections::BTreeSet;
 use std::pin::pin;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use tidegate::swarm_api::SwarmApi;
 use tidegate_core::id::{ServiceId, TaskId};
 use tidegate_core::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use tidegate_core::swarm::model::{ApiError, Event, EventAction, EventKind, Task};
+
+pub use self::watch::hold_watch;
 
 /// Between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(25);

@@ -12,7 +12,7 @@ use tidegate_core::id::{NodeId, SecretId, ServiceId, Version};
 use tidegate_core::reconcile::desired::{ManagedService, ServiceShape};
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::Swarm;
-use tidegate_core::swarm::model::{ApiError, Event, Network, Node, Secret, Service, Task};
+use tidegate_core::swarm::model::{ApiError, Event, FeedEnd, Network, Node, Secret, Service, Task, TaskEvent};
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
@@ -28,6 +28,8 @@ pub struct FakeDocker {
     shared: Rc<Shared>,
     faults: DockerFaults,
     rng: RefCell<Rng>,
+    /// Its own: a watch changes nothing that others draw.
+    watch_rng: RefCell<Rng>,
     name: String,
     node: NodeId,
 }
@@ -51,10 +53,12 @@ impl FakeDocker {
     /// The engine of manager `node` as the host called `name` reaches it.
     pub fn new(shared: Rc<Shared>, faults: DockerFaults, name: &str, node: NodeId) -> Self {
         let rng = RefCell::new(shared.fork(&format!("docker of {name}")));
+        let watch_rng = RefCell::new(shared.fork(&format!("watch of {name}")));
         FakeDocker {
             shared,
             faults,
             rng,
+            watch_rng,
             name: name.to_owned(),
             node,
         }
@@ -202,6 +206,49 @@ impl SwarmApi for FakeDocker {
         ))
     }
 
+    async fn task_changes(
+        &self,
+        resume_from: Option<Version>,
+    ) -> Result<impl Stream<Item = Result<Vec<TaskEvent>, FeedEnd>> + 'static, FeedEnd> {
+        while let Reach::Starts(at) = self.shared.reach(&self.node) {
+            self.shared.wait(at.since(self.shared.now())).await;
+        }
+        let latency = self.faults.latency.draw(&mut self.watch_rng.borrow_mut());
+        self.shared.wait(latency).await;
+        let broken = |why: &str| FeedEnd::Broken(ApiError::Unreachable(why.to_owned()));
+        match self.shared.reach(&self.node) {
+            Reach::Stopped => return Err(FeedEnd::NotThere("control.sock: no such file".to_owned())),
+            // Whom to trust is asked for first, and there is nobody to say so.
+            Reach::Hangs => {
+                self.shared.wait(HANG).await;
+                return Err(broken("no answer"));
+            }
+            Reach::Leaderless => return Err(broken("the swarm does not have a leader")),
+            Reach::Answers | Reach::Believes | Reach::Starts(_) => {}
+        }
+        let opened = self.shared.watch(&self.node, resume_from);
+        self.note(match (&opened, resume_from) {
+            (Err(_), _) => "the SwarmKit watch cannot be resumed",
+            (Ok(_), Some(_)) => "the SwarmKit watch is resumed",
+            (Ok(_), None) => "the SwarmKit watch opens",
+        });
+        let (changes, missed) = opened?;
+        let watch = Watch {
+            shared: self.shared.clone(),
+            missed: Some(missed),
+            changes,
+            rng: self.watch_rng.borrow_mut().fork("gaps"),
+            gaps: self.faults.gaps,
+            is_silent: false,
+        };
+        Ok(unfold(Some(watch), |watch| async move {
+            let mut watch = watch?;
+            let item = watch.next().await;
+            let rest = item.is_ok().then_some(watch);
+            Some((item, rest))
+        }))
+    }
+
     async fn managed_services(&self) -> Result<Vec<ManagedService>, ApiError> {
         self.list("GET /services managed", |swarm| Ok(swarm.managed())).await
     }
@@ -259,6 +306,40 @@ impl SwarmApi for FakeDocker {
             .await;
         self.note(&format!("creates network {name}: {}", outcome(&answer)));
         answer.map(drop)
+    }
+}
+
+/// An open watch of tasks.
+struct Watch {
+    shared: Rc<Shared>,
+    missed: Option<Vec<TaskEvent>>,
+    changes: mpsc::UnboundedReceiver<Vec<TaskEvent>>,
+    rng: Rng,
+    gaps: u64,
+    /// Open, and telling nothing any more.
+    is_silent: bool,
+}
+
+impl Watch {
+    async fn next(&mut self) -> Result<Vec<TaskEvent>, FeedEnd> {
+        if let Some(missed) = self.missed.take().filter(|missed| !missed.is_empty()) {
+            return Ok(missed);
+        }
+        let broken = || FeedEnd::Broken(ApiError::Unreachable("the SwarmKit watch broke".to_owned()));
+        loop {
+            let changes = self.changes.recv().await.ok_or_else(broken)?;
+            if !self.shared.is_healed() && !self.is_silent && self.rng.chance(self.gaps, 1000) {
+                self.is_silent = self.rng.chance(1, 3);
+                if !self.is_silent {
+                    self.shared.trace("docker", "the SwarmKit watch broke");
+                    return Err(broken());
+                }
+                self.shared.trace("docker", "the SwarmKit watch falls silent");
+            }
+            if !self.is_silent {
+                return Ok(changes);
+            }
+        }
     }
 }
 

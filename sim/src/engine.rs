@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use tidegate_core::id::NodeId;
-use tidegate_core::simulated::Swarm;
-use tidegate_core::swarm::model::Event;
+use tidegate_core::id::{NodeId, Version};
+use tidegate_core::simulated::{Swarm, TaskLog};
+use tidegate_core::swarm::model::{Event, FeedEnd, TaskEvent};
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
@@ -55,6 +55,8 @@ pub(crate) struct Engines {
     unwell: BTreeMap<NodeId, Engine>,
     subscribers: Vec<(NodeId, mpsc::UnboundedSender<Event>)>,
     history: Vec<Event>,
+    tasks: TaskLog,
+    watchers: Vec<(NodeId, mpsc::UnboundedSender<Vec<TaskEvent>>)>,
     /// Managers whose next stream begins with their history.
     replaying: BTreeMap<NodeId, ()>,
 }
@@ -94,12 +96,15 @@ impl Engines {
     pub(crate) fn stop(&mut self, node: &NodeId) {
         self.unwell.insert(node.clone(), Engine::Stopped);
         self.subscribers.retain(|(of, _)| of != node);
+        self.watchers.retain(|(of, _)| of != node);
     }
 
     pub(crate) fn start(&mut self, node: &NodeId, until: Instant) {
         if matches!(self.unwell.get(node), Some(Engine::Stopped)) {
             self.unwell.insert(node.clone(), Engine::Starting { until });
             self.replaying.insert(node.clone(), ());
+            // It starts from a snapshot, and knows nothing of how that came to be.
+            self.tasks.compact();
         }
     }
 
@@ -115,11 +120,18 @@ impl Engines {
     /// A manager hears its peers again, and tells its subscribers what it missed.
     pub(crate) fn rejoin(&mut self, node: &NodeId) {
         if let Some(Engine::CutOff { .. }) = self.unwell.get(node)
-            && let Some(Engine::CutOff { missed, .. }) = self.unwell.remove(node)
+            && let Some(Engine::CutOff { missed, believed, .. }) = self.unwell.remove(node)
         {
             for event in missed {
                 self.tell(Some(node), &event);
             }
+            let changes = self.tasks.since(believed.index());
+            self.watchers.retain(|(of, watcher)| {
+                of != node
+                    || changes
+                        .as_ref()
+                        .is_ok_and(|changes| watcher.send(changes.clone()).is_ok())
+            });
         }
     }
 
@@ -134,6 +146,38 @@ impl Engines {
         }
         self.subscribers.push((node.clone(), sender));
         (receiver, replayed)
+    }
+
+    /// The watch of a manager, and what it tells of the past.
+    pub(crate) fn watch(
+        &mut self,
+        node: &NodeId,
+        from: Option<Version>,
+    ) -> Result<(mpsc::UnboundedReceiver<Vec<TaskEvent>>, Vec<TaskEvent>), FeedEnd> {
+        let mut missed = from.map_or(Ok(Vec::new()), |from| self.tasks.since(from))?;
+        if let Some(believed) = self.believed(node) {
+            let index = believed.index();
+            if from > Some(index) {
+                return Err(FeedEnd::Gap("versions are out of order".to_owned()));
+            }
+            missed.retain(|event| event.version <= index);
+        }
+        let (sender, receiver) = mpsc::unbounded_channel();
+        self.watchers.push((node.clone(), sender));
+        Ok((receiver, missed))
+    }
+
+    /// Tells watchers what became of tasks since it was last called.
+    pub(crate) fn tell_tasks(&mut self, swarm: &Swarm) {
+        let news = self.tasks.look(swarm);
+        if news.is_empty() {
+            return;
+        }
+        let unwell = &self.unwell;
+        self.watchers.retain(|(of, watcher)| {
+            let hears = !matches!(unwell.get(of), Some(Engine::CutOff { .. }));
+            !hears || watcher.send(news.clone()).is_ok()
+        });
     }
 
     pub(crate) fn emit(&mut self, event: &Event) {

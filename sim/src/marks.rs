@@ -42,6 +42,10 @@ marks! {
     "Docker answers again" "Docker answers again";
     "no quorum" "has no quorum";
     "the event stream breaks" "the event stream broke";
+    "the SwarmKit watch breaks" "the SwarmKit watch broke";
+    "the SwarmKit watch cannot be resumed" "the SwarmKit watch cannot be resumed";
+    "the SwarmKit watch falls silent" "the SwarmKit watch falls silent";
+    "the SwarmKit watch is resumed" "the SwarmKit watch is resumed";
     "the proxies are made anew" "the proxies are made anew";
 }
 

@@ -102,12 +102,22 @@ pub enum Protocol {
 }
 
 impl World {
+    /// Whether the operator of this seed wants SwarmKit's watch.
+    fn follows_tasks(&self) -> bool {
+        let follows = self.shared.fork("swarm watch").chance(1, 2);
+        self.shared.trace("operator", &format!("swarm_watch = {follows}"));
+        follows
+    }
+
     /// `docker stack deploy`, then waits until every proxy runs. Users enter through the proxies from then on.
     ///
     /// # Panics
     /// If the proxies do not run within two minutes.
     pub fn deploy(&mut self, deployment: &Deployment) -> ServiceId {
-        let (settings, faults) = (deployment.settings.clone(), self.faults().clone());
+        let (mut settings, faults) = (deployment.settings.clone(), self.faults().clone());
+        if self.follows_tasks() {
+            settings.controller.swarm_watch = "/var/run/docker/swarm/control.sock".to_owned();
+        }
         let protocol = deployment.protocol;
         let controller = move |shared, start, signals| -> Running {
             Box::pin(process(signals, shared, start, {

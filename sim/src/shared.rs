@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tidegate::clock::Clock;
 use tidegate::secrets::Secrets;
-use tidegate_core::id::{NodeId, TaskId};
+use tidegate_core::id::{NodeId, TaskId, Version};
 use tidegate_core::reconcile::proxy::PROXY_HTTPS_PORT;
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Swarm};
-use tidegate_core::swarm::model::Event;
+use tidegate_core::swarm::model::{Event, FeedEnd, TaskEvent};
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
@@ -214,6 +214,15 @@ impl Shared {
     /// The event stream of a manager, and how many events of its history it begins with.
     pub(crate) fn subscribe(&self, node: &NodeId) -> (mpsc::UnboundedReceiver<Event>, usize) {
         self.engines.borrow_mut().subscribe(node)
+    }
+
+    /// The watch of a manager, and what it tells of the past.
+    pub(crate) fn watch(
+        &self,
+        node: &NodeId,
+        from: Option<Version>,
+    ) -> Result<(mpsc::UnboundedReceiver<Vec<TaskEvent>>, Vec<TaskEvent>), FeedEnd> {
+        self.engines.borrow_mut().watch(node, from)
     }
 
     /// What names stand for: hosts of the world, and Docker's `tasks.NAME`.

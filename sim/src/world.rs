@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use crate::backend::{App, Signal};
 use crate::bounds;
 use crate::client::{self, Outcome, Wish};
-use crate::contract::{Ground, hold};
+use crate::contract::{Ground, hold, hold_watch};
 use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::oracle::{Oracle, Seen};
@@ -235,7 +235,11 @@ impl World {
                 clock: shared.clock(&manager.id),
                 images: ["app:1", "app:2"],
             };
-            given.replace(Some(hold(&ground).await));
+            let held = match hold(&ground).await {
+                Ok(()) => hold_watch(&ground, &api).await,
+                broken => broken,
+            };
+            given.replace(Some(held));
             Ok(())
         });
         self.fixed.push(self.sim.lookup("contract"));
@@ -443,5 +447,7 @@ impl World {
             let Some(action) = action else { break };
             self.perform(action);
         }
+        let swarm = self.shared.swarm.borrow();
+        self.shared.engines.borrow_mut().tell_tasks(&swarm);
     }
 }

@@ -59,6 +59,9 @@ enum What {
         /// Measure a second time with so many services in the Swarm; 0 = do not
         #[arg(long, default_value_t = 2000)]
         services: usize,
+        /// Have the controllers follow SwarmKit's watch
+        #[arg(long)]
+        feed: bool,
     },
     /// Networks that come and go through legs, under load and with open connections
     Legs {
@@ -121,13 +124,18 @@ fn main() -> Result<()> {
             print!("{}", bench(&image::product_program("release")?, &options)?);
             Ok(())
         }
-        What::Freshness { changes, services } => {
+        What::Freshness {
+            changes,
+            services,
+            feed,
+        } => {
             if let Some(obstacle) = swarm::obstacle() {
                 bail!("{obstacle}");
             }
             let options = freshness::Options {
                 changes: changes.max(1),
                 services,
+                feed,
             };
             if !freshness::freshness(&options)? {
                 bail!("a goal was missed");

@@ -51,6 +51,9 @@ services:
       TIDEGATE_CLUSTERS__MESH__NETWORKS: ""
 "#;
 
+/// What an operator adds to be told of task changes.
+const SWARM_WATCH: &str = include_str!("../../deploy/examples/swarm-watch.yml");
+
 /// For a change to have its effect. Far beyond what is promised, as machines of CI are slow: what is measured is printed.
 const LIMIT: Duration = Duration::from_secs(120);
 /// For everything to have ended that should: applications have time to stop, and nodes to come back.
@@ -92,6 +95,14 @@ impl Scene {
     /// What Docker says.
     pub fn set_up_legs(more: &[&str]) -> Result<Scene> {
         Scene::start("legs", &[&[TWO_CLUSTERS][..], more].concat())
+    }
+
+    /// [`Scene::set_up`] on the network [`SHARED`], with controllers that follow SwarmKit's watch.
+    ///
+    /// # Errors
+    /// What Docker says.
+    pub fn set_up_watching() -> Result<Scene> {
+        Scene::start(SHARED, &[SWARM_WATCH])
     }
 
     /// [`Scene::set_up`] on the network [`SHARED`], with the service cluster [`INTERNAL`] beside the default one.

@@ -33,7 +33,7 @@ pub struct WatchArgs {
 
 impl WatchArgs {
     /// `settings` with what is said here.
-    pub(crate) fn with(&self, settings: &SettingsArgs) -> SettingsArgs {
+    pub fn with(&self, settings: &SettingsArgs) -> SettingsArgs {
         let mut settings = settings.clone();
         let said = self.swarm_watch.as_deref().filter(|socket| !socket.is_empty());
         settings

@@ -67,6 +67,18 @@ impl Counts {
         text
     }
 
+    /// What the controllers' feeds told since `earlier`.
+    pub(super) fn feed_since(&self, earlier: &Counts) -> String {
+        format!(
+            "open at {} of {} controllers, {} changes told, {} feeds opened, {} silent",
+            self.sum("tidegate_swarm_watch_open"),
+            self.controllers,
+            self.since(earlier, "tidegate_swarm_watch_events_total"),
+            self.since(earlier, "tidegate_swarm_watch_streams_total"),
+            self.since(earlier, "tidegate_swarm_watch_silences_total"),
+        )
+    }
+
     /// What `tidegate_freshness_seconds` says since `earlier`.
     pub(super) fn freshness_since(&self, earlier: &Counts) -> String {
         let within = |bound: &str| {

@@ -48,6 +48,8 @@ pub struct Options {
     pub changes: usize,
     /// Services that are there when all is measured a second time; 0 = no second time.
     pub services: usize,
+    /// Whether the controllers follow SwarmKit's watch.
+    pub feed: bool,
 }
 
 /// Measures on a Swarm of its own, prints the figures, and says whether they meet the goals.
@@ -55,7 +57,10 @@ pub struct Options {
 /// # Errors
 /// What Docker says, or a change that never has its effect.
 pub fn freshness(options: &Options) -> Result<bool> {
-    let scene = Scene::set_up(SHARED)?;
+    let scene = match options.feed {
+        true => Scene::set_up_watching()?,
+        false => Scene::set_up(SHARED)?,
+    };
     scene.explained(freshness_on(&scene, options))
 }
 
@@ -75,6 +80,7 @@ fn measure(scene: &Scene, changes: usize, with: &str) -> Result<bool> {
     let rested = Counts::take(scene)?;
     let tasks = tasks::measure(scene, changes)?;
     let changed = Counts::take(scene)?;
+    say(format_args!("the feed, tasks change: {}", changed.feed_since(&rested)));
     let routes = routes::measure(scene, changes)?;
     let routed = Counts::take(scene)?;
     say(format_args!("{with}\n count   p50 ms   p99 ms   max ms"));

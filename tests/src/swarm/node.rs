@@ -116,6 +116,11 @@ impl Node {
         self.dir.join("docker.sock")
     }
 
+    /// SwarmKit's control socket of a manager, as the machine sees it. In the node it is in `/var/run/docker/swarm`.
+    pub fn control_socket(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root/run/docker/swarm/control.sock", self.init))
+    }
+
     /// Docker's client against this node.
     ///
     /// # Errors

@@ -52,8 +52,8 @@ pub struct WorldSettings {
     pub answer_limit: Duration,
     /// Whether task changes are to be had from SwarmKit's watch. Default false.
     pub feed: bool,
-    /// Between looks at a changing service while the feed is open and tells of nothing. Default 1 s: a task that is told to stop
-    /// serves on for 3.1 s with an overlay network (facts §1.1).
+    /// Between looks at a changing service while the feed is open and tells of nothing. Default 500 ms: a task that is told to
+    /// stop serves on for 1.1 s at least (facts §1.1), so also a feed that is silent makes nobody late.
     pub poll_fed: Duration,
     /// What a list shows the feed must tell within this, or it counts as silent. Default 2 s.
     pub feed_grace: Duration,
@@ -80,7 +80,7 @@ impl Default for WorldSettings {
             retry_max: Duration::from_secs(2),
             answer_limit: Duration::from_secs(10),
             feed: false,
-            poll_fed: Duration::from_secs(1),
+            poll_fed: Duration::from_millis(500),
             feed_grace: Duration::from_secs(2),
         }
     }

@@ -145,7 +145,7 @@ fn a_changing_service_is_polled_rarely_while_the_feed_is_open_and_often_once_it_
     truth.label("shop", "new");
     desk.event(EventKind::Service, EventAction::Update, "shop");
     desk.run(&truth, 10_000);
-    assert!((8..=14).contains(&looks(&desk).len()), "{}", looks(&desk).len());
+    assert!((17..=24).contains(&looks(&desk).len()), "{}", looks(&desk).len());
     desk.fetched.clear();
     desk.close_feed(absent());
     desk.run(&truth, 1_000);
