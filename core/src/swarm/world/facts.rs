@@ -52,7 +52,8 @@ pub struct WorldSettings {
     pub answer_limit: Duration,
     /// Whether task changes are to be had from SwarmKit's watch. Default false.
     pub feed: bool,
-    /// Between looks at a changing service while the feed is open and tells of nothing. Default 500 ms: a task that is told to
+    /// Between looks at a changing service while the feed is open and tells of nothing; four times as long once it came to
+    /// rest. Default 500 ms: a task that is told to
     /// stop serves on for 1.1 s at least (facts §1.1), so also a feed that is silent makes nobody late.
     pub poll_fed: Duration,
     /// What a list shows the feed must tell within this, or it counts as silent. Default 2 s.

@@ -118,7 +118,7 @@ impl World {
         }
         for id in &folded.touched {
             self.strangers.remove(id);
-            self.watch.start(id, now, &self.settings);
+            self.watch_tasks_of(id, now);
         }
         self.changes.services.extend(folded.changed.iter().cloned());
         self.account(Lane::Services, &folded, now)

@@ -135,9 +135,10 @@ impl Watch {
                 return;
             }
         }
-        let pause = match look.may_wait {
-            true => watched.interval.max(settings.poll_fed),
-            false => watched.interval,
+        let pause = match (look.may_wait, look.at_rest) {
+            (true, true) => watched.interval.max(settings.poll_fed * 4),
+            (true, false) => watched.interval.max(settings.poll_fed),
+            (false, _) => watched.interval,
         };
         watched.next = Some(if watched.wanted.is_some() { now } else { now + pause });
     }

@@ -153,6 +153,28 @@ fn a_changing_service_is_polled_rarely_while_the_feed_is_open_and_often_once_it_
 }
 
 #[test]
+fn a_label_costs_few_looks_at_tasks_of_which_the_feed_tells() {
+    let mut truth = Truth::small();
+    let mut desk = Desk::fed(&truth);
+    truth.label("shop", "new");
+    desk.event(EventKind::Service, EventAction::Update, "shop");
+    desk.run(&truth, 30_000);
+    assert!((5..=8).contains(&looks(&desk).len()), "{}", looks(&desk).len());
+}
+
+#[test]
+fn tasks_of_a_new_service_are_looked_at_when_it_is_listed_though_the_feed_told_of_them_before() {
+    let mut truth = Truth::small();
+    let mut desk = Desk::fed(&truth);
+    truth.service("late", 1);
+    set(&mut truth, "late.1", RUNNING);
+    desk.tell(&truth, "late.1");
+    desk.event(EventKind::Service, EventAction::Create, "late");
+    desk.run(&truth, 30);
+    assert_eq!(desk.serving("late"), 1);
+}
+
+#[test]
 fn a_feed_that_broke_is_resumed_from_the_newest_version_and_lists_nothing_then() {
     let mut truth = Truth::small();
     let mut desk = Desk::fed(&truth);
