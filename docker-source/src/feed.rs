@@ -134,12 +134,14 @@ impl Docker {
 
 fn no_socket(path: &Path, error: &io::Error) -> FeedEnd {
     let what = format!("{}: {error}", path.display());
-    match error.kind() {
-        ErrorKind::NotFound => FeedEnd::NotThere(format!(
-            "{what}; mount the folder that it is in, /var/run/docker/swarm, from a manager"
-        )),
-        ErrorKind::PermissionDenied => FeedEnd::NotThere(format!("{what}; it is root's")),
-        _ => FeedEnd::Broken(ApiError::Unreachable(what)),
+    let kind = error.kind();
+    if kind == ErrorKind::NotFound {
+        let mount = "mount the folder that it is in, /var/run/docker/swarm, from a manager";
+        FeedEnd::NotThere(format!("{what}; {mount}"))
+    } else if kind == ErrorKind::PermissionDenied {
+        FeedEnd::NotThere(format!("{what}; it is root's"))
+    } else {
+        FeedEnd::Broken(ApiError::Unreachable(what))
     }
 }
 

@@ -3,13 +3,15 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use e2e::{gate, image, swarm};
 use futures_util::StreamExt as _;
 use sim::contract::{self, Ground};
 use tidegate::clock::Clock;
 use tidegate_core::id::Version;
-use tidegate_core::swarm::model::{ApiError, FeedEnd};
+use tidegate_core::swarm::model::{ApiError, FeedEnd, Task};
 use tidegate_docker::Docker;
+use tokio::time::timeout;
 
 /// Content of a secret that must not be seen.
 const MARKER: &[u8] = b"swordfish-4711";
@@ -17,11 +19,9 @@ const SERVICE: &str = "mounts-it";
 /// For what is to happen.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn api(node: &swarm::Node) -> Docker {
+fn api(node: &swarm::Node) -> Result<Docker> {
     let url = format!("unix://{}", node.socket().display());
-    Docker::connect(&url)
-        .unwrap()
-        .with_control_socket(node.control_socket())
+    Ok(Docker::connect(&url)?.with_control_socket(node.control_socket()))
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn the_watch_tells_what_the_api_lists_and_no_secret() {
         .enable_all()
         .build()
         .unwrap();
-    let [first, second] = [1, 2].map(|number| api(swarm.node(number)));
+    let [first, second] = [1, 2].map(|number| api(swarm.node(number)).unwrap());
     for [here, there] in [[&first, &second], [&second, &first]] {
         let ground = Ground {
             api: here,
@@ -45,74 +45,57 @@ fn the_watch_tells_what_the_api_lists_and_no_secret() {
         let held = runtime.block_on(contract::hold_watch(&ground, there));
         assert_eq!(held, Ok(()), "the simulated watch does what this one does not");
     }
-    runtime.block_on(no_secret_is_told(&swarm, &first, &second));
-    runtime.block_on(a_watch_opens_under_another_authority(&swarm, &first));
+    runtime.block_on(no_secret_is_told(&swarm, &first, &second)).unwrap();
+    runtime
+        .block_on(a_watch_opens_under_another_authority(&swarm, &first))
+        .unwrap();
 }
 
 /// Whatever a manager sends, while it makes a secret and a task that mounts it, and when it tells of that again.
-async fn no_secret_is_told(swarm: &swarm::Swarm, api: &Docker, other: &Docker) {
-    let messages = api.watch_messages(None).await.unwrap();
-    let mut messages = pin!(messages);
-    let from = api
-        .services(&[])
-        .await
-        .unwrap()
-        .iter()
-        .map(|service| service.version)
-        .max();
-    api.create_secret("marked", &[], MARKER).await.unwrap();
-    let create = [
-        "service",
-        "create",
-        "--detach",
-        "--name",
-        SERVICE,
-        "--secret",
-        "marked",
-        image::APP,
-    ];
-    swarm.docker(&create).unwrap();
-    let (mut bytes, mut running) = (Vec::new(), false);
-    let told = async {
-        while !running {
-            bytes.extend(messages.next().await.expect("it is open").unwrap());
-            let tasks = api.tasks(&[]).await.unwrap();
-            running = tasks.iter().any(tidegate_core::swarm::model::Task::is_serving);
+async fn no_secret_is_told(swarm: &swarm::Swarm, api: &Docker, other: &Docker) -> Result<()> {
+    let mut messages = pin!(api.watch_messages(None).await?);
+    let before = api.services(&[]).await?.iter().map(|service| service.version).max();
+    api.create_secret("marked", &[], MARKER).await?;
+    let create = ["service", "create", "--detach", "--name", SERVICE, "--secret", "marked"];
+    swarm.docker(&[&create[..], &[image::APP]].concat())?;
+    let live = async {
+        let mut bytes = Vec::new();
+        while !api.tasks(&[]).await?.iter().any(Task::is_serving) {
+            bytes.extend(messages.next().await.context("it is open")??);
         }
+        anyhow::Ok(bytes)
     };
-    tokio::time::timeout(LIMIT, told).await.expect("the task runs");
-    assert!(
-        has(&bytes, SERVICE.as_bytes()),
-        "tasks are told of, with their secrets' names"
-    );
-    assert!(has(&bytes, b"marked"));
-    assert!(!has(&bytes, MARKER), "a secret's content was sent");
-
-    let again = other.watch_messages(Some(from.unwrap_or(Version(1)))).await.unwrap();
-    let (mut again, mut bytes) = (pin!(again), Vec::new());
-    let told = async {
+    let live = timeout(LIMIT, live).await.context("the task does not run")??;
+    let mut messages = pin!(other.watch_messages(Some(before.unwrap_or(Version(1)))).await?);
+    let again = async {
+        let mut bytes = Vec::new();
         while !has(&bytes, SERVICE.as_bytes()) {
-            bytes.extend(again.next().await.expect("it is open").unwrap());
+            bytes.extend(messages.next().await.context("it is open")??);
         }
+        anyhow::Ok(bytes)
     };
-    tokio::time::timeout(LIMIT, told).await.expect("what happened is told");
-    assert!(!has(&bytes, MARKER), "a secret's content was sent");
-    swarm.docker(&["service", "rm", SERVICE]).unwrap();
+    let again = timeout(LIMIT, again)
+        .await
+        .context("what happened is not told again")??;
+    for bytes in [live, again] {
+        assert!(has(&bytes, b"marked"), "a task is told of with the name of its secret");
+        assert!(!has(&bytes, MARKER), "the content of a secret was sent");
+    }
+    swarm.docker(&["service", "rm", SERVICE]).map(drop)
 }
 
 /// A manager whose certificate was renewed names no protocol in its handshakes any more (facts §9).
-async fn a_watch_opens_under_another_authority(swarm: &swarm::Swarm, api: &Docker) {
-    swarm.docker(&["swarm", "ca", "--rotate", "--quiet"]).unwrap();
+async fn a_watch_opens_under_another_authority(swarm: &swarm::Swarm, api: &Docker) -> Result<()> {
+    swarm.docker(&["swarm", "ca", "--rotate", "--quiet"])?;
     let clock = Clock::system();
     let end = clock.now() + LIMIT;
     loop {
         match api.task_changes(None).await.map(drop) {
-            Ok(()) => return,
             // The authority that the API tells and the manager's certificate change one after the other.
             Err(FeedEnd::Broken(ApiError::Unreachable(_))) if clock.now() < end => {
                 clock.pause(Duration::from_millis(200)).await;
             }
-            Err(end) => panic!("{end}"),
+            opened => return Ok(opened?),
         }
     }
 }
