@@ -332,6 +332,10 @@ impl Watch {
                 self.is_silent = self.rng.chance(1, 3);
                 if !self.is_silent {
                     self.shared.trace("docker", "the SwarmKit watch broke");
+                    if self.rng.chance(1, 3) {
+                        // What it did not tell is in a snapshot now.
+                        self.shared.engines.borrow_mut().compact();
+                    }
                     return Err(broken());
                 }
                 self.shared.trace("docker", "the SwarmKit watch falls silent");

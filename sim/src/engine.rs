@@ -104,7 +104,7 @@ impl Engines {
             self.unwell.insert(node.clone(), Engine::Starting { until });
             self.replaying.insert(node.clone(), ());
             // It starts from a snapshot, and knows nothing of how that came to be.
-            self.tasks.compact();
+            self.compact();
         }
     }
 
@@ -165,6 +165,11 @@ impl Engines {
         let (sender, receiver) = mpsc::unbounded_channel();
         self.watchers.push((node.clone(), sender));
         Ok((receiver, missed))
+    }
+
+    /// Managers forget how their tasks came to be as they are.
+    pub(crate) fn compact(&mut self) {
+        self.tasks.compact();
     }
 
     /// Tells watchers what became of tasks since it was last called.
