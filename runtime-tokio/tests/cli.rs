@@ -284,6 +284,14 @@ fn wrong_usage_says_what_to_write_and_exits_with_2() {
             &["controller", "--set", "controller.docker=/var/run/docker.sock"],
             "unix://",
         ),
+        (
+            &["controller", "--swarm-watch", "control.sock"],
+            "/var/run/docker/swarm/control.sock",
+        ),
+        (
+            &["controller", "--set", "controller.swarm_watch=control.sock"],
+            "/var/run/docker/swarm/control.sock",
+        ),
         (&["proxy", "--controller", "nowhere"], "HOST:PORT"),
         (
             &["proxy", "--controller", "a:1", "--identity", "/nowhere/identity"],

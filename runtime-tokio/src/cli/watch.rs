@@ -12,7 +12,7 @@ const SOCKET: &str = "/var/run/docker/swarm/control.sock";
 pub struct WatchArgs {
     /// Be told of task changes by the manager's SwarmKit, instead of asking Docker for them again and again.
     ///
-    /// Off unless asked for. Without a value the socket is /var/run/docker/swarm/control.sock. Changes arrive within
+    /// Off unless asked for. Without a value, or with `true`, the socket is /var/run/docker/swarm/control.sock. Changes arrive within
     /// milliseconds, and Docker is asked far less while services change. Where the socket cannot be had, or tells nothing,
     /// tasks are asked for as without it, and the log says so.
     ///
@@ -26,9 +26,20 @@ pub struct WatchArgs {
         env = "TIDEGATE_SWARM_WATCH",
         value_name = "SOCKET",
         num_args = 0..=1,
-        default_missing_value = SOCKET
+        default_missing_value = SOCKET,
+        value_parser = socket
     )]
     pub swarm_watch: Option<String>,
+}
+
+/// A path; nothing where it is not wanted.
+fn socket(text: &str) -> Result<String, String> {
+    match text {
+        "" | "false" => Ok(String::new()),
+        "true" => Ok(SOCKET.to_owned()),
+        path if path.starts_with('/') => Ok(path.to_owned()),
+        _ => Err(format!("write the path of the control socket, as {SOCKET}")),
+    }
 }
 
 impl WatchArgs {
@@ -40,5 +51,41 @@ impl WatchArgs {
             .set
             .extend(said.map(|socket| format!("controller.swarm_watch={socket}")));
         settings
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Flags {
+        #[command(flatten)]
+        watch: WatchArgs,
+        #[command(flatten)]
+        settings: SettingsArgs,
+    }
+
+    fn settings(flags: &[&str]) -> Vec<String> {
+        let flags = Flags::try_parse_from([&["tidegate"], flags].concat()).expect("good flags");
+        flags.watch.with(&flags.settings).set
+    }
+
+    #[test]
+    fn the_flag_is_the_setting_and_off_unless_it_is_given() {
+        assert!(settings(&[]).is_empty());
+        // As a stack file has it where its variable is not set.
+        assert!(settings(&["--swarm-watch", ""]).is_empty());
+        let default = "controller.swarm_watch=/var/run/docker/swarm/control.sock";
+        assert!(settings(&["--swarm-watch", "false"]).is_empty());
+        assert_eq!(settings(&["--swarm-watch"]), [default]);
+        assert_eq!(settings(&["--swarm-watch", "true"]), [default]);
+        let both = settings(&["--set", "controller.listen=0.0.0.0:1", "--swarm-watch", "/run/c.sock"]);
+        assert_eq!(
+            both,
+            ["controller.listen=0.0.0.0:1", "controller.swarm_watch=/run/c.sock"]
+        );
     }
 }
