@@ -275,8 +275,11 @@ fn a_leaving_endpoint_serves_only_while_its_pool_has_no_other() {
             why: "last resort ends"
         })
     );
+    world.take();
     world.timeout(2600);
     assert_eq!(world.states(), "leaving ready");
+    // HTTP/2 connections that it served by as last resort.
+    assert!(world.take().contains(&Action::CloseIdle(old.token)));
 }
 
 #[test]
