@@ -2,6 +2,8 @@
 //!
 //! After a change that is meant, run `INSTA_UPDATE=always cargo test -p tidegate-core` and read the difference.
 
+#[path = "interlock/config_option_tests.rs"]
+mod config_option_tests;
 #[path = "interlock/option_tests.rs"]
 mod option_tests;
 

@@ -51,8 +51,11 @@ impl World {
         let connections = self.shared.connections.borrow();
         let pairs = self.pairs(a, b);
         let count: usize = pairs.iter().map(|(one, other)| connections.reset(*one, *other)).sum();
-        self.shared
-            .trace("world", &format!("{count} connections between {a} and {b} are reset"));
+        let what = match count {
+            0 => format!("there is no connection between {a} and {b} to reset"),
+            _ => format!("connections between {a} and {b} are reset: {count}"),
+        };
+        self.shared.trace("world", &what);
         for side in [a, b] {
             if let Side::Service(name) = side {
                 self.shared

@@ -132,20 +132,19 @@ pub struct Task {
 }
 
 impl Task {
-    /// Serving rule: both states say running. `Status.State` alone stays `running` for seconds after the decision to
-    /// stop, and for ever on dead nodes.
+    /// See [`TaskState::serves`].
     pub fn is_serving(&self) -> bool {
-        self.state == TaskState::Running && self.desired == DesiredState::Running
+        self.state.serves(self.desired)
     }
 
-    /// Told to stop, and its process may still run.
+    /// See [`TaskState::leaves`].
     pub fn is_leaving(&self) -> bool {
-        self.state == TaskState::Running && self.desired.is_past_running()
+        self.state.leaves(self.desired)
     }
 
-    /// Nothing of the task runs or will run any more.
+    /// See [`TaskState::is_over`].
     pub fn is_over(&self) -> bool {
-        self.state > TaskState::Running
+        self.state.is_over()
     }
 }
 
@@ -183,6 +182,24 @@ pub enum TaskState {
     Orphaned,
     /// A state this version does not know; counts as ended.
     Other,
+}
+
+impl TaskState {
+    /// Serving rule: both states say running. `Status.State` alone stays `running` for seconds after the decision to
+    /// stop, and for ever on dead nodes.
+    pub fn serves(self, desired: DesiredState) -> bool {
+        self == TaskState::Running && desired == DesiredState::Running
+    }
+
+    /// Told to stop, and its process may still run.
+    pub fn leaves(self, desired: DesiredState) -> bool {
+        self == TaskState::Running && desired.is_past_running()
+    }
+
+    /// Nothing of the task runs or will run any more.
+    pub fn is_over(self) -> bool {
+        self > TaskState::Running
+    }
 }
 
 /// `DesiredState` of a task.
@@ -331,19 +348,19 @@ pub struct TaskEvent {
 }
 
 impl TaskEvent {
-    /// As [`Task::is_serving`].
+    /// See [`TaskState::serves`].
     pub fn is_serving(&self) -> bool {
-        self.state == TaskState::Running && self.desired == DesiredState::Running
+        self.state.serves(self.desired)
     }
 
-    /// As [`Task::is_leaving`].
+    /// See [`TaskState::leaves`].
     pub fn is_leaving(&self) -> bool {
-        self.state == TaskState::Running && self.desired.is_past_running()
+        self.state.leaves(self.desired)
     }
 
-    /// As [`Task::is_over`].
+    /// See [`TaskState::is_over`].
     pub fn is_over(&self) -> bool {
-        self.state > TaskState::Running
+        self.state.is_over()
     }
 }
 

@@ -12,7 +12,8 @@ const SOCKET: &str = "/var/run/docker/swarm/control.sock";
 pub struct WatchArgs {
     /// Be told of task changes by the manager's SwarmKit, instead of asking Docker for them again and again.
     ///
-    /// Off unless asked for. Without a value, or with `true`, the socket is /var/run/docker/swarm/control.sock. Changes arrive within
+    /// Off unless asked for; `false` also where the settings ask for it. Without a value, or with `true`, the socket is
+    /// /var/run/docker/swarm/control.sock. Changes arrive within
     /// milliseconds, and Docker is asked far less while services change. Where the socket cannot be had, or tells nothing,
     /// tasks are asked for as without it, and the log says so.
     ///
@@ -29,15 +30,26 @@ pub struct WatchArgs {
         default_missing_value = SOCKET,
         value_parser = socket
     )]
-    pub swarm_watch: Option<String>,
+    pub swarm_watch: Option<Socket>,
 }
 
-/// A path; nothing where it is not wanted.
-fn socket(text: &str) -> Result<String, String> {
+/// What is said of the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Socket {
+    /// Where it is.
+    At(String),
+    /// It is not to be used, whatever other settings say.
+    Off,
+    /// Nothing: a variable of a stack file that is not set.
+    Unsaid,
+}
+
+fn socket(text: &str) -> Result<Socket, String> {
     match text {
-        "" | "false" => Ok(String::new()),
-        "true" => Ok(SOCKET.to_owned()),
-        path if path.starts_with('/') => Ok(path.to_owned()),
+        "" => Ok(Socket::Unsaid),
+        "false" => Ok(Socket::Off),
+        "true" => Ok(Socket::At(SOCKET.to_owned())),
+        path if path.starts_with('/') => Ok(Socket::At(path.to_owned())),
         _ => Err(format!("write the path of the control socket, as {SOCKET}")),
     }
 }
@@ -46,7 +58,11 @@ impl WatchArgs {
     /// `settings` with what is said here.
     pub fn with(&self, settings: &SettingsArgs) -> SettingsArgs {
         let mut settings = settings.clone();
-        let said = self.swarm_watch.as_deref().filter(|socket| !socket.is_empty());
+        let said = match &self.swarm_watch {
+            Some(Socket::At(path)) => Some(path.as_str()),
+            Some(Socket::Off) => Some(""),
+            Some(Socket::Unsaid) | None => None,
+        };
         settings
             .set
             .extend(said.map(|socket| format!("controller.swarm_watch={socket}")));
@@ -79,9 +95,17 @@ mod tests {
         // As a stack file has it where its variable is not set.
         assert!(settings(&["--swarm-watch", ""]).is_empty());
         let default = "controller.swarm_watch=/var/run/docker/swarm/control.sock";
-        assert!(settings(&["--swarm-watch", "false"]).is_empty());
         assert_eq!(settings(&["--swarm-watch"]), [default]);
         assert_eq!(settings(&["--swarm-watch", "true"]), [default]);
+        let off = settings(&["--swarm-watch", "false"]);
+        assert_eq!(off, ["controller.swarm_watch="], "whatever the file says");
+        let args = |set: &[&str]| SettingsArgs {
+            config: None,
+            set: set.iter().map(ToString::to_string).collect(),
+        };
+        let both = args(&["controller.swarm_watch=/run/c.sock", &off[0]]);
+        let read = crate::config::settings(&both, std::iter::empty()).expect("good settings");
+        assert_eq!(read.controller.swarm_watch, "");
         let both = settings(&["--set", "controller.listen=0.0.0.0:1", "--swarm-watch", "/run/c.sock"]);
         assert_eq!(
             both,
