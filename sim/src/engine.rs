@@ -154,14 +154,12 @@ impl Engines {
         node: &NodeId,
         from: Option<Version>,
     ) -> Result<(mpsc::UnboundedReceiver<Vec<TaskEvent>>, Vec<TaskEvent>), FeedEnd> {
-        let mut missed = from.map_or(Ok(Vec::new()), |from| self.tasks.since(from))?;
-        if let Some(believed) = self.believed(node) {
-            let index = believed.index();
-            if from > Some(index) {
-                return Err(FeedEnd::Gap("versions are out of order".to_owned()));
-            }
-            missed.retain(|event| event.version <= index);
-        }
+        let heard = self.believed(node).map(|believed| believed.index());
+        let missed = match (from, heard) {
+            (None, _) => Vec::new(),
+            (Some(from), None) => self.tasks.since(from)?,
+            (Some(from), Some(heard)) => self.tasks.between(from, heard)?,
+        };
         let (sender, receiver) = mpsc::unbounded_channel();
         self.watchers.push((node.clone(), sender));
         Ok((receiver, missed))

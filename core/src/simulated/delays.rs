@@ -75,7 +75,7 @@ pub struct Delays {
     pub notice_link: Span,
     /// From a dockerd that stops to `down`.
     pub notice_dockerd: Span,
-    /// From a lost node to its addresses leaving DNS.
+    /// From a lost link or power to the node's addresses leaving DNS.
     pub lost_leave_dns: Span,
     /// From the loss of the leader to the next one.
     pub election: Span,

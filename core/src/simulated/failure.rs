@@ -16,6 +16,10 @@ const DOCKERD_SIGNAL: Span = Span::ms(40, 55);
 const DOCKERD_BLACK_HOLE: Span = Span::ms(130, 240);
 /// From the SIGKILL of a dockerd to the black hole in front of its apps: gossip drops the node's addresses.
 const CRASH_BLACK_HOLE: Span = Span::ms(6000, 6600);
+/// From the stop of a dockerd to its addresses leaving DNS.
+const DOCKERD_LEAVE_DNS: Span = Span::ms(170, 1300);
+/// From the SIGKILL of a dockerd to its addresses leaving DNS.
+const CRASH_LEAVE_DNS: Span = Span::ms(6300, 7400);
 /// From the start of a dockerd that was killed to the SIGTERM of the apps that lived on.
 const CRASH_SIGNAL: Span = Span::ms(200, 260);
 /// From `ready` after a cut to the SIGTERM of tasks that were replaced meanwhile.
@@ -55,8 +59,10 @@ impl Swarm {
         for (task, service, place) in leaving {
             self.stop(&task, DesiredState::Shutdown, now);
             if matches!(place, Place::Slot(_)) {
-                // No restart delay for drained nodes: the successor waits for the end of the old task alone.
-                self.replace(&service, place, &task, None, now);
+                // No restart delay for drained nodes: the successor waits for the end of the old task alone, and one that was
+                // refused before its turn has none to wait for.
+                let is_over = self.tasks.get(&task).is_some_and(|old| old.task.is_over());
+                self.replace(&service, place, &task, is_over.then_some(now), now);
             }
         }
         Ok(())
@@ -103,8 +109,13 @@ impl Swarm {
         if loss == Loss::Link {
             self.actions.push_back(Action::Unlink(node.clone()));
         }
+        let leave_dns = match loss {
+            Loss::Crash => CRASH_LEAVE_DNS,
+            Loss::Dockerd => DOCKERD_LEAVE_DNS,
+            Loss::Link | Loss::Power => self.delays.lost_leave_dns,
+        };
         for task in self.on_node(node) {
-            self.after(Due::LeaveDns(task.clone()), self.delays.lost_leave_dns, now);
+            self.after(Due::LeaveDns(task.clone()), leave_dns, now);
             let Some(record) = self.tasks.get_mut(&task) else {
                 continue;
             };
@@ -112,7 +123,13 @@ impl Swarm {
                 continue;
             }
             match loss {
-                Loss::Crash => self.after(Due::BlackHole(task), CRASH_BLACK_HOLE, now),
+                Loss::Crash => {
+                    // Who is dead stops nothing.
+                    self.clear(&Due::Signal(task.clone()));
+                    self.clear(&Due::Kill(task.clone()));
+                    self.clear(&Due::GiveUp(task.clone()));
+                    self.after(Due::BlackHole(task), CRASH_BLACK_HOLE, now);
+                }
                 Loss::Dockerd => {
                     self.after(Due::Signal(task.clone()), DOCKERD_SIGNAL, now);
                     self.after(Due::BlackHole(task), DOCKERD_BLACK_HOLE, now);
@@ -153,6 +170,8 @@ impl Swarm {
                 // A dockerd that starts keeps no container that another one started.
                 Process::Running if loss == Loss::Crash => {
                     record.ended_alone = true;
+                    // Gossip is back in time; the end of the process has a black hole of its own.
+                    self.clear(&Due::BlackHole(task.clone()));
                     self.after(Due::Signal(task), CRASH_SIGNAL, now);
                 }
                 Process::Running if record.task.desired.is_past_running() => {

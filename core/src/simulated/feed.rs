@@ -30,17 +30,11 @@ impl TaskLog {
         for record in swarm.tasks.values() {
             let task = &record.task;
             let old = before.remove(&task.id);
-            let event = TaskEvent {
-                action: match old {
-                    Some(_) => EventAction::Update,
-                    None => EventAction::Create,
-                },
-                task: task.id.clone(),
-                service: task.service.clone(),
-                version: task.version,
-                state: task.state,
-                desired: task.desired,
+            let action = match old {
+                Some(_) => EventAction::Update,
+                None => EventAction::Create,
             };
+            let event = TaskEvent::of(task, action);
             if old.is_none_or(|old| old.version != event.version) {
                 news.push(event.clone());
             }
@@ -60,11 +54,19 @@ impl TaskLog {
     /// # Errors
     /// [`FeedEnd::Gap`] where the log does not go back that far, or not that far yet.
     pub fn since(&self, from: Version) -> Result<Vec<TaskEvent>, FeedEnd> {
-        if from < self.compacted || from > self.index {
+        self.between(from, self.index)
+    }
+
+    /// The same as a manager knows it that heard of nothing after `to`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn between(&self, from: Version, to: Version) -> Result<Vec<TaskEvent>, FeedEnd> {
+        if from < self.compacted || from > to {
             return Err(FeedEnd::Gap(String::from("versions are out of order")));
         }
-        let later = self.log.iter().filter(|(index, _)| *index > from);
-        Ok(later.map(|(_, event)| event.clone()).collect())
+        let told = self.log.iter().filter(|(index, _)| *index > from && *index <= to);
+        Ok(told.map(|(_, event)| event.clone()).collect())
     }
 
     /// Forgets all that was logged so far.

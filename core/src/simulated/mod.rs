@@ -86,7 +86,8 @@ pub enum Fact {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// The network namespace of a task is gone: its addresses swallow packets from now on. Comes 40 … 100 ms after the
-    /// end of its process, or at once where the node is cut off.
+    /// end of its process. Where its node is lost: at once without power, soon after its dockerd stops, 6 s after that is
+    /// killed; not for a cut link, which is [`Action::Unlink`].
     BlackHole(TaskId),
     /// Every manager's event stream says this.
     Emit(Event),

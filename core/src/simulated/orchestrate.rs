@@ -197,12 +197,11 @@ impl Swarm {
         record.task.desired = DesiredState::Shutdown;
         let failed = record.task.state == TaskState::Failed;
         let (service, place) = (record.task.service.clone(), record.place.clone());
-        let Some(owner) = self.services.get(&service) else {
+        if !self.services.contains_key(&service) {
             return;
-        };
-        let is_current = self.tasks.get(id).is_some_and(|record| owner.is_current(record));
-        if failed && owner.update.is_some() && is_current {
-            self.update_failed(&service, now);
+        }
+        if failed {
+            self.update_failed(id, now);
         }
         let restart = self.delays.restart.draw(&mut self.rng);
         self.replace(&service, place, id, Some(now + restart), now);
@@ -244,10 +243,16 @@ impl Swarm {
         }
     }
 
-    /// `FailureAction` of the update, or of the rollback that it became.
-    pub(super) fn update_failed(&mut self, id: &ServiceId, now: Instant) {
+    /// A task failed: `FailureAction` of the update that made it, or of the rollback that this became.
+    pub(super) fn update_failed(&mut self, task: &TaskId, now: Instant) {
+        let Some(record) = self.tasks.get(task) else { return };
+        let id = record.task.service.clone();
+        let owner = self.services.get(&id);
+        if !owner.is_some_and(|owner| owner.update.is_some() && owner.is_current(record)) {
+            return;
+        }
         let version = self.next_version();
-        let Some(service) = self.services.get_mut(id) else {
+        let Some(service) = self.services.get_mut(&id) else {
             return;
         };
         let Some(update) = &service.update else { return };
@@ -273,6 +278,6 @@ impl Swarm {
             }
         }
         self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-        self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
+        self.after(Due::AdvanceUpdate(id), self.delays.orchestrate, now);
     }
 }

@@ -44,12 +44,14 @@ impl ServiceRecord {
         self.previous = Some((shape, core::mem::replace(&mut self.configs, configs)));
     }
 
-    /// Begins an update that replaces the tasks that are not as the spec says. Steps under way go on.
-    pub(super) fn begin_update(&mut self) {
-        self.update_state = Some("updating");
+    /// Begins an update, or a rollback, that replaces the tasks that are not as the spec says. Steps under way go on, so that
+    /// of each place at most two tasks live.
+    pub(super) fn begin_update(&mut self, rollback: bool) {
+        self.update_state = Some(if rollback { "rollback_started" } else { "updating" });
         let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
         self.update = Some(Update {
             steps,
+            rollback,
             ..Update::default()
         });
     }
@@ -60,20 +62,13 @@ impl ServiceRecord {
             && (Arc::ptr_eq(&task.shape, &self.shape) || !replaces_tasks(&task.shape, &self.shape))
     }
 
-    /// Begins a rollback to the shape before; false, and nothing changed, where there is none. A step that is under way
-    /// goes on, so that of each place at most two tasks live.
+    /// Begins a rollback to the shape before; false, and nothing changed, where there is none.
     pub(super) fn roll_back(&mut self) -> bool {
         let Some(previous) = self.previous.take() else {
             return false;
         };
         self.change(previous);
-        self.update_state = Some("rollback_started");
-        let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
-        self.update = Some(Update {
-            steps,
-            rollback: true,
-            ..Update::default()
-        });
+        self.begin_update(true);
         true
     }
 }

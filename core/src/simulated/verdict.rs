@@ -45,15 +45,8 @@ impl Swarm {
         record.task.version = version;
         record.task.state = TaskState::Rejected;
         record.task.error = error;
-        let (service, desired) = (record.task.service.clone(), record.task.desired);
-        let record = &*record;
-        if self
-            .services
-            .get(&service)
-            .is_some_and(|owner| owner.is_current(record))
-        {
-            self.update_failed(&service, now);
-        }
+        let desired = record.task.desired;
+        self.update_failed(id, now);
         self.give_back(id);
         // One that waits for its turn is replaced when it comes.
         if desired == DesiredState::Running {

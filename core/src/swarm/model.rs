@@ -348,6 +348,18 @@ pub struct TaskEvent {
 }
 
 impl TaskEvent {
+    /// What is told of a task as it is.
+    pub fn of(task: &Task, action: EventAction) -> TaskEvent {
+        TaskEvent {
+            action,
+            task: task.id.clone(),
+            service: task.service.clone(),
+            version: task.version,
+            state: task.state,
+            desired: task.desired,
+        }
+    }
+
     /// See [`TaskState::serves`].
     pub fn is_serving(&self) -> bool {
         self.state.serves(self.desired)

@@ -83,15 +83,7 @@ impl Truth {
     }
 
     pub(super) fn task_event(&self, id: &str) -> TaskEvent {
-        let task = &self.tasks[&TaskId::from(id)];
-        TaskEvent {
-            action: EventAction::Update,
-            task: task.id.clone(),
-            service: task.service.clone(),
-            version: task.version,
-            state: task.state,
-            desired: task.desired,
-        }
+        TaskEvent::of(&self.tasks[&TaskId::from(id)], EventAction::Update)
     }
 
     pub(super) fn network(&mut self, id: &str) {

@@ -54,7 +54,7 @@ pub(super) struct Life {
 pub(super) struct History {
     /// When something was done.
     pub(super) marks: Vec<Ms>,
-    /// When the last list was read.
+    /// When the last line of a recording was written.
     pub(super) end: Ms,
     pub(super) lives: Vec<Life>,
     /// Changes of a node's state, with its name.
@@ -161,6 +161,16 @@ impl Life {
     }
 }
 
+/// Notes what is not as it was.
+pub(super) fn note(changes: &mut Vec<(Ms, String, String)>, at: Ms, news: Vec<(String, String)>) {
+    for (name, new) in news {
+        let last = changes.iter().rev().find(|(_, of, _)| *of == name);
+        if last.is_none_or(|(.., last)| *last != new) {
+            changes.push((at, name, new));
+        }
+    }
+}
+
 /// A recording.
 pub(super) fn read(text: &str) -> History {
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -178,7 +188,6 @@ pub(super) fn read(text: &str) -> History {
     let name = |id: &Value| id.as_str().map_or(String::new(), |id| names[id].clone());
     let mut objects: BTreeMap<String, Value> = BTreeMap::new();
     let mut history = History::default();
-    let mut updates: BTreeMap<String, String> = BTreeMap::new();
     for line in &lines {
         #[expect(clippy::cast_possible_truncation, reason = "milliseconds of a minute")]
         let at = line["t_ms"].as_f64().unwrap() as Ms;
@@ -215,13 +224,14 @@ pub(super) fn read(text: &str) -> History {
                 history.list(at, looks.collect());
             }
             "services" => {
-                for service in &items {
-                    let state = service["UpdateStatus"]["State"].as_str().unwrap_or_default();
-                    let name = name(&service["ID"]);
-                    if updates.insert(name.clone(), state.to_string()).as_deref() != Some(state) {
-                        history.updates.push((at, name, state.to_string()));
-                    }
-                }
+                let state = |service: &Value| {
+                    service["UpdateStatus"]["State"]
+                        .as_str()
+                        .unwrap_or_default()
+                        .to_string()
+                };
+                let states = items.iter().map(|service| (name(&service["ID"]), state(service)));
+                note(&mut history.updates, at, states.collect());
             }
             "event" => {
                 // Lists of nodes were read too seldom.

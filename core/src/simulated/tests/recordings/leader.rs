@@ -66,7 +66,7 @@ fn known(story: &mut Story, history: &History, elected: Ms, until: Ms) {
 }
 
 /// A manager with a task of `api`, and the one without.
-fn managers(scene: &Scene) -> (NodeId, NodeId) {
+pub(super) fn managers(scene: &Scene) -> (NodeId, NodeId) {
     let api = serving(&scene.shell.swarm, &scene.id("api"));
     let has = |node: &NodeId| api.iter().any(|task| task.node.as_ref() == Some(node));
     let nodes = ["node1", "node2", "node3"].map(|name| scene.node(name));

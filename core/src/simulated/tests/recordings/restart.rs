@@ -2,6 +2,7 @@
 //! has those); here is what becomes of the one task on it.
 
 use super::history::{History, Ms};
+use super::leader::managers;
 use super::scene::{Scene, Stage, USUAL};
 use super::story::{Story, reproduces};
 use super::*;
@@ -26,10 +27,7 @@ const LIMITS: [(&str, Ms); 6] = [
 fn a_manager_whose_dockerd_restarts_goes_as_in_its_recording() {
     let act = |scene: &mut Scene, mark: usize| {
         // One without a task of `api`, as there.
-        let api = serving(&scene.shell.swarm, &scene.id("api"));
-        let has = |node: &NodeId| api.iter().any(|task| task.node.as_ref() == Some(node));
-        let managers = ["node1", "node2", "node3"].map(|name| scene.node(name));
-        let node = managers.into_iter().find(|node| !has(node)).unwrap();
+        let (_, node) = managers(scene);
         scene.shell.command(|swarm, now| match mark {
             0 => swarm.lose_node(&node, Loss::Dockerd, now),
             2 => swarm.lose_node(&node, Loss::Crash, now),

@@ -1,7 +1,7 @@
 //! The Swarm of the recordings, simulated: three managers, two workers, and the services `shop`, `api` and `agent`, whose
 //! apps exit 300 ms after SIGTERM.
 
-use super::history::{History, Look, Ms};
+use super::history::{History, Look, Ms, note};
 use super::*;
 
 /// What differs from one recording to another.
@@ -35,8 +35,6 @@ pub(super) struct Scene {
     dice: Rng,
     /// Index of the newest change that was looked at.
     seen: Option<Version>,
-    /// As many lines of the log were read.
-    read: usize,
 }
 
 impl Scene {
@@ -113,9 +111,8 @@ impl Scene {
             verdicts: BTreeMap::new(),
             dice: Rng::new(seed).fork("probes"),
             seen: None,
-            read: 0,
         };
-        scene.read = scene.shell.log.len();
+        scene.shell.log.clear();
         scene.look();
         scene
     }
@@ -214,7 +211,7 @@ impl Scene {
         if self.seen.replace(index) != Some(index) {
             self.look_at_lists(at);
         }
-        for (ms, line) in self.shell.log.split_off(self.read) {
+        for (ms, line) in core::mem::take(&mut self.shell.log) {
             let at = self.at(ms);
             if let Some((word, task)) = line.split_once(' ') {
                 match word {
@@ -300,15 +297,5 @@ impl Scene {
         note(&mut self.history.nodes, at, states);
         note(&mut self.history.availability, at, availability);
         note(&mut self.history.updates, at, updates);
-    }
-}
-
-/// Notes what is not as it was.
-fn note(changes: &mut Vec<(Ms, String, String)>, at: Ms, news: Vec<(String, String)>) {
-    for (name, new) in news {
-        let last = changes.iter().rev().find(|(_, of, _)| *of == name);
-        if last.is_none_or(|(.., last)| *last != new) {
-            changes.push((at, name, new));
-        }
     }
 }
