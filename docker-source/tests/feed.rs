@@ -53,6 +53,8 @@ struct Script {
     alpn: bool,
     /// Its certificate comes from an authority that the API does not name.
     is_stranger: bool,
+    /// What its certificate says it is.
+    role: &'static str,
 }
 
 impl Default for Script {
@@ -64,6 +66,7 @@ impl Default for Script {
             http_status: 200,
             alpn: true,
             is_stranger: false,
+            role: "swarm-manager",
         }
     }
 }
@@ -88,8 +91,8 @@ impl Authority {
         Authority { pem, issuer }
     }
 
-    fn server(&self, alpn: bool) -> ServerConfig {
-        let names = vec![String::from("node-id"), String::from("swarm-manager")];
+    fn server(&self, alpn: bool, role: &str) -> ServerConfig {
+        let names = vec![String::from("node-id"), String::from(role)];
         let params = CertificateParams::new(names).expect("names");
         let key = KeyPair::generate().expect("a key");
         let certificate = params.signed_by(&key, &self.issuer).expect("a certificate");
@@ -129,7 +132,7 @@ impl Manager {
         let trusted = ours.pem.clone();
         tokio::spawn(serve_api(UnixListener::bind(&api).expect("a socket"), trusted));
         let signer = if script.is_stranger { theirs } else { ours };
-        let tls = TlsAcceptor::from(Arc::new(signer.server(script.alpn)));
+        let tls = TlsAcceptor::from(Arc::new(signer.server(script.alpn, script.role)));
         let calls = Arc::default();
         let listener = UnixListener::bind(&control).expect("a socket");
         tokio::spawn(serve_control(listener, tls, script, Arc::clone(&calls)));
@@ -353,16 +356,23 @@ async fn another_api_is_no_watch() {
 
 #[tokio::test]
 async fn who_is_no_manager_of_this_swarm_is_told_nothing() {
-    let manager = Manager::start(Script {
+    let stranger = Script {
         is_stranger: true,
         ..Script::default()
-    });
-    let (_, end) = manager.hear(None).await;
-    assert!(
-        matches!(&end, FeedEnd::Broken(error) if error.to_string().contains("certificate")),
-        "{end}"
-    );
-    assert!(manager.calls.lock().expect("no panic").is_empty());
+    };
+    let worker = Script {
+        role: "swarm-worker",
+        ..Script::default()
+    };
+    for script in [stranger, worker] {
+        let manager = Manager::start(script);
+        let (_, end) = manager.hear(None).await;
+        assert!(
+            matches!(&end, FeedEnd::Broken(error) if error.to_string().contains("certificate")),
+            "{end}"
+        );
+        assert!(manager.calls.lock().expect("no panic").is_empty());
+    }
 }
 
 #[tokio::test]

@@ -31,6 +31,19 @@ struct Watched {
     wanted: Option<Instant>,
 }
 
+impl Watched {
+    /// Not looked at yet.
+    fn new(since: Instant, settings: &WorldSettings) -> Watched {
+        Watched {
+            since,
+            rests: None,
+            next: None,
+            interval: settings.poll_changing,
+            wanted: None,
+        }
+    }
+}
+
 /// All watched services.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
@@ -56,13 +69,8 @@ pub(super) struct Look {
 impl Watch {
     /// Starts or restarts watching, with the first look at `at`.
     pub(super) fn start(&mut self, service: &ServiceId, at: Instant, settings: &WorldSettings) {
-        let watched = self.services.entry(service.clone()).or_insert(Watched {
-            since: at,
-            rests: None,
-            next: None,
-            interval: settings.poll_changing,
-            wanted: None,
-        });
+        let watched = self.services.entry(service.clone());
+        let watched = watched.or_insert_with(|| Watched::new(at, settings));
         watched.since = at;
         watched.rests = None;
         watched.interval = settings.poll_changing;
@@ -71,13 +79,8 @@ impl Watch {
 
     /// The feed told at `now` of a change: a look at `at`, which does not prolong the watching.
     pub(super) fn nudge(&mut self, service: &ServiceId, now: Instant, at: Instant, settings: &WorldSettings) {
-        let watched = self.services.entry(service.clone()).or_insert(Watched {
-            since: now,
-            rests: None,
-            next: None,
-            interval: settings.poll_changing,
-            wanted: None,
-        });
+        let watched = self.services.entry(service.clone());
+        let watched = watched.or_insert_with(|| Watched::new(now, settings));
         watched.next = Some(watched.next.map_or(at, |next| next.min(at)));
         watched.wanted = Some(now);
     }
@@ -96,22 +99,14 @@ impl Watch {
 
     /// Takes one look.
     pub(super) fn looked(&mut self, service: &ServiceId, look: Look, settings: &WorldSettings, now: Instant) {
-        let known = self.services.get_mut(service);
-        let watched = match known {
-            Some(watched) => watched,
-            None if look.at_rest && !look.changed => return,
-            None => self.services.entry(service.clone()).or_insert(Watched {
-                since: now,
-                rests: None,
-                next: Some(now),
-                interval: settings.poll_changing,
-                wanted: None,
-            }),
-        };
+        if look.at_rest && !look.changed && !self.services.contains_key(service) {
+            return;
+        }
+        let watched = self.services.entry(service.clone());
+        let watched = watched.or_insert_with(|| Watched::new(now, settings));
         watched.wanted = watched.wanted.filter(|wanted| *wanted > look.sent);
         if look.told_to_stop {
             watched.since = now;
-            watched.next = Some(now);
         }
         if look.at_rest {
             let rests = *watched.rests.get_or_insert(now);
