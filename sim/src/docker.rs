@@ -82,11 +82,7 @@ impl FakeDocker {
             (there, back, error, hang, garbled)
         };
         self.shared.wait(there).await;
-        let mut reach = self.shared.reach(&self.node);
-        while let Reach::Starts(at) = reach {
-            self.shared.wait(at.since(self.shared.now())).await;
-            reach = self.shared.reach(&self.node);
-        }
+        let reach = self.started().await;
         if hang || reach == Reach::Hangs || (reach == Reach::Believes && kind == Kind::Write) {
             self.note(&format!("{what} hangs"));
             self.shared.wait(HANG).await;
@@ -124,6 +120,15 @@ impl FakeDocker {
             return Err(ApiError::Garbled("unexpected end of file".to_owned()));
         }
         answer
+    }
+
+    /// What becomes of a call, once an engine that starts has started.
+    async fn started(&self) -> Reach {
+        loop {
+            let reach = self.shared.reach(&self.node);
+            let Reach::Starts(at) = reach else { return reach };
+            self.shared.wait(at.since(self.shared.now())).await;
+        }
     }
 
     /// A list, in an order that means nothing.
@@ -172,9 +177,7 @@ impl SwarmApi for FakeDocker {
     }
 
     async fn events(&self) -> Result<impl Stream<Item = Result<Event, ApiError>> + 'static, ApiError> {
-        while let Reach::Starts(at) = self.shared.reach(&self.node) {
-            self.shared.wait(at.since(self.shared.now())).await;
-        }
+        self.started().await;
         let latency = self.faults.latency.draw(&mut self.rng.borrow_mut());
         self.shared.wait(latency).await;
         // The stream is the manager's own: it opens without a leader too.
@@ -210,9 +213,7 @@ impl SwarmApi for FakeDocker {
         &self,
         resume_from: Option<Version>,
     ) -> Result<impl Stream<Item = Result<Vec<TaskEvent>, FeedEnd>> + 'static, FeedEnd> {
-        while let Reach::Starts(at) = self.shared.reach(&self.node) {
-            self.shared.wait(at.since(self.shared.now())).await;
-        }
+        self.started().await;
         let latency = self.faults.latency.draw(&mut self.watch_rng.borrow_mut());
         self.shared.wait(latency).await;
         let broken = |why: &str| FeedEnd::Broken(ApiError::Unreachable(why.to_owned()));
@@ -237,7 +238,7 @@ impl SwarmApi for FakeDocker {
             shared: self.shared.clone(),
             missed: Some(missed),
             changes,
-            rng: self.watch_rng.borrow_mut().fork("gaps"),
+            rng: self.watch_rng.borrow().fork("gaps"),
             gaps: self.faults.gaps,
             is_silent: false,
         };

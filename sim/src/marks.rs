@@ -23,7 +23,7 @@ marks! {
     "a call hangs" " hangs";
     "a call is answered with an error" "a fault of the simulation";
     "a connection is dropped instead of an answer" "drops a connection instead of an answer";
-    "connections are reset" " are reset: ";
+    "connections are reset" " are reset, ";
     "a controller is silent" "the controller is silent for";
     "a cut-off manager answers with what was true before" "is answered with what was true before";
     "a disk is full" "the table cannot be stored";

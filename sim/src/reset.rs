@@ -31,7 +31,7 @@ impl Connections {
         self.0.push((near, far, Arc::downgrade(fate)));
     }
 
-    /// Resets those between two addresses; how many there were.
+    /// Resets those between two addresses; how many ends of them are the product's.
     fn reset(&self, one: IpAddr, other: IpAddr) -> usize {
         let between = |near: IpAddr, far: IpAddr| (near, far) == (one, other) || (near, far) == (other, one);
         let fates = self.0.iter().filter(|(near, far, _)| between(*near, *far));
@@ -51,10 +51,10 @@ impl World {
         let connections = self.shared.connections.borrow();
         let pairs = self.pairs(a, b);
         let count: usize = pairs.iter().map(|(one, other)| connections.reset(*one, *other)).sum();
-        let what = match count {
-            0 => format!("there is no connection between {a} and {b} to reset"),
-            _ => format!("connections between {a} and {b} are reset: {count}"),
-        };
+        if count == 0 {
+            return;
+        }
+        let what = format!("connections between {a} and {b} are reset, {count} ends");
         self.shared.trace("world", &what);
         for side in [a, b] {
             if let Side::Service(name) = side {

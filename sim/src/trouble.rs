@@ -172,7 +172,10 @@ impl World {
             let service = &swarm.task(task)?.service;
             Some(swarm.shape(service)?.name.clone())
         });
-        self.shared.witness.ails(&service.unwrap_or_default());
+        // One that is unfit answers whoever reaches it.
+        if ailment != Ailment::Unfit {
+            self.shared.witness.ails(&service.unwrap_or_default());
+        }
         self.shared.ailments.borrow_mut().insert(task.clone(), ailment);
     }
 

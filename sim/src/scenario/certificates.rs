@@ -7,7 +7,7 @@ use tidegate_core::id::{ClusterName, TaskId};
 
 use super::*;
 use crate::backend::{App, OnSigterm};
-use crate::client::{Channel, Wish};
+use crate::client::{Answer, Channel, Wish};
 use crate::faults::DockerFaults;
 use crate::product::{Deployment, INNER_PROXIES, PROXIES};
 use crate::seed::Seed;
@@ -42,8 +42,7 @@ pub fn certificates(seed: &Seed) {
     held(&mut world, PROXIES, "shop.1");
     held(&mut world, INNER_PROXIES, "vault.1");
     let clear = Wish::new("shop.example.org", "/");
-    let both = vec![clear.clone().over(Channel::Tls), clear.clone()];
-    world.load(both.clone());
+    world.load(vec![clear.clone().over(Channel::Tls), clear]);
     answered(&mut world, "shop.example.org", "shop");
     let before = proxy_tasks(&world);
     for round in 2..=4 {
@@ -91,7 +90,7 @@ pub fn forgotten_certificate(seed: &Seed) {
     let wish = Wish::new("shop.example.org", "/");
     world.load(vec![wish.clone().over(Channel::Tls)]);
     answered(&mut world, "shop.example.org", "shop");
-    // Users trust it to its last second.
+    // What is asked for over TLS is over before the certificate is.
     let pause = ends.since(world.now() + Duration::from_secs(31));
     world.run_for(pause);
     world.load(vec![wish.clone()]);
@@ -108,6 +107,20 @@ pub fn forgotten_certificate(seed: &Seed) {
         },
     );
     world.until("it is over", SEEN_BY_ALL, |world| world.now() > ends);
+    // It is shown all the same: whoever does not mind is served. Users mind, which is no loss.
+    let (mark, shops) = (world.mark(), ["shop".to_owned()].into());
+    world
+        .shared()
+        .witness()
+        .blow(world.now(), shops, "the certificate is over");
+    world.load(vec![wish.clone().over(Channel::Tls)]);
+    world.until("users see that it is over", FOLLOWED, |world| {
+        world.got_since(
+            mark,
+            |outcome| matches!(&outcome.answer, Answer::Broken(why) if why.contains("expired")),
+        )
+    });
+    world.load(vec![wish.clone()]);
     secret(&mut world, "shop.2", "shop.example.org", LONG);
     relabel(&mut world, &shop, "ssl_cert", "shop.2");
     held(&mut world, PROXIES, "shop.2");

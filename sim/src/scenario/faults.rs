@@ -263,7 +263,9 @@ pub fn newer_controller(seed: &Seed) {
             world.run_for(Duration::from_millis(pause));
         }
     }
-    world.set_grace(FOLLOWED_WITH_FAULTS);
+    if mixed {
+        world.set_grace(FOLLOWED_WITH_FAULTS);
+    }
     edit(&mut world, "updates blog", &blog, |shape| shape.image.push('1'));
     world.run_for(Duration::from_secs(6));
     settle(&mut world);
