@@ -70,7 +70,7 @@ struct Player {
     /// What each list answers now.
     lists: BTreeMap<String, Result<Value, ApiError>>,
     /// Questions under way, with the moment of their answer.
-    asked: BTreeMap<Lane, (f64, FetchId, Fetch)>,
+    asked: BTreeMap<FetchId, (f64, Fetch)>,
     stream: Option<StreamId>,
     events_open: bool,
     /// From and until when every call hangs, to its limit of two seconds.
@@ -131,7 +131,7 @@ impl Player {
                     .hanging
                     .is_some_and(|(from, until)| (from..until).contains(&self.now));
                 let after = if hangs { 2_000.0 } else { ANSWER_MS };
-                self.asked.insert(fetch.lane(), (self.now + after, id, fetch));
+                self.asked.insert(id, (self.now + after, fetch));
             }
             WorldAction::OpenEvents(stream) => opened = Some(stream),
             WorldAction::Changed(_) | WorldAction::OpenFeed { .. } | WorldAction::Synced => {}
@@ -231,7 +231,7 @@ impl Player {
             let answer = self
                 .asked
                 .iter()
-                .map(|(lane, (at, ..))| (*at, *lane))
+                .map(|(id, (at, _))| (*at, *id))
                 .min_by(|a, b| a.0.total_cmp(&b.0));
             let answered = answer.map_or(f64::MAX, |(at, _)| at);
             let due = self.world.poll_timeout().map_or(f64::MAX, |deadline| {
@@ -242,8 +242,8 @@ impl Player {
             if next == line {
                 self.line();
             } else if next == answered {
-                let (_, lane) = answer.expect("an answer is due");
-                let (_, id, fetch) = self.asked.remove(&lane).expect("it is asked");
+                let (_, id) = answer.expect("an answer is due");
+                let (_, fetch) = self.asked.remove(&id).expect("it is asked");
                 let hung = self
                     .hanging
                     .is_some_and(|(from, until)| (from..until).contains(&(self.now - 2_000.0)));

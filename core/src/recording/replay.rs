@@ -200,12 +200,14 @@ impl Replay {
                 let (id, result) = match self.asked_instead(&fetch) {
                     Some((id, asked)) if *asked != fetch => (id, self.lists.answer(asked)),
                     Some((id, _)) => (id, answer),
-                    None => (recorded, answer),
+                    None => (self.unasked(recorded), answer),
                 };
                 ControllerFact::World(WorldFact::Answer { id, result: Ok(result) })
             }
             Told::Failed { id, fetch, error } => {
-                let id = self.asked_instead(&fetch).map_or(id, |(id, _)| id);
+                let id = self
+                    .asked_instead(&fetch)
+                    .map_or_else(|| self.unasked(id), |(id, _)| id);
                 ControllerFact::World(WorldFact::Answer { id, result: Err(error) })
             }
             Told::Fact(fact) if self.differs => self.adapted(fact),
@@ -213,10 +215,17 @@ impl Replay {
         })
     }
 
-    /// The question of the same kind that is under way here, once numbers are not those of the recording.
+    /// The question about the same kind of objects that is under way here, once numbers are not those of the recording:
+    /// one about some for one about some, else the other one.
     fn asked_instead(&self, fetch: &Fetch) -> Option<(FetchId, &Fetch)> {
-        let mut flights = self.machine.world().flights();
-        flights.find(|(_, asked)| self.differs && asked.lane() == fetch.lane())
+        let flights = self.machine.world().flights();
+        let alike = flights.filter(|(_, asked)| self.differs && asked.lane() == fetch.lane());
+        alike.min_by_key(|(_, asked)| asked.is_partial() != fetch.is_partial())
+    }
+
+    /// The number of a question that nobody asked here: once numbers differ, another question may have the recorded one.
+    fn unasked(&self, recorded: FetchId) -> FetchId {
+        if self.differs { FetchId(u64::MAX) } else { recorded }
     }
 
     /// A fact with the numbers of this controller's own questions.
@@ -231,7 +240,7 @@ impl Replay {
                 *stream = world.feed().unwrap_or(*stream);
             }
             // It came too late for the one who asked, and it must not be taken for an answer to another question.
-            ControllerFact::World(WorldFact::Answer { id, .. }) => *id = FetchId(u64::MAX),
+            ControllerFact::World(WorldFact::Answer { id, .. }) => *id = self.unasked(*id),
             ControllerFact::Written { id, .. } => *id = self.machine.write_in_flight().unwrap_or(*id),
             ControllerFact::Ack { .. }
             | ControllerFact::Connected { .. }

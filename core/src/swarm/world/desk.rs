@@ -148,12 +148,28 @@ impl Truth {
     }
 }
 
+/// Whether a question is about some objects or all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Look,
+    List,
+}
+
+impl Kind {
+    pub(super) const ALL: [Kind; 2] = [Kind::Look, Kind::List];
+
+    fn of(fetch: &Fetch) -> Kind {
+        if fetch.is_partial() { Kind::Look } else { Kind::List }
+    }
+}
+
 /// A world at work, with the questions that it waits for.
 pub(super) struct Desk {
     pub(super) world: World,
     pub(super) now: Instant,
-    pub(super) asked: BTreeMap<Lane, (FetchId, Fetch)>,
-    sent: BTreeMap<Lane, Instant>,
+    /// Lists, and looks at some objects of them.
+    pub(super) asked: BTreeMap<(Lane, Kind), (FetchId, Fetch)>,
+    sent: BTreeMap<(Lane, Kind), Instant>,
     stream: Option<StreamId>,
     feed: Option<StreamId>,
     /// Every feed that was asked for, and from where.
@@ -210,13 +226,10 @@ impl Desk {
             }
             WorldAction::Fetch { id, fetch } => {
                 self.fetched.push((self.now, fetch.clone()));
-                let fetch_lane = fetch.lane();
-                let before = self.asked.insert(fetch.lane(), (id, fetch));
-                let lost = self.sent.insert(fetch_lane, self.now).unwrap_or_default() + limit <= self.now;
-                assert!(
-                    before.is_none() || lost,
-                    "two fetches of one lane in flight: {before:?}"
-                );
+                let place = (fetch.lane(), Kind::of(&fetch));
+                let before = self.asked.insert(place, (id, fetch));
+                let lost = self.sent.insert(place, self.now).unwrap_or_default() + limit <= self.now;
+                assert!(before.is_none() || lost, "two of a kind in flight: {before:?}");
             }
             WorldAction::OpenEvents(stream) => {
                 self.opened += 1;
@@ -282,13 +295,15 @@ impl Desk {
         self.fact(WorldFact::FeedEvents(vec![event]));
     }
 
-    /// Answers the question of `lane`; whether there was one.
-    pub(super) fn answer(&mut self, lane: Lane, result: Result<Answer, ApiError>) -> bool {
-        let Some((id, _)) = self.asked.remove(&lane) else {
-            return false;
-        };
+    /// What is asked in `lane`.
+    pub(super) fn question(&self, lane: Lane, kind: Kind) -> Option<&Fetch> {
+        self.asked.get(&(lane, kind)).map(|(_, fetch)| fetch)
+    }
+
+    /// Answers that.
+    pub(super) fn answer(&mut self, lane: Lane, kind: Kind, result: Result<Answer, ApiError>) {
+        let (id, _) = self.asked.remove(&(lane, kind)).expect("something is asked");
         self.fact(WorldFact::Answer { id, result });
-        true
     }
 
     /// Lets `ms` pass, each question being answered from `truth` after one millisecond.

@@ -131,12 +131,17 @@ pub enum Fetch {
 }
 
 impl Fetch {
-    /// Whether it asks for some objects of its kind and not for all.
-    pub fn is_partial(&self) -> bool {
+    /// The services that it asks for; none if for all of its kind.
+    pub fn of(&self) -> &[ServiceId] {
         match self {
-            Fetch::Services(of) | Fetch::Tasks(of) => !of.is_empty(),
-            Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets => false,
+            Fetch::Services(of) | Fetch::Tasks(of) => of,
+            Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets => &[],
         }
+    }
+
+    /// Whether it asks for some objects of its kind and not for all: a look, and no list.
+    pub fn is_partial(&self) -> bool {
+        !self.of().is_empty()
     }
 
     /// The lane that this belongs to.

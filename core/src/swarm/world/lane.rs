@@ -1,9 +1,16 @@
-//! One kind of question to Docker: when it is asked next. At most one is in flight; failures back off; what is asked
-//! for during a flight is asked again after it, because the answer may be older than the reason.
+//! One kind of question to Docker: when it is asked next. At most one whole list and one look at some objects of it are
+//! in flight; failures back off; what is asked for during a flight is asked again after it, because the answer may be
+//! older than the reason.
+//!
+//! A look does not wait for the list: that of all tasks takes a quarter of a second where there are thousands. So answers
+//! may come in another order than their questions went, and the older one then says nothing of what the newer one told.
+
+use alloc::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Fetch, FetchId};
+use crate::id::ServiceId;
 use crate::time::{Deadline, Duration, Instant};
 
 /// What is asked for, one lane each.
@@ -54,17 +61,50 @@ pub(super) struct Flight {
     pub(super) id: FetchId,
     pub(super) fetch: Fetch,
     pub(super) sent: Instant,
+    /// Services of which a question that was sent later, or at the same moment, was answered first.
+    #[serde(default)]
+    pub(super) overtaken: BTreeSet<ServiceId>,
+}
+
+impl Flight {
+    pub(super) fn new(id: FetchId, fetch: Fetch, sent: Instant) -> Flight {
+        Flight {
+            id,
+            fetch,
+            sent,
+            overtaken: BTreeSet::new(),
+        }
+    }
+
+    fn lost_at(&self, limit: Duration) -> Instant {
+        self.sent + limit
+    }
+
+    /// `answered` has its answer before this one.
+    fn yield_to(&mut self, answered: &Flight) {
+        if answered.sent < self.sent {
+            return;
+        }
+        let whole = !answered.fetch.is_partial();
+        let of = if whole { &self.fetch } else { &answered.fetch }.of();
+        self.overtaken.extend(of.iter().cloned());
+    }
 }
 
 /// Schedule of one lane.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Schedule {
+    /// The whole list that is under way.
     pub(super) flight: Option<Flight>,
+    /// The look at some objects that is under way.
+    pub(super) look: Option<Flight>,
     /// When a whole list is wanted; none before the first reason.
     pub(super) wanted: Option<Instant>,
-    /// No question before this: pause after an answer, back-off after an error.
+    /// No whole list before this: pause after an answer, back-off after an error.
     pub(super) not_before: Instant,
+    /// The same for looks.
+    pub(super) look_not_before: Instant,
     /// Failures in a row.
     pub(super) failures: u32,
     /// When the question was sent that was answered last: facts are at least this new.
@@ -77,20 +117,48 @@ impl Schedule {
         self.wanted = Some(self.wanted.map_or(at, |wanted| wanted.min(at)));
     }
 
-    /// When the list is asked next, unless one is in flight.
-    pub(super) fn starts(&self) -> Option<Instant> {
-        if self.flight.is_some() {
-            return None;
+    /// When the whole list is asked for, if something wants it at `at`; none while one is in flight.
+    pub(super) fn list_starts(&self, at: Instant) -> Option<Instant> {
+        self.flight.is_none().then(|| at.max(self.not_before))
+    }
+
+    /// The same for a look.
+    pub(super) fn look_starts(&self, at: Instant) -> Option<Instant> {
+        self.look.is_none().then(|| at.max(self.look_not_before))
+    }
+
+    /// The questions that are under way.
+    pub(super) fn flights(&self) -> impl Iterator<Item = &Flight> {
+        self.flight.iter().chain(&self.look)
+    }
+
+    /// The question `id`, which is answered or failed.
+    pub(super) fn land(&mut self, id: FetchId) -> Option<Flight> {
+        let is_it = |flight: &mut Flight| flight.id == id;
+        self.flight.take_if(is_it).or_else(|| self.look.take_if(is_it))
+    }
+
+    /// `answered` has its answer before the other question of its lane.
+    pub(super) fn overtake(&mut self, answered: &Flight) {
+        for flight in self.flight.iter_mut().chain(&mut self.look) {
+            flight.yield_to(answered);
         }
-        self.wanted.map(|wanted| wanted.max(self.not_before))
     }
 
     /// When a flight counts as lost.
     pub(super) fn lost(&self, limit: Duration) -> Option<Deadline> {
-        self.flight.as_ref().map(|flight| Deadline {
-            at: flight.sent + limit,
+        let at = self.flights().map(|flight| flight.lost_at(limit)).min()?;
+        Some(Deadline {
+            at,
             why: "a call to Docker counts as lost",
         })
+    }
+
+    /// Gives up the questions that were sent before `limit`; whether there was one.
+    pub(super) fn give_up(&mut self, limit: Duration, now: Instant) -> bool {
+        let is_lost = |flight: &mut Flight| flight.lost_at(limit) <= now;
+        let [list, look] = [&mut self.flight, &mut self.look].map(|flight| flight.take_if(is_lost).is_some());
+        list || look
     }
 
     /// A good answer: the next one comes after `every`, or earlier if something asked meanwhile, but after `pause`.
@@ -101,9 +169,16 @@ impl Schedule {
         self.want(now + every);
     }
 
-    /// No good answer: again after a pause that doubles up to `max`.
+    /// A good answer to a look: no other one for `pause`.
+    pub(super) fn succeed_look(&mut self, pause: Duration, now: Instant) {
+        self.failures = 0;
+        self.look_not_before = now + pause;
+    }
+
+    /// No good answer: a whole list after a pause that doubles up to `max`, and no look before.
     pub(super) fn fail(&mut self, min: Duration, max: Duration, now: Instant) {
         self.not_before = now + backoff(self.failures, min, max);
+        self.look_not_before = self.not_before;
         self.failures = self.failures.saturating_add(1);
         self.want(now);
     }

@@ -17,10 +17,11 @@ const OUTDATED_PAUSE: Duration = Duration::from_millis(250);
 impl World {
     pub(super) fn handle_list(&mut self, lane: Lane, flight: &Flight, answer: Answer, now: Instant) {
         let sent = flight.sent;
+        self.lane(lane).overtake(flight);
         let behind = self.is_behind(now);
         let outdated = match (answer, &flight.fetch) {
-            (Answer::Services(list), Fetch::Services(of)) => self.fold_services(list, of, sent, now),
-            (Answer::Tasks(list), Fetch::Tasks(of)) => self.fold_tasks(list, of, sent, now),
+            (Answer::Services(list), Fetch::Services(_)) => self.fold_services(list, flight, now),
+            (Answer::Tasks(list), Fetch::Tasks(_)) => self.fold_tasks(list, flight, now),
             (Answer::Networks(list), Fetch::Networks) => self.fold_networks(list, sent, now),
             (Answer::Nodes(list), Fetch::Nodes) => {
                 let confirm = self.settings.confirm_of(&list);
@@ -68,9 +69,7 @@ impl World {
         let took = now.since(sent);
         if flight.fetch.is_partial() {
             let pause = took.max(self.settings.poll_changing / 4);
-            let schedule = self.lane(lane);
-            schedule.failures = 0;
-            schedule.not_before = now + pause;
+            self.lane(lane).succeed_look(pause, now);
         } else {
             let pause = self.settings.pause.max(took * 2);
             let every = match (lane, self.stream.is_open()) {
@@ -94,22 +93,26 @@ impl World {
         }
     }
 
-    /// Folds the services `of`, or all where it is empty.
-    fn fold_services(&mut self, mut list: Vec<Service>, of: &[ServiceId], sent: Instant, now: Instant) -> bool {
+    /// Folds the services that `flight` asked for, but for those of which something newer was told.
+    fn fold_services(&mut self, mut list: Vec<Service>, flight: &Flight, now: Instant) -> bool {
         let behind = self.is_behind(now);
         let confirm = self.settings.confirm_of(&list);
-        let absent = &mut self.absent.services;
-        let folded = if of.is_empty() {
-            fold_alike(&mut self.services, absent, list, sent, behind, confirm, now)
+        let of = flight.fetch.of();
+        let told = |id: &ServiceId| (of.is_empty() || of.contains(id)) && !flight.overtaken.contains(id);
+        // What is not told of is neither there nor missing.
+        list.retain(|service| told(&service.id));
+        let mut known: BTreeMap<ServiceId, Service> = if of.is_empty() {
+            let mut all = core::mem::take(&mut self.services);
+            let rest = flight.overtaken.iter().filter_map(|id| all.remove_entry(id));
+            self.services = rest.collect();
+            all
         } else {
-            // What was not asked for is neither there nor missing.
-            list.retain(|service| of.contains(&service.id));
-            let known = of.iter().filter_map(|id| self.services.remove_entry(id));
-            let mut known: BTreeMap<ServiceId, Service> = known.collect();
-            let folded = fold_alike(&mut known, absent, list, sent, behind, confirm, now);
-            self.services.append(&mut known);
-            folded
+            let asked = of.iter().filter(|id| told(id));
+            asked.filter_map(|id| self.services.remove_entry(id)).collect()
         };
+        let absent = &mut self.absent.services;
+        let folded = fold_alike(&mut known, absent, list, flight.sent, behind, confirm, now);
+        self.services.append(&mut known);
         for id in &folded.gone {
             for task in self.tasks.remove(id).into_iter().flatten() {
                 self.absent.tasks.forget(&task.0);
@@ -124,22 +127,22 @@ impl World {
         self.account(Lane::Services, &folded, now)
     }
 
-    /// Folds the tasks of the services `of`, or of all where it is empty.
-    fn fold_tasks(&mut self, list: Vec<Task>, of: &[ServiceId], sent: Instant, now: Instant) -> bool {
+    /// Folds the tasks of the services that `flight` asked for, but for those of which something newer was told.
+    fn fold_tasks(&mut self, mut list: Vec<Task>, flight: &Flight, now: Instant) -> bool {
+        let (of, sent) = (flight.fetch.of(), flight.sent);
         let whole = of.is_empty();
         let confirm_empty = whole && list.is_empty();
         self.compare_with_feed(list.iter().map(|task| task.version).max(), whole, sent, now);
+        list.retain(|task| !flight.overtaken.contains(&task.service));
         let mut by_service: BTreeMap<ServiceId, Vec<Task>> = BTreeMap::new();
         for task in list {
             by_service.entry(task.service.clone()).or_default().push(task);
         }
+        let told = |id: &&ServiceId| self.services.contains_key(*id) && !flight.overtaken.contains(*id);
         let asked: Vec<ServiceId> = if whole {
-            self.services.keys().cloned().collect()
+            self.services.keys().filter(told).cloned().collect()
         } else {
-            of.iter()
-                .filter(|id| self.services.contains_key(*id))
-                .cloned()
-                .collect()
+            of.iter().filter(told).cloned().collect()
         };
         let older = |task: &Task| {
             let known = self.tasks.get(&task.service).and_then(|tasks| tasks.get(&task.id));

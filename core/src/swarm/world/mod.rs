@@ -9,7 +9,7 @@
 //! What never removes anything: an error, a list without an object that no `remove` event explains (until a second list
 //! confirms it some time later), a node that is `unknown`, an object older than the one known, history that is replayed
 //! as events, a network that a service or task still refers to. The world never waits and never calls Docker: it emits
-//! [`WorldAction::Fetch`], one in flight per [`Lane`], and backs off under errors.
+//! [`WorldAction::Fetch`], one list and one look at some objects in flight per [`Lane`], and backs off under errors.
 
 mod absence;
 #[cfg(test)]
@@ -20,6 +20,8 @@ mod feed;
 mod fold;
 mod lane;
 mod lists;
+#[cfg(test)]
+mod looks_tests;
 #[cfg(test)]
 mod simulation;
 mod stream;
@@ -160,7 +162,7 @@ impl World {
 
     /// The questions that are under way.
     pub fn flights(&self) -> impl Iterator<Item = (FetchId, &Fetch)> {
-        let flights = self.lanes.values().filter_map(|schedule| schedule.flight.as_ref());
+        let flights = self.lanes.values().flat_map(Schedule::flights);
         flights.map(|flight| (flight.id, &flight.fetch))
     }
 
@@ -236,7 +238,7 @@ impl World {
                 self.stream.open_since().is_some_and(|since| since <= fresh_at)
             }
         };
-        let is_named = lane == Lane::Services && self.named.is_some();
+        let is_named = lane == Lane::Services && (self.named.is_some() || schedule.look.is_some());
         let quiet = schedule.failures == 0 && !is_named && schedule.wanted.is_none_or(|wanted| wanted > now);
         Some(if followed && quiet {
             Duration::ZERO
@@ -261,17 +263,16 @@ impl World {
     }
 
     fn handle_answer(&mut self, id: FetchId, result: Result<Answer, ApiError>, now: Instant) {
-        let ours = |schedule: &Schedule| schedule.flight.as_ref().is_some_and(|flight| flight.id == id);
-        let Some((&lane, schedule)) = self.lanes.iter_mut().find(|(_, schedule)| ours(schedule)) else {
+        let landed = |(lane, schedule): (&Lane, &mut Schedule)| Some((*lane, schedule.land(id)?));
+        let Some((lane, flight)) = self.lanes.iter_mut().find_map(landed) else {
             return;
         };
-        let Some(flight) = schedule.flight.take() else { return };
         match result {
             Ok(answer) => {
                 self.troubles.remove(&lane);
                 self.handle_list(lane, &flight, answer, now);
             }
-            Err(ApiError::NotFound(_)) if matches!(&flight.fetch, Fetch::Tasks(of) if !of.is_empty()) => {
+            Err(ApiError::NotFound(_)) if lane == Lane::Tasks && flight.fetch.is_partial() => {
                 self.handle_unknown_service(&flight, now);
             }
             Err(error) => self.handle_failure(lane, Some(&error), now),
@@ -280,15 +281,13 @@ impl World {
 
     /// One of several services is unknown to Docker, so none was answered: all of them, and a look at what is left.
     fn handle_unknown_service(&mut self, flight: &Flight, now: Instant) {
-        if let Fetch::Tasks(of) = &flight.fetch {
-            for service in of {
-                self.watch.postpone(service, now + self.settings.pause * 4);
-            }
-        }
         let pause = self.settings.pause;
+        for service in flight.fetch.of() {
+            self.watch.postpone(service, now + pause * 4);
+        }
         let schedule = self.lane(Lane::Tasks);
-        schedule.not_before = now + pause;
-        schedule.want(now);
+        schedule.look_not_before = now + pause;
+        schedule.want(now + pause);
         self.want(Lane::Services, now);
     }
 
@@ -340,35 +339,55 @@ impl World {
         }
     }
 
-    /// When the next question of `lane` starts, and why.
-    fn starts(&self, lane: Lane) -> Option<Deadline> {
+    /// When the next whole list of `lane` is asked for, and why.
+    fn list_starts(&self, lane: Lane) -> Option<Deadline> {
         let schedule = self.lanes.get(&lane)?;
-        let list = schedule.starts().map(|at| Deadline {
+        // Tasks of services that are not known yet would have to be dropped.
+        if lane == Lane::Tasks && !self.has_listed(Lane::Services) {
+            return None;
+        }
+        let wanted = schedule.wanted.map(|at| Deadline {
             at,
             why: "a list is asked for",
         });
-        if lane == Lane::Services
-            && let Some((at, _)) = &self.named
-            && schedule.flight.is_none()
-        {
-            let some = Deadline {
-                at: (*at).max(schedule.not_before),
-                why: "services that events named are asked for",
-            };
-            return Deadline::earliest(list, Some(some));
-        }
-        if lane != Lane::Tasks {
-            return list;
-        }
-        // Tasks of services that are not known yet would have to be dropped.
-        if schedule.flight.is_some() || !self.has_listed(Lane::Services) {
+        let instead = self.look_wanted(lane).filter(|(_, of)| *of > self.settings.some_max);
+        let instead = instead.map(|(at, _)| Deadline {
+            at,
+            why: "more objects are wanted than a look may ask for",
+        });
+        let earliest = Deadline::earliest(wanted, instead)?;
+        let at = schedule.list_starts(earliest.at)?;
+        Some(Deadline { at, ..earliest })
+    }
+
+    /// When the next look at some objects of `lane` is due, and why.
+    fn look_starts(&self, lane: Lane) -> Option<Deadline> {
+        let schedule = self.lanes.get(&lane)?;
+        let (at, of) = self.look_wanted(lane)?;
+        if !self.has_listed(lane) || of > self.settings.some_max {
             return None;
         }
-        let look = self.watch.next().map(|at| Deadline {
-            at: at.max(schedule.not_before),
-            why: "tasks of changing services are looked at",
-        });
-        Deadline::earliest(list, look)
+        Some(Deadline {
+            at: schedule.look_starts(at)?,
+            why: if lane == Lane::Tasks {
+                "tasks of changing services are looked at"
+            } else {
+                "services that events named are asked for"
+            },
+        })
+    }
+
+    /// When some objects of `lane` are wanted, and of how many services.
+    fn look_wanted(&self, lane: Lane) -> Option<(Instant, usize)> {
+        match lane {
+            Lane::Services => self.named.as_ref().map(|(at, named)| (*at, named.len())),
+            Lane::Tasks => {
+                let schedule = self.lanes.get(&lane)?;
+                let at = self.watch.next()?.max(schedule.look_not_before);
+                Some((at, self.watch.due(at + self.settings.poll_changing / 4).len()))
+            }
+            Lane::Managed | Lane::Networks | Lane::Nodes | Lane::Secrets => None,
+        }
     }
 
     /// Starts everything that is due, and says what changed.
@@ -378,8 +397,12 @@ impl World {
         }
         self.open_feed(now);
         for lane in Lane::ALL {
-            if self.starts(lane).is_some_and(|start| start.at <= now) {
-                self.send(lane, now);
+            // The look first: its answer is the smaller one.
+            if self.look_starts(lane).is_some_and(|start| start.at <= now) {
+                self.send_look(lane, now);
+            }
+            if self.list_starts(lane).is_some_and(|start| start.at <= now) {
+                self.send_list(lane, now);
             }
         }
         let changes = core::mem::take(&mut self.changes);
@@ -393,44 +416,48 @@ impl World {
         }
     }
 
-    fn send(&mut self, lane: Lane, now: Instant) {
-        let whole = self.lane(lane).wanted.is_some_and(|wanted| wanted <= now);
+    fn send_list(&mut self, lane: Lane, now: Instant) {
         let fetch = match lane {
             Lane::Managed => Fetch::Managed,
             Lane::Networks => Fetch::Networks,
             Lane::Nodes => Fetch::Nodes,
             Lane::Secrets => Fetch::Secrets,
             Lane::Services => {
-                let named = self.named.take().map(|(_, named)| named).unwrap_or_default();
-                Fetch::Services(if whole || named.len() > self.settings.some_max {
-                    Vec::new()
-                } else {
-                    named.into_iter().collect()
-                })
+                // Fewer get their look beside it.
+                self.named.take_if(|(_, named)| named.len() > self.settings.some_max);
+                Fetch::Services(Vec::new())
             }
-            Lane::Tasks => {
-                let some = self.watch.due(now + self.settings.poll_changing / 4);
-                Fetch::Tasks(if whole || some.len() > self.settings.some_max {
-                    Vec::new()
-                } else {
-                    some
-                })
-            }
+            Lane::Tasks => Fetch::Tasks(Vec::new()),
         };
+        let flight = self.begin(fetch, now);
+        let schedule = self.lane(lane);
+        schedule.wanted = None;
+        schedule.flight = Some(flight);
+    }
+
+    fn send_look(&mut self, lane: Lane, now: Instant) {
+        let fetch = match lane {
+            Lane::Services => {
+                let named = self.named.take().map(|(_, named)| named);
+                Fetch::Services(named.into_iter().flatten().collect())
+            }
+            Lane::Tasks => Fetch::Tasks(self.watch.due(now + self.settings.poll_changing / 4)),
+            Lane::Managed | Lane::Networks | Lane::Nodes | Lane::Secrets => return,
+        };
+        let flight = self.begin(fetch, now);
+        self.lane(lane).look = Some(flight);
+    }
+
+    fn begin(&mut self, fetch: Fetch, now: Instant) -> Flight {
         let id = FetchId(self.next_fetch);
         self.next_fetch += 1;
-        let partial = fetch.is_partial();
-        let schedule = self.lane(lane);
-        if !partial {
-            schedule.wanted = None;
-        }
-        schedule.flight = Some(Flight {
+        *self.counters.fetches.entry(fetch.lane()).or_default() += 1;
+        let action = WorldAction::Fetch {
             id,
             fetch: fetch.clone(),
-            sent: now,
-        });
-        *self.counters.fetches.entry(lane).or_default() += 1;
-        self.actions.push_back(WorldAction::Fetch { id, fetch });
+        };
+        self.actions.push_back(action);
+        Flight::new(id, fetch, now)
     }
 }
 
@@ -455,8 +482,7 @@ impl Machine for World {
     fn handle_timeout(&mut self, now: Instant) {
         let limit = self.settings.answer_limit;
         for lane in Lane::ALL {
-            if self.lane(lane).lost(limit).is_some_and(|lost| lost.at <= now) {
-                self.lane(lane).flight = None;
+            if self.lane(lane).give_up(limit, now) {
                 self.handle_failure(lane, None, now);
             }
         }
@@ -480,7 +506,8 @@ impl Machine for World {
         let streams = Deadline::earliest(self.stream.deadline(limit, whys), self.feed_deadline());
         Lane::ALL.iter().fold(streams, |earliest, lane| {
             let lost = self.lanes.get(lane).and_then(|schedule| schedule.lost(limit));
-            Deadline::earliest(Deadline::earliest(earliest, lost), self.starts(*lane))
+            let starts = Deadline::earliest(self.look_starts(*lane), self.list_starts(*lane));
+            Deadline::earliest(Deadline::earliest(earliest, lost), starts)
         })
     }
 
@@ -502,10 +529,14 @@ impl Machine for World {
             );
         }
         for (lane, schedule) in &self.lanes {
-            let flight = schedule.flight.as_ref();
+            let [list, look] = [&schedule.flight, &schedule.look].map(Option::as_ref);
             assert!(
-                flight.is_none_or(|flight| flight.fetch.lane() == *lane),
-                "a fetch in the wrong lane"
+                list.is_none_or(|list| list.fetch.lane() == *lane && !list.fetch.is_partial()),
+                "a look in the place of a list"
+            );
+            assert!(
+                look.is_none_or(|look| look.fetch.lane() == *lane && look.fetch.is_partial()),
+                "a list in the place of a look"
             );
         }
         assert!(self.changes.is_empty(), "changes that nobody was told of");

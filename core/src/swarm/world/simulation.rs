@@ -5,7 +5,7 @@ use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-use super::desk::{Desk, Truth};
+use super::desk::{Desk, Kind, Truth};
 use super::*;
 use crate::id::Version;
 use crate::rng::Rng;
@@ -19,6 +19,8 @@ struct Story {
     truth: Truth,
     /// What an isolated leader still believes.
     old: Truth,
+    /// What was there when a question was sent: the oldest that an honest answer may tell.
+    asked_of: BTreeMap<FetchId, Truth>,
     /// A lane that was lied to hears the truth or an error next: what two answers say some time apart is believed.
     lied: BTreeSet<Lane>,
     serial: u32,
@@ -40,6 +42,7 @@ impl Story {
             desk,
             old: truth.clone(),
             truth,
+            asked_of: BTreeMap::new(),
             lied: BTreeSet::new(),
             serial: 0,
             versions: BTreeMap::new(),
@@ -114,10 +117,11 @@ impl Story {
         }
     }
 
-    fn answer(&mut self, lane: Lane) {
-        let Some((_, fetch)) = self.desk.asked.get(&lane).cloned() else {
+    fn answer(&mut self, lane: Lane, kind: Kind) {
+        let Some((id, fetch)) = self.desk.asked.get(&(lane, kind)).cloned() else {
             return;
         };
+        let asked_of = self.asked_of.remove(&id);
         let honest = self.lied.remove(&lane);
         let result = match self.rng.below(12) {
             0 => Err(ApiError::Server(String::from("no leader"))),
@@ -130,11 +134,11 @@ impl Story {
                 self.lied.insert(lane);
                 Truth::default().answer(&whole(fetch))
             }
+            // Docker took its time.
+            4..7 => asked_of.as_ref().unwrap_or(&self.truth).answer(&fetch),
             _ => self.truth.answer(&fetch),
         };
-        self.checked(|desk| {
-            desk.answer(lane, result);
-        });
+        self.checked(|desk| desk.answer(lane, kind, result));
     }
 
     /// Runs one mutation and compares what it says it changed with what it changed.
@@ -142,6 +146,11 @@ impl Story {
         let before = contents(&self.desk.world);
         self.desk.changes = Changes::default();
         mutation(&mut self.desk);
+        let asked: BTreeSet<FetchId> = self.desk.asked.values().map(|(id, _)| *id).collect();
+        self.asked_of.retain(|id, _| asked.contains(id));
+        for id in asked {
+            self.asked_of.entry(id).or_insert_with(|| self.truth.clone());
+        }
         let after = contents(&self.desk.world);
         let ids: BTreeSet<_> = before.keys().chain(after.keys()).cloned().collect();
         let differing: BTreeSet<_> = ids.into_iter().filter(|id| before.get(id) != after.get(id)).collect();
@@ -209,7 +218,8 @@ impl Story {
             2 if self.rng.chance(1, 10) => self.old = self.truth.clone(),
             3..=6 => {
                 let lane = Lane::ALL[self.rng.index(Lane::ALL.len())];
-                self.answer(lane);
+                let kind = *self.rng.pick(&Kind::ALL).expect("two");
+                self.answer(lane, kind);
             }
             7 if self.desk.world.feed().is_some() => self.feed(),
             _ => {

@@ -3,7 +3,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::desk::{Desk, Truth};
+use super::desk::{Desk, Kind, Truth};
 use super::*;
 use crate::swarm::model::{DesiredState, EventAction, EventKind, NodeState, TaskState};
 
@@ -16,7 +16,7 @@ fn the_event_stream_is_opened_before_anything_is_listed() {
     let mut desk = Desk::new();
     assert_eq!((desk.opened, desk.asked.len()), (1, 0));
     desk.open();
-    let lanes: Vec<_> = desk.asked.keys().copied().collect();
+    let lanes: Vec<_> = desk.asked.keys().map(|(lane, _)| *lane).collect();
     // Tasks follow when the services are known.
     assert_eq!(
         lanes,
@@ -52,10 +52,11 @@ fn an_event_has_its_service_asked_for_and_no_other_one() {
     desk.event(EventKind::Service, EventAction::Update, "shop");
     desk.wait(6);
     let [shop, api] = ["shop", "api"].map(ServiceId::from);
-    assert_eq!(desk.asked[&Lane::Services].1, Fetch::Services(vec![shop.clone()]));
+    let of_shop = Fetch::Services(vec![shop.clone()]);
+    assert_eq!(desk.question(Lane::Services, Kind::Look), Some(&of_shop));
     // An event during the question is a reason to ask once more.
     desk.event(EventKind::Service, EventAction::Update, "api");
-    desk.answer(Lane::Services, truth.answer(&Fetch::Services(vec![shop.clone()])));
+    desk.answer(Lane::Services, Kind::Look, truth.answer(&of_shop));
     assert_eq!(desk.changes.services, BTreeSet::from([shop]));
     desk.run(&truth, 60);
     assert!(desk.changes.services.contains(&api));
@@ -266,7 +267,7 @@ fn an_error_on_one_list_lists_everything_again_afterwards() {
     let mut desk = Desk::synced(&truth);
     desk.event(EventKind::Service, EventAction::Update, "shop");
     desk.wait(6);
-    desk.answer(Lane::Services, Err(ApiError::Server(String::new())));
+    desk.answer(Lane::Services, Kind::Look, Err(ApiError::Server(String::new())));
     desk.fetched.clear();
     desk.run(&truth, 200);
     for lane in Lane::ALL {
@@ -363,11 +364,12 @@ fn a_late_answer_to_an_older_question_is_dropped() {
     let truth = Truth::small();
     let mut desk = Desk::synced(&truth);
     desk.fact(WorldFact::Look(Lane::Services));
-    let (old, _) = desk.asked[&Lane::Services].clone();
+    let place = (Lane::Services, Kind::List);
+    let (old, _) = desk.asked[&place].clone();
     desk.asked.clear();
     // The shell never answered; the world asks again.
     desk.wait(11_000);
-    assert_ne!(desk.asked[&Lane::Services].0, old);
+    assert_ne!(desk.asked[&place].0, old);
     desk.fact(WorldFact::Answer {
         id: old,
         result: Ok(Answer::Services(Vec::new())),
@@ -423,7 +425,7 @@ fn no_network_goes_while_services_cannot_be_listed() {
     let no_leader = || ApiError::Server(String::from("The swarm does not have a leader."));
     desk.fact(WorldFact::Look(Lane::Networks));
     desk.fact(WorldFact::Look(Lane::Services));
-    desk.answer(Lane::Services, Err(no_leader()));
+    desk.answer(Lane::Services, Kind::List, Err(no_leader()));
     desk.run_with(60_000, |fetch| {
         if fetch.lane() == Lane::Networks {
             truth.answer(fetch)
@@ -546,7 +548,7 @@ fn a_hanging_engine_puts_the_stream_in_doubt() {
     let mut desk = Desk::synced(&truth);
     let before = desk.opened;
     desk.fact(WorldFact::Look(Lane::Nodes));
-    desk.answer(Lane::Nodes, Err(unreachable()));
+    desk.answer(Lane::Nodes, Kind::List, Err(unreachable()));
     desk.run(&truth, 150);
     assert_eq!(desk.opened, before + 1, "a stream may die without a word");
 }
@@ -559,7 +561,7 @@ fn an_event_during_a_list_lists_again() {
     let old = truth.answer(&Fetch::Services(Vec::new()));
     truth.label("shop", "new");
     desk.event(EventKind::Service, EventAction::Update, "shop");
-    desk.answer(Lane::Services, old);
+    desk.answer(Lane::Services, Kind::List, old);
     desk.run(&truth, 80);
     assert!(desk.changes.services.contains(&ServiceId::from("shop")));
 }

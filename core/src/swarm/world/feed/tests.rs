@@ -3,7 +3,7 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
-use super::super::desk::{Desk, Truth};
+use super::super::desk::{Desk, Kind, Truth};
 use super::super::*;
 use crate::id::Version;
 use crate::swarm::model::{DesiredState, EventAction, EventKind, FeedEnd, TaskEvent, TaskState};
@@ -101,10 +101,11 @@ fn a_change_that_is_told_during_a_look_is_looked_at_again() {
     set(&mut truth, "shop.1", (TaskState::Running, DesiredState::Shutdown));
     desk.tell(&truth, "shop.1");
     desk.wait(6);
-    let older = truth.answer(&desk.asked[&Lane::Tasks].1);
+    let look = desk.question(Lane::Tasks, Kind::Look).expect("a look");
+    let older = truth.answer(look);
     set(&mut truth, "shop.2", (TaskState::Running, DesiredState::Shutdown));
     desk.tell(&truth, "shop.2");
-    desk.answer(Lane::Tasks, older);
+    desk.answer(Lane::Tasks, Kind::Look, older);
     assert_eq!(desk.serving("shop"), 1);
     desk.run(&truth, 30);
     assert_eq!(desk.serving("shop"), 0);
@@ -331,7 +332,11 @@ fn a_hanging_engine_puts_the_feed_in_doubt_too() {
     desk.tell(&truth, "shop.1");
     desk.run(&truth, 3_000);
     desk.fact(WorldFact::Look(Lane::Nodes));
-    desk.answer(Lane::Nodes, Err(ApiError::Unreachable(String::from("test"))));
+    desk.answer(
+        Lane::Nodes,
+        Kind::List,
+        Err(ApiError::Unreachable(String::from("test"))),
+    );
     desk.run(&truth, 150);
     assert_eq!(desk.feeds.len(), 2, "a feed may die without a word");
     assert!(desk.feeds[1].1.is_some());
