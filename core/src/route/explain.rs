@@ -387,8 +387,8 @@ fn nearest_hosts(table: &RouteTable, name: &str) -> Vec<String> {
             if !is_kin && bare.len().abs_diff(name.len()) > limit {
                 return None;
             }
-            let distance = if is_kin { 1 } else { text::distance(name, bare) };
-            (distance <= limit).then_some((distance, suffix.is_some(), pattern.as_str()))
+            let distance = if is_kin { 1 } else { text::distance(name, bare, limit)? };
+            Some((distance, suffix.is_some(), pattern.as_str()))
         })
         .collect();
     found.sort_unstable();

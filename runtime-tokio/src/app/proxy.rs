@@ -1,6 +1,7 @@
 //! The data plane of a process: its workers, the table they serve by, and what they can tell.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -69,7 +70,7 @@ impl Front {
         self.tables.borrow().clone()
     }
 
-    /// The pools of all workers, merged: of endpoints that workers see differently the worse state is shown.
+    /// All pools as each worker sees them, one worker after the other.
     pub async fn pools(&self) -> Vec<PoolView> {
         let mut all = Vec::new();
         for link in self.links.iter() {
@@ -93,16 +94,26 @@ impl Front {
 
     /// Why `url` is answered as it is.
     pub async fn explain(&self, url: &str, claims: &[Claim<'_>]) -> Explanation {
-        let states = states(&self.pools().await);
-        let state = |pool: &PoolKey, endpoint: &EndpointId| states.get(&(pool.clone(), endpoint.clone())).cloned();
-        explain(
-            &self.table(),
-            url,
-            &Surroundings {
-                claims,
-                endpoint_state: &state,
-            },
-        )
+        let table = self.table();
+        let told = |endpoint_state: &dyn Fn(&PoolKey, &EndpointId) -> Option<String>| {
+            explain(&table, url, &Surroundings { claims, endpoint_state })
+        };
+        // Which pool it is about shows when it is explained; there may be thousands.
+        let wanted = RefCell::new(BTreeSet::new());
+        let explanation = told(&|pool, _| {
+            wanted.borrow_mut().insert(pool.clone());
+            None
+        });
+        let wanted = wanted.into_inner();
+        if wanted.is_empty() {
+            return explanation;
+        }
+        let mut pools = Vec::new();
+        for link in self.links.iter() {
+            pools.extend(link.pools_of(wanted.clone()).await.into_iter().flatten());
+        }
+        let states = states(&pools);
+        told(&|pool, endpoint| states.get(&(pool.clone(), endpoint.clone())).cloned())
     }
 }
 

@@ -12,6 +12,7 @@ mod run;
 pub(crate) mod serving;
 mod shared;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use std::thread::JoinHandle;
 
 use tidegate_core::pool::prober::Unfit;
 use tidegate_core::rng::Rng;
-use tidegate_core::route::RouteTable;
+use tidegate_core::route::{PoolKey, RouteTable};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -130,8 +131,8 @@ pub enum Query {
     Applied(oneshot::Sender<()>),
     /// Counts of this worker, without its pools'.
     Metrics(oneshot::Sender<WorkerMetrics>),
-    /// All pools, or those whose key is named.
-    Pools(oneshot::Sender<Vec<PoolView>>),
+    /// All pools, or those with one of these keys.
+    Pools(Option<BTreeSet<PoolKey>>, oneshot::Sender<Vec<PoolView>>),
 }
 
 impl<N: Net> WorkerDeps<N> {
@@ -185,8 +186,17 @@ impl WorkerLink {
 
     /// All pools as this worker sees them, by key; `None` when it has ended.
     pub async fn pools(&self) -> Option<Vec<PoolView>> {
+        self.ask_for_pools(None).await
+    }
+
+    /// The same for the pools `of`, as far as they are there.
+    pub async fn pools_of(&self, of: BTreeSet<PoolKey>) -> Option<Vec<PoolView>> {
+        self.ask_for_pools(Some(of)).await
+    }
+
+    async fn ask_for_pools(&self, of: Option<BTreeSet<PoolKey>>) -> Option<Vec<PoolView>> {
         let (ask, answer) = oneshot::channel();
-        self.queries.send(Query::Pools(ask)).await.ok()?;
+        self.queries.send(Query::Pools(of, ask)).await.ok()?;
         answer.await.ok()
     }
 }

@@ -410,8 +410,12 @@ impl<N: Net> Worker<N> {
                 metrics.access_lines_dropped = self.shared.access.dropped();
                 let _ = answer.send(metrics);
             }
-            Query::Pools(answer) => {
-                let _ = answer.send(self.pools.borrow().values().map(|pool| pool.view()).collect());
+            Query::Pools(of, answer) => {
+                let pools = self.pools.borrow();
+                let _ = answer.send(match of {
+                    Some(of) => of.iter().filter_map(|key| Some(pools.get(key)?.view())).collect(),
+                    None => pools.values().map(|pool| pool.view()).collect(),
+                });
             }
         }
     }

@@ -522,3 +522,18 @@ fn connections_and_states_survive_when_a_service_joins_and_leaves_a_host() {
         assert_eq!(app.accepted.get(), 1);
     });
 }
+
+#[test]
+fn a_worker_tells_of_one_pool_without_the_others() {
+    run(async {
+        let app = App::named("shop").await;
+        let routes = ["shop", "blog"].map(|name| route(name, &format!("{name}.example"), &[app.addr]));
+        let proxy = Proxy::start(snapshot(routes)).await;
+        let all = proxy.link.pools().await.expect("pools");
+        assert_eq!(all.len(), 2);
+        for pool in all {
+            let alone = proxy.link.pools_of([pool.key.clone()].into()).await;
+            assert_eq!(alone, Some(vec![pool]));
+        }
+    });
+}
