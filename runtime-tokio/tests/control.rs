@@ -6,19 +6,28 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls_pki_types::ServerName;
 use tidegate::clock::Clock;
 use tidegate::control::LinkFact;
 use tidegate::control::publish::publish;
 use tidegate::control::store::NoStore;
 use tidegate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
-use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
+use tidegate::identity::{Authority, CONTROLLER_NAME, IdentityPem, Role, client_config, server_config};
 use tidegate::net::{Net, TokioNet};
 use tidegate::secrets::Secrets;
 use tidegate_core::id::ClusterName;
 use tidegate_core::rng::Rng;
 use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::snapshot::Publisher;
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -208,6 +217,85 @@ async fn a_controller_of_a_foreign_authority_is_not_believed() {
             panic!()
         };
         assert_eq!(cluster.as_str(), "west");
+    })
+    .await;
+}
+
+/// A proxy of another version, request by request.
+struct RawProxy {
+    requests: SendRequest<Full<Bytes>>,
+}
+
+impl RawProxy {
+    async fn connect(control: &Control, identity: &IdentityPem) -> RawProxy {
+        let stream = TcpStream::connect(control.address).await.unwrap();
+        let name = ServerName::try_from(CONTROLLER_NAME).unwrap();
+        let tls = TlsConnector::from(client_config(identity, control.clock).unwrap());
+        let stream = tls.connect(name, stream).await.unwrap();
+        let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());
+        let (requests, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn_local(connection);
+        RawProxy { requests }
+    }
+
+    async fn ask(&mut self, method: Method, leaf: &str, body: String) -> Response<Incoming> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("https://{CONTROLLER_NAME}/v1/clusters/east/{leaf}"))
+            .body(Full::from(body))
+            .unwrap();
+        within(self.requests.send_request(request)).await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_of_a_later_version_is_understood_as_far_as_it_can_be() {
+    local(async {
+        let mut control = control().await;
+        let mut proxy = RawProxy::connect(&control, &control.proxy_identity("east")).await;
+        let table = proxy
+            .ask(
+                Method::GET,
+                "table?proxy=p9&digest=sha3-of-a-later-version&compress=zstd",
+                String::new(),
+            )
+            .await;
+        assert_eq!(table.status(), 200);
+        let Some(LinkFact::Connected {
+            proxy: name,
+            digest,
+            lines: _lines,
+            ..
+        }) = within(control.facts.recv()).await
+        else {
+            panic!("it connects")
+        };
+        assert_eq!(
+            (name.as_str(), digest),
+            ("p9", None),
+            "a digest that means nothing is none"
+        );
+
+        // What it alone knows is refused, and nothing else ends by that.
+        let answer = proxy
+            .ask(Method::POST, "weather", r#"{"sky":"clear"}"#.to_owned())
+            .await;
+        assert_eq!(answer.status(), 405);
+        let zeros = "0".repeat(64);
+        let ack = format!(
+            r#"{{"proxy":"p9","revision":7,"digest":"{zeros}","took_ms":{{"p50":1}},
+                "refused":[{{"service":"shop","reason":"new","since":3}}]}}"#
+        );
+        assert_eq!(proxy.ask(Method::POST, "acks", ack).await.status(), 204);
+        let fact = within(control.facts.recv()).await;
+        let Some(LinkFact::Ack { ack, .. }) = fact else {
+            panic!("the acknowledgement counts: {fact:?}")
+        };
+        assert_eq!((ack.proxy.as_str(), ack.revision.0), ("p9", 7));
+        assert_eq!(ack.refused[0].service, "shop");
+        drop(table);
+        let end = within(control.facts.recv()).await;
+        assert!(matches!(end, Some(LinkFact::Disconnected { .. })), "{end:?}");
     })
     .await;
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use sim::mutants;
@@ -58,6 +59,9 @@ enum Command {
         /// How many seeds of each scenario.
         #[arg(long, default_value_t = 100)]
         seeds: u64,
+        /// Begins no run after so many minutes.
+        #[arg(long)]
+        minutes: Option<u64>,
         /// The first seed.
         #[arg(long, default_value = "1", value_parser = number)]
         from: u64,
@@ -95,8 +99,13 @@ fn main() -> ExitCode {
             story,
         } => named(&scenario).map(|scenario| run(scenario, seed, &without.into_iter().collect(), story)),
         Command::Shrink { scenario, seed } => named(&scenario).map(|scenario| smaller(scenario, seed)),
-        Command::Sweep { seeds, from, scenario } => match scenario.as_deref().map(named).transpose() {
-            Ok(one) => Ok(many(&one.map_or(ALL.to_vec(), |one| vec![one]), from, seeds)),
+        Command::Sweep {
+            seeds,
+            minutes,
+            from,
+            scenario,
+        } => match scenario.as_deref().map(named).transpose() {
+            Ok(one) => Ok(many(&one.map_or(ALL.to_vec(), |one| vec![one]), from, seeds, minutes)),
             Err(error) => Err(error),
         },
     };
@@ -183,14 +192,16 @@ fn smaller(scenario: Scenario, seed: u64) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a person waits for this sweep")]
-fn many(scenarios: &[Scenario], from: u64, seeds: u64) -> bool {
+fn many(scenarios: &[Scenario], from: u64, seeds: u64, minutes: Option<u64>) -> bool {
     let begin = std::time::Instant::now();
+    let limit = minutes.map(|minutes| Duration::from_secs(minutes * 60));
     let all = seeds.saturating_mul(scenarios.len() as u64);
     let step = (all / 50).clamp(1, 200);
     let tally = sweep(scenarios, from, seeds, |done| {
         if done % step == 0 || done == all {
             eprintln!("{done} of {all} runs, {} s", begin.elapsed().as_secs());
         }
+        limit.is_none_or(|limit| begin.elapsed() < limit)
     });
     let took = begin.elapsed().as_secs_f64();
     let each = took / (tally.runs.max(1) as f64);

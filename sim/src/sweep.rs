@@ -19,11 +19,12 @@ pub struct Tally {
     pub failed: Option<(Scenario, Failure)>,
 }
 
-/// Runs seeds `from` and up, `seeds` of them, of each scenario. `progress` is told the number of runs so far, now and
-/// then.
-pub fn sweep(scenarios: &[Scenario], from: u64, seeds: u64, progress: impl Fn(u64) + Sync) -> Tally {
+/// Runs seeds `from` and up, `seeds` of them, of each scenario. `goes_on` is told the number of runs so far after each, and
+/// decides whether another one begins.
+pub fn sweep(scenarios: &[Scenario], from: u64, seeds: u64, goes_on: impl Fn(u64) -> bool + Sync) -> Tally {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let all = seeds.saturating_mul(scenarios.len() as u64);
+    // Counting goes on a little beyond.
+    let all = seeds.saturating_mul(scenarios.len() as u64).min(u64::MAX / 2);
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
@@ -53,7 +54,9 @@ pub fn sweep(scenarios: &[Scenario], from: u64, seeds: u64, progress: impl Fn(u6
                         }
                     }
                     drop(tally);
-                    progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+                    if !goes_on(done.fetch_add(1, Ordering::Relaxed) + 1) {
+                        next.store(all, Ordering::Relaxed);
+                    }
                 }
             });
         }
@@ -80,8 +83,11 @@ mod tests {
             about: "",
             run,
         };
-        let holds = sweep(&[scenario(|_| {})], 1, 40, |_| {});
+        let holds = sweep(&[scenario(|_| {})], 1, 40, |_| true);
         assert_eq!((holds.runs, holds.failed.is_none()), (40, true));
+        let processors = thread::available_parallelism().map_or(1, usize::from) as u64;
+        let enough = sweep(&[scenario(|_| {})], 1, u64::MAX, |runs| runs < 10);
+        assert!((10..10 + processors).contains(&enough.runs), "{}", enough.runs);
 
         // Seeds after the seventh wait for its failure: how long a panic takes to be told decides nothing here.
         let breaks = sweep(
@@ -100,12 +106,12 @@ mod tests {
                     *KNOWN.0.lock().unwrap() = true;
                     KNOWN.1.notify_all();
                 }
+                true
             },
         );
         let (_, failure) = breaks.failed.expect("seed 7 fails");
         assert_eq!(failure.seed, 7);
         // Those that had begun beside it, one on each other processor, were the last.
-        let processors = thread::available_parallelism().map_or(1, usize::from) as u64;
         assert!(
             breaks.runs < 6 + processors,
             "{} runs on {processors} processors",

@@ -9,7 +9,7 @@ use clap::{Parser, Subcommand};
 use e2e::bench::{self, bench};
 use e2e::freshness;
 use e2e::image;
-use e2e::scene::{SHARED, Scene};
+use e2e::scene::{SHARED, Scene, WORKERS};
 use e2e::swarm::{self, Swarm};
 use e2e::zero_loss::proof::prove_the_examples;
 use e2e::zero_loss::scenario::SCENARIOS;
@@ -82,6 +82,9 @@ enum What {
         /// Have HAProxy do the same work on the same nodes, and print its failures too
         #[arg(long)]
         beside: bool,
+        /// Nodes with a proxy each, in host mode
+        #[arg(long, default_value_t = WORKERS)]
+        workers: usize,
         /// Name the scenarios and what each promises
         #[arg(long)]
         list: bool,
@@ -154,6 +157,7 @@ fn main() -> Result<()> {
             names,
             requests,
             beside,
+            workers,
             ..
         } => {
             if let Some(obstacle) = swarm::obstacle() {
@@ -163,6 +167,7 @@ fn main() -> Result<()> {
                 names,
                 requests,
                 beside,
+                workers,
             })? {
                 bail!("a promise broke: requests failed");
             }

@@ -61,7 +61,8 @@ const REST_LIMIT: Duration = Duration::from_secs(180);
 /// For one request of a probe.
 const PROBE: Duration = Duration::from_secs(5);
 const MANAGERS: usize = 3;
-const WORKERS: usize = 2;
+/// Of Swarms that nobody wants larger.
+pub const WORKERS: usize = 2;
 
 /// A Swarm with Tidegate on it.
 #[derive(Debug)]
@@ -80,12 +81,13 @@ impl Scene {
         Scene::start(networks, &[])
     }
 
-    /// [`Scene::set_up`] on the network [`SHARED`] with few addresses, so that they are soon given anew.
+    /// [`Scene::set_up`] on the network [`SHARED`] with few addresses, so that they are soon given anew, and with so many
+    /// workers.
     ///
     /// # Errors
     /// What Docker says.
-    pub fn set_up_small() -> Result<Scene> {
-        Scene::start_on(SHARED, &["--subnet", "10.99.7.0/27"], &[])
+    pub fn set_up_small(workers: usize) -> Result<Scene> {
+        Scene::start_on(workers, SHARED, &["--subnet", "10.99.7.0/27"], &[])
     }
 
     /// [`Scene::set_up`] with proxies over legs, and the service cluster [`INTERNAL`] on the network [`SHARED`] beside them;
@@ -119,7 +121,7 @@ impl Scene {
     /// # Errors
     /// What Docker says.
     pub fn set_up_for_use_cases() -> Result<Scene> {
-        let scene = Scene::without_tidegate(80)?;
+        let scene = Scene::without_tidegate(WORKERS, 80)?;
         for (node, [zone, region]) in scene.proxies().iter().zip([["a", "east"], ["b", "west"]]) {
             let labels = [
                 "nodetype=loadbalancer".into(),
@@ -164,18 +166,18 @@ impl Scene {
         self.deploy("tidegate", &files, &[&settings, more].concat())
     }
 
-    fn without_tidegate(port: u16) -> Result<Scene> {
-        let swarm = Swarm::start(MANAGERS, WORKERS)?;
+    fn without_tidegate(workers: usize, port: u16) -> Result<Scene> {
+        let swarm = Swarm::start(MANAGERS, workers)?;
         image::load_both(&swarm)?;
         Ok(Scene { swarm, port })
     }
 
     fn start(networks: &str, more: &[&str]) -> Result<Scene> {
-        Scene::start_on(networks, &[], more)
+        Scene::start_on(WORKERS, networks, &[], more)
     }
 
-    fn start_on(networks: &str, subnet: &[&str], more: &[&str]) -> Result<Scene> {
-        let scene = Scene::without_tidegate(PORT)?;
+    fn start_on(workers: usize, networks: &str, subnet: &[&str], more: &[&str]) -> Result<Scene> {
+        let scene = Scene::without_tidegate(workers, PORT)?;
         let shared = match networks {
             "attach" => None,
             "legs" => Some(SHARED),

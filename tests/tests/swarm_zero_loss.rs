@@ -1,7 +1,7 @@
 //! One round of the harder scenarios of `cargo e2e zero-loss`, which has all of them: an application that exits at once on
 //! SIGTERM loses no request, whatever Swarm does to it on purpose. Then `tidegate prove` on applications that do and do not.
 
-use e2e::scene::Scene;
+use e2e::scene::{Scene, WORKERS};
 use e2e::zero_loss::{Options, proof, zero_loss_on};
 use e2e::{gate, swarm};
 
@@ -10,7 +10,7 @@ fn updates_and_scaling_lose_no_request_and_prove_names_what_does() {
     if !gate::may_run("swarm_zero_loss", swarm::obstacle()) {
         return;
     }
-    let scene = Scene::set_up_small().unwrap();
+    let scene = Scene::set_up_small(WORKERS).unwrap();
     let options = Options {
         names: ["stop-first", "one-replica", "scale"].map(String::from).into(),
         ..Options::default()

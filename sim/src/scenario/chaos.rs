@@ -122,7 +122,7 @@ impl State {
                 let managers = dice.chance(1, 3);
                 let node = dice.pick(&world.nodes(managers)).map(|node| node.id.clone());
                 let loss = *dice
-                    .pick(&[Loss::Power, Loss::Link, Loss::Dockerd])
+                    .pick(&[Loss::Power, Loss::Link, Loss::Dockerd, Loss::Crash])
                     .unwrap_or(&Loss::Power);
                 if let Some(node) = node {
                     world.lose_node(&node, loss);

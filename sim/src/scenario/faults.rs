@@ -28,7 +28,7 @@ pub fn node_loss(seed: &Seed) {
     let node = world.rng().pick(&workers).expect("there are workers").id.clone();
     let loss = *world
         .rng()
-        .pick(&[Loss::Power, Loss::Link, Loss::Dockerd])
+        .pick(&[Loss::Power, Loss::Link, Loss::Dockerd, Loss::Crash])
         .unwrap_or(&Loss::Power);
     world.lose_node(&node, loss);
     world.run_for(Duration::from_millis(1500));
@@ -292,7 +292,9 @@ pub fn two_controllers(seed: &Seed) {
             continue;
         };
         let node = dice.pick(&homes).expect("controllers run somewhere").clone();
-        let loss = *dice.pick(&[Loss::Dockerd, Loss::Link]).unwrap_or(&Loss::Link);
+        let loss = *dice
+            .pick(&[Loss::Dockerd, Loss::Link, Loss::Crash])
+            .unwrap_or(&Loss::Link);
         world.lose_node(&node, loss);
         let pause = dice.between(500, 12_000);
         world.run_for(Duration::from_millis(pause));

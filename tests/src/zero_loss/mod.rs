@@ -9,7 +9,7 @@ pub mod scenario;
 mod streams;
 pub mod traffic;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -18,13 +18,13 @@ use self::scenario::{SCENARIOS, Scenario, Stage};
 use self::traffic::{Tally, Traffic};
 use crate::clock::now;
 use crate::report::say;
-use crate::scene::Scene;
+use crate::scene::{Scene, WORKERS};
 
 /// Between two lines of progress.
 const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 /// What to run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Scenarios by name; none = all.
     pub names: Vec<String>,
@@ -32,6 +32,19 @@ pub struct Options {
     pub requests: u64,
     /// Whether HAProxy does the same work on the same nodes, beside.
     pub beside: bool,
+    /// Nodes with a proxy each.
+    pub workers: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            names: Vec::new(),
+            requests: 0,
+            beside: false,
+            workers: WORKERS,
+        }
+    }
 }
 
 /// Runs the scenarios on a Swarm of their own, prints a line for each, and says whether every promise held.
@@ -40,7 +53,7 @@ pub struct Options {
 /// If there is no such scenario, or Docker refuses something.
 pub fn zero_loss(options: &Options) -> Result<bool> {
     choose(&options.names)?;
-    zero_loss_on(&Scene::set_up_small()?, options)
+    zero_loss_on(&Scene::set_up_small(options.workers)?, options)
 }
 
 /// [`zero_loss`] on a Swarm that is there.
@@ -59,11 +72,13 @@ pub fn zero_loss_on(scene: &Scene, options: &Options) -> Result<bool> {
             tally,
             beside,
             rounds,
-            steady,
+            struck,
         } = scene.explained(result)?;
-        say(format_args!("{tally}  {} ({rounds} rounds){steady}", scenario.name));
+        let after = steady(struck, &tally);
+        say(format_args!("{tally}  {} ({rounds} rounds){after}", scenario.name));
         if let Some(beside) = beside {
-            say(format_args!("{beside}  {}, HAProxy beside", scenario.name));
+            let after = steady(struck, &beside);
+            say(format_args!("{beside}  {}, HAProxy beside{after}", scenario.name));
         }
         kept &= tally.failed() == if scenario.may_lose_posts { tally.failed_posts } else { 0 };
     }
@@ -88,8 +103,20 @@ struct Seen {
     /// Of the peer.
     beside: Option<Tally>,
     rounds: u64,
-    /// When everything was as before, after a fault.
-    steady: String,
+    /// When the last fault began.
+    struck: Option<Instant>,
+}
+
+/// How long after a fault a request that began was still to fail, or to wait.
+fn steady(struck: Option<Instant>, tally: &Tally) -> String {
+    match (struck, tally.troubled) {
+        (None, _) => String::new(),
+        (Some(struck), Some(troubled)) if troubled > struck => {
+            let seconds = (troubled - struck).as_secs_f64();
+            format!("; what began {seconds:.1} s after the last fault, or later, is as ever")
+        }
+        (Some(_), _) => "; what began after the last fault is as ever".into(),
+    }
 }
 
 fn run(scene: &Scene, peer: Option<&Beside>, scenario: &Scenario, requests: u64) -> Result<Seen> {
@@ -115,21 +142,11 @@ fn run(scene: &Scene, peer: Option<&Beside>, scenario: &Scenario, requests: u64)
     let tally = traffic.finish();
     let beside = beside.map(Traffic::finish);
     stage.clear()?;
-    let steady = match (stage.struck(), tally.troubled) {
-        (None, _) => String::new(),
-        (Some(struck), Some(troubled)) if troubled > struck => {
-            format!(
-                "; steady {:.1} s after the last fault",
-                (troubled - struck).as_secs_f64()
-            )
-        }
-        (Some(_), _) => "; steady all the time after the last fault".into(),
-    };
     Ok(Seen {
         tally,
         beside,
         rounds,
-        steady,
+        struck: stage.struck(),
     })
 }
 

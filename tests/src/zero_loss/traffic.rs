@@ -2,6 +2,7 @@
 //! HTTP/2. An answer counts if it has the status 200 and every byte of its body, and comes from a task of the right service.
 
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -133,7 +134,7 @@ pub struct Tally {
     pub failures: BTreeMap<String, u64>,
     /// Those of them that may not be sent twice.
     pub failed_posts: u64,
-    /// When the last request ended that failed or took longer than [`TROUBLE`].
+    /// When the last request began that failed or took longer than [`TROUBLE`].
     pub troubled: Option<Instant>,
 }
 
@@ -220,7 +221,7 @@ async fn client(shared: Arc<Shared>, kind: Kind, mut addresses: Vec<SocketAddr>,
             Err(_) => Err(anyhow::anyhow!("no answer within {} s", LIMIT.as_secs())),
         };
         if result.is_err() || start.elapsed() > TROUBLE {
-            tally.troubled = Some(now());
+            tally.troubled = Some(start);
         }
         match result {
             Ok(()) => tally
@@ -289,7 +290,9 @@ async fn ask(
         }
     };
     let answer = match answer {
-        Err(error) if error.is_canceled() => return Err(anyhow::Error::from(error).context(NeverSent)),
+        Err(error) if error.is_canceled() || is_going_away(&error) => {
+            return Err(anyhow::Error::from(error).context(NeverSent));
+        }
         answer => answer.context("no answer")?,
     };
     let status = answer.status();
@@ -319,6 +322,12 @@ async fn ask(
     }
     *connection = Some(open);
     Ok(())
+}
+
+/// The server ends the connection in order and did not take this request: whoever sends it again does so once (RFC 9113 §6.8).
+fn is_going_away(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR))
 }
 
 fn is_open(connection: &Connection) -> bool {
