@@ -135,7 +135,12 @@ impl Net for TokioNet {
 
     #[cfg(target_os = "linux")]
     fn turn_away(&self, listener: &TcpListener) -> io::Result<()> {
-        socket2::SockRef::from(listener).attach_filter(&NO_SYN)
+        let socket = socket2::SockRef::from(listener);
+        // Recent kernels attach a filter to a listener for CAP_NET_ADMIN alone, which containers lack. A listener of the
+        // loopback device is not found by what comes from elsewhere, so that is refused and not dropped (anybody may bind a
+        // socket to a device since Linux 5.7).
+        let bind = |_| socket.bind_device(Some(b"lo"));
+        socket.attach_filter(&NO_SYN).or_else(bind)
     }
 
     async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {

@@ -16,7 +16,7 @@ use tidegate_core::id::{NodeId, ServiceId, TaskId, Version};
 use tidegate_core::machine::{Input, Machine, step};
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Delays, Fact, Start, Swarm};
-use tidegate_core::swarm::model::Task;
+use tidegate_core::swarm::model::{DesiredState, Task};
 use tidegate_core::time::Instant;
 use tokio::sync::watch;
 
@@ -399,6 +399,11 @@ impl World {
             {
                 process.exited = true;
                 self.shared.witness.ends(task, now);
+                if let Some(service) = self.shared.with_swarm(|swarm, _| wanted(swarm, task)) {
+                    // An unhealthy one, say, is ended by its node, and nobody is told before it has ended.
+                    let witness = &self.shared.witness;
+                    witness.blow_to_unsafe(now, &service, "a task ends unannounced");
+                }
                 for ip in &process.addresses {
                     self.shared.witness.exits(*ip, now);
                 }
@@ -450,4 +455,10 @@ impl World {
         let swarm = self.shared.swarm.borrow();
         self.shared.engines.borrow_mut().tell_tasks(&swarm);
     }
+}
+
+/// The name of the service of a task that is wanted, as far as anybody was told.
+fn wanted(swarm: &Swarm, task: &TaskId) -> Option<String> {
+    let task = swarm.task(task).filter(|task| task.desired == DesiredState::Running)?;
+    Some(swarm.shape(&task.service)?.name.clone())
 }
