@@ -14,3 +14,16 @@ fn holds(seed: u64, story: fn(&seed::Seed)) {
 fn a_list_without_content_that_arrives_last_holds_nothing_up() {
     holds(0x66, scenario::routing);
 }
+
+/// What was lost with its nodes came back task by task, and the first answer of DNS about a service vouched for addresses
+/// that it did not have: one of them was another service's by then.
+#[test]
+fn an_answer_of_dns_vouches_for_no_address_that_it_misses() {
+    holds(0x68, scenario::quorum_loss);
+}
+
+/// A node ends an unhealthy task with nobody told: a request under way there that may not be sent again is nobody's fault.
+#[test]
+fn what_ends_unannounced_is_not_blamed_on_a_proxy() {
+    holds(0x10, scenario::apps);
+}

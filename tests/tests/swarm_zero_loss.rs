@@ -12,7 +12,9 @@ fn updates_and_scaling_lose_no_request_and_prove_names_what_does() {
     }
     let scene = Scene::set_up_small(WORKERS).unwrap();
     let options = Options {
-        names: ["stop-first", "one-replica", "scale"].map(String::from).into(),
+        names: ["stop-first", "one-replica", "scale", "proxies-updated"]
+            .map(String::from)
+            .into(),
         ..Options::default()
     };
     let kept = zero_loss_on(&scene, &options).unwrap();

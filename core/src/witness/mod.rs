@@ -11,8 +11,9 @@
 //!   (facts §10), and no pool is ever emptied for it.
 //! - An address is missed twice in a row before its endpoint goes.
 //! - An address that the name of another service has now is no longer this service's: addresses are reused (facts §5).
-//! - An endpoint whose name has not been confirmed for [`FRESH`] is *unsure*: it serves on, but once a connection to it
-//!   fails it is not tried again until DNS or a controller confirms it (`EndpointSpec::unsure`).
+//! - An endpoint whose address no answer has had for [`FRESH`] is *unsure*: it serves on, but once a connection to it fails it
+//!   is not tried again until DNS or a controller confirms it (`EndpointSpec::unsure`). An answer confirms what it has alone:
+//!   the address that it misses may be another service's by now, before that one's name says so.
 //!
 //! A stored table that no controller has confirmed for long is not served before DNS confirms its endpoints, service by service.
 
@@ -91,9 +92,10 @@ enum Timer {
 /// What DNS said about one service since no controller is heard.
 #[derive(Clone, Debug, Default)]
 struct Belief {
-    /// The last answer with addresses, and when it came.
+    /// The last answer with addresses.
     present: BTreeSet<IpAddr>,
-    confirmed: Option<Instant>,
+    /// When an answer had an address last, while that counts.
+    confirmed: BTreeMap<IpAddr, Instant>,
     /// Addresses of the table that were missed, how often in a row.
     missed: BTreeMap<IpAddr, u32>,
     /// Addresses that went to another service.
@@ -244,7 +246,7 @@ impl Witness {
         let mut next = pause;
         let present: BTreeSet<IpAddr> = addresses.into_iter().flatten().collect();
         if !present.is_empty() {
-            belief.confirmed = Some(now);
+            belief.confirmed.extend(present.iter().map(|ip| (*ip, now)));
             belief.lost.retain(|ip| !present.contains(ip));
             belief.missed.retain(|ip, _| !present.contains(ip));
             for ip in spec.endpoints.iter().map(|endpoint| endpoint.addr.ip()) {
@@ -296,11 +298,11 @@ impl Witness {
         let fresh_for = FRESH.max(self.pause() * 3);
         let Some(table) = &self.table else { return changed };
         for service in services {
-            let (Some(belief), Some(spec)) = (self.beliefs.get(service), table.snapshot.routes.get(service)) else {
+            let (Some(belief), Some(spec)) = (self.beliefs.get_mut(service), table.snapshot.routes.get(service)) else {
                 continue;
             };
-            let is_fresh = belief.confirmed.is_some_and(|at| now < at + fresh_for);
-            let believed = believed(spec, belief, self.doubted, !is_fresh);
+            belief.confirmed.retain(|_, at| now < *at + fresh_for);
+            let believed = believed(spec, belief, self.doubted);
             let served = self.changed.get(service).unwrap_or(spec);
             if believed == **served {
                 continue;
@@ -342,25 +344,26 @@ impl Witness {
 }
 
 /// A spec as DNS has it.
-fn believed(spec: &RouteSpec, belief: &Belief, doubted: bool, unsure: bool) -> RouteSpec {
+fn believed(spec: &RouteSpec, belief: &Belief, doubted: bool) -> RouteSpec {
     let Some(name) = &spec.witness else {
         return spec.clone();
     };
-    let is_gone =
-        |ip: &IpAddr| belief.lost.contains(ip) || belief.missed.get(ip).is_some_and(|missed| *missed >= MISSES);
+    let went = |ip: &IpAddr| belief.lost.contains(ip) || belief.missed.get(ip).is_some_and(|missed| *missed >= MISSES);
+    let unsure = |ip: &IpAddr| !belief.confirmed.contains_key(ip);
     let mut endpoints = Vec::new();
     for endpoint in &spec.endpoints {
         let ip = endpoint.addr.ip();
         if belief.lost.contains(&ip) || (doubted && !belief.present.contains(&ip)) {
             continue; // somebody else's, or nobody knows whose
         }
-        let leaving = match is_gone(&ip) {
+        let is_gone = went(&ip);
+        let leaving = match is_gone {
             true => Some(Leaving { last_resort_ms: 0 }),
             false => endpoint.leaving,
         };
         endpoints.push(EndpointSpec {
             leaving,
-            unsure,
+            unsure: !is_gone && unsure(&ip),
             ..endpoint.clone()
         });
     }
@@ -373,7 +376,7 @@ fn believed(spec: &RouteSpec, belief: &Belief, doubted: bool, unsure: bool) -> R
             via: name.via.clone(),
             node: None,
             leaving: None,
-            unsure,
+            unsure: unsure(ip),
         });
     }
     endpoints.sort_unstable_by(|a, b| a.id.cmp(&b.id));

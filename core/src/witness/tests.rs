@@ -223,6 +223,23 @@ fn one_answer_without_an_address_is_not_enough() {
 }
 
 #[test]
+fn an_answer_vouches_for_the_addresses_that_it_has_and_for_no_other_one() {
+    let mut bench = Bench::alone(&[spec("shop", &[1, 2])]);
+    bench.say("shop", Some(&[1, 2]));
+    bench.pass(2_000);
+    // All of it was lost with its nodes, and comes back task by task: another service may have the second address.
+    bench.say("shop", None);
+    bench.pass(10_000);
+    assert_eq!(bench.served("shop"), "1? 2?");
+    bench.say("shop", Some(&[1]));
+    let next = bench.witness.poll_timeout().expect("it asks on").at;
+    bench.pass(next.since(bench.now).as_millis() as u64);
+    assert_eq!(bench.served("shop"), "1 2?");
+    bench.pass(100);
+    assert_eq!(bench.served("shop"), "-2 1");
+}
+
+#[test]
 fn an_address_that_another_service_has_now_is_left_at_once() {
     let mut bench = Bench::alone(&[spec("a", &[1, 2]), spec("b", &[7])]);
     bench.say("a", Some(&[1, 2]));
