@@ -26,8 +26,9 @@ pub trait Net: Clone + Debug + 'static {
     fn local_addr(&self, listener: &Self::Listener) -> io::Result<SocketAddr>;
     /// The next connection.
     fn accept(&self, listener: &Self::Listener) -> impl Future<Output = io::Result<(Self::Stream, SocketAddr)>>;
-    /// Begins no new connection on `listener`; what has begun can be accepted still. Without it, closing a listener resets
-    /// the connections that its clients already think open. Where nothing is known of such a means, nothing is done.
+    /// Begins no new connection on `listener`, so that who tries finds silence or is refused, for clients of this machine as far
+    /// as its kernel allows; what has begun can be accepted still. Without it, closing a listener resets the connections that
+    /// its clients already think open. Where nothing is known of such a means, nothing is done.
     ///
     /// # Errors
     ///
@@ -100,6 +101,13 @@ const NO_SYN: [socket2::SockFilter; 5] = {
     ]
 };
 
+/// A listener of the loopback device is not found by what comes from elsewhere, so that is refused. Anybody may bind a socket to
+/// a device since Linux 5.7.
+#[cfg(target_os = "linux")]
+fn hear_loopback_alone(listener: &TcpListener) -> io::Result<()> {
+    socket2::SockRef::from(listener).bind_device(Some(b"lo"))
+}
+
 /// Real sockets, of this process alone: [`LegNet`](crate::leg::net::LegNet) has those of legs too.
 #[derive(Clone, Copy, Debug)]
 pub struct TokioNet;
@@ -135,12 +143,9 @@ impl Net for TokioNet {
 
     #[cfg(target_os = "linux")]
     fn turn_away(&self, listener: &TcpListener) -> io::Result<()> {
-        let socket = socket2::SockRef::from(listener);
-        // Recent kernels attach a filter to a listener for CAP_NET_ADMIN alone, which containers lack. A listener of the
-        // loopback device is not found by what comes from elsewhere, so that is refused and not dropped (anybody may bind a
-        // socket to a device since Linux 5.7).
-        let bind = |_| socket.bind_device(Some(b"lo"));
-        socket.attach_filter(&NO_SYN).or_else(bind)
+        // Recent kernels attach a filter to a listener for CAP_NET_ADMIN alone, which containers lack.
+        let filtered = socket2::SockRef::from(listener).attach_filter(&NO_SYN);
+        filtered.or_else(|_| hear_loopback_alone(listener))
     }
 
     async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
@@ -212,5 +217,19 @@ mod tests {
             io::ErrorKind::ConnectionRefused
         );
         drop(stream);
+    }
+
+    /// The same by the other means, for where that one wants a privilege. What comes from elsewhere takes a second network
+    /// namespace to show: `cargo e2e zero-loss proxies-updated` has it.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_listener_of_the_loopback_device_still_gives_what_has_begun() {
+        let (net, listener, addr) = listening().await;
+        let begun = net.connect(addr).await.expect("somebody listens");
+        hear_loopback_alone(&listener).expect("anybody may");
+        let device = socket2::SockRef::from(&listener).device().expect("an option");
+        assert_eq!(device.as_deref(), Some(&b"lo"[..]));
+        let (_, peer) = net.accept(&listener).await.expect("it has begun");
+        assert_eq!(peer, begun.local_addr().expect("an address"));
     }
 }

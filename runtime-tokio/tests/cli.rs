@@ -144,6 +144,22 @@ fn routes_file(folder: &tempfile::TempDir, endpoint: SocketAddr) -> std::path::P
 }
 
 #[test]
+fn explain_shows_what_workers_know_of_an_endpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let (nobody, _) = ports();
+    let path = folder.path().join("routes.toml");
+    let endpoints = format!("{}\", \"{nobody}", app("hello"));
+    std::fs::write(&path, ROUTES.replace("ENDPOINT", &endpoints)).unwrap();
+    let running = Running::over(&path);
+    // Whoever is sent to nobody first is sent on.
+    for _ in 0..8 {
+        assert!(get(running.http, "shop.example.org", "/").ends_with("hello"));
+    }
+    let (_, text, _) = running.ask(&["explain", "http://shop.example.org/"]);
+    assert!(text.contains("probation") && text.contains("ready"), "{text}");
+}
+
+#[test]
 fn a_file_is_served_explained_and_drained() {
     let folder = tempfile::tempdir().unwrap();
     let mut running = Running::over(&routes_file(&folder, app("hello")));

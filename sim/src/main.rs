@@ -56,9 +56,9 @@ enum Command {
     },
     /// Runs seeds on all processors and stops at the first that fails.
     Sweep {
-        /// How many seeds of each scenario.
-        #[arg(long, default_value_t = 100)]
-        seeds: u64,
+        /// How many seeds of each scenario: 100, or with `--minutes` as many as there is time for.
+        #[arg(long)]
+        seeds: Option<u64>,
         /// Begins no run after so many minutes.
         #[arg(long)]
         minutes: Option<u64>,
@@ -192,9 +192,10 @@ fn smaller(scenario: Scenario, seed: u64) -> bool {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a person waits for this sweep")]
-fn many(scenarios: &[Scenario], from: u64, seeds: u64, minutes: Option<u64>) -> bool {
+fn many(scenarios: &[Scenario], from: u64, seeds: Option<u64>, minutes: Option<u64>) -> bool {
     let begin = std::time::Instant::now();
-    let limit = minutes.map(|minutes| Duration::from_secs(minutes * 60));
+    let limit = minutes.map(|minutes| Duration::from_secs(minutes.saturating_mul(60)));
+    let seeds = seeds.unwrap_or(if limit.is_some() { u64::MAX } else { 100 });
     let all = seeds.saturating_mul(scenarios.len() as u64);
     let step = (all / 50).clamp(1, 200);
     let tally = sweep(scenarios, from, seeds, |done| {

@@ -83,7 +83,7 @@ enum What {
         #[arg(long)]
         beside: bool,
         /// Nodes with a proxy each, in host mode
-        #[arg(long, default_value_t = WORKERS)]
+        #[arg(long, default_value_t = WORKERS, value_parser = some)]
         workers: usize,
         /// Name the scenarios and what each promises
         #[arg(long)]
@@ -103,6 +103,13 @@ enum What {
     /// Remove a Swarm when standard input ends (the harness starts this itself)
     #[command(hide = true)]
     Guard { name: String, dir: PathBuf },
+}
+
+fn some(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("requests go to proxies: write 1 or more".to_owned()),
+    }
 }
 
 fn main() -> Result<()> {

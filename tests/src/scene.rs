@@ -1,4 +1,4 @@
-//! Tidegate on a real Swarm, deployed as its users do: three managers with the controllers, two workers with the proxies
+//! Tidegate on a real Swarm, deployed as its users do: three managers with the controllers, two workers or more with the proxies
 //! (published in host mode), applications on the managers. Load goes to the nodes' own addresses.
 
 use std::fs;

@@ -13,7 +13,7 @@ use crate::id::{ClusterName, ServiceId, Version};
 use crate::reconcile::desired::ServiceShape;
 use crate::reconcile::machine::Write;
 use crate::reconcile::plan::differences;
-use crate::swarm::world::Fetch;
+use crate::swarm::world::{Fetch, Lane};
 
 /// Begins what is nothing but a question to Docker.
 pub(super) const ASK: &str = "ask for ";
@@ -169,21 +169,14 @@ pub(super) fn text(noted: Noted, machine: &Controller, hide: &Hide) -> String {
 
 /// A question, in words.
 pub(super) fn asked(fetch: &Fetch) -> String {
-    match fetch {
-        Fetch::Services(of) | Fetch::Tasks(of) if !of.is_empty() => {
-            let of: Vec<&str> = of.iter().map(ServiceId::as_str).collect();
-            format!(
-                "{} {of}",
-                if matches!(fetch, Fetch::Tasks(_)) {
-                    "tasks of"
-                } else {
-                    "services"
-                },
-                of = of.join(", ")
-            )
-        }
-        Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets | Fetch::Services(_) | Fetch::Tasks(_) => {
-            fetch.lane().name().to_string()
-        }
+    if !fetch.is_partial() {
+        return fetch.lane().name().to_string();
     }
+    let of: Vec<&str> = fetch.of().iter().map(ServiceId::as_str).collect();
+    let kind = if fetch.lane() == Lane::Tasks {
+        "tasks of"
+    } else {
+        "services"
+    };
+    format!("{kind} {}", of.join(", "))
 }

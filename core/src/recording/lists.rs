@@ -40,26 +40,28 @@ pub(super) struct Lists {
 impl Lists {
     /// What of `answer` to `fetch` is news, with the secrets hidden; and remembers it.
     pub(super) fn shorten(&mut self, id: FetchId, fetch: &Fetch, answer: &Answer, hide: &Hide) -> ListLine {
-        let of = match fetch {
-            Fetch::Services(of) | Fetch::Tasks(of) => of.clone(),
-            Fetch::Managed | Fetch::Networks | Fetch::Nodes | Fetch::Secrets => Vec::new(),
-        };
+        let of = fetch.of();
         let (mut put, gone) = match answer {
             Answer::Managed(list) => split(&mut self.managed, list, |o| o.id.as_str(), |_| true, Answer::Managed),
             Answer::Networks(list) => split(&mut self.networks, list, |o| o.id.as_str(), |_| true, Answer::Networks),
             Answer::Nodes(list) => split(&mut self.nodes, list, |o| o.id.as_str(), |_| true, Answer::Nodes),
             Answer::Secrets(list) => split(&mut self.secrets, list, |o| o.id.as_str(), |_| true, Answer::Secrets),
             Answer::Services(list) => {
-                let asked = |service: &Service| is_asked(&of, &service.id);
+                let asked = |service: &Service| is_asked(of, &service.id);
                 split(&mut self.services, list, |o| o.id.as_str(), asked, Answer::Services)
             }
             Answer::Tasks(list) => {
-                let asked = |task: &Task| is_asked(&of, &task.service);
+                let asked = |task: &Task| is_asked(of, &task.service);
                 split(&mut self.tasks, list, |o| o.id.as_str(), asked, Answer::Tasks)
             }
         };
         hide.answer(&mut put);
-        ListLine { id, of, put, gone }
+        ListLine {
+            id,
+            of: of.to_vec(),
+            put,
+            gone,
+        }
     }
 
     /// The whole list again, ordered by id; and remembers it.

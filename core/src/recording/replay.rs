@@ -215,12 +215,10 @@ impl Replay {
         })
     }
 
-    /// The question about the same kind of objects that is under way here, once numbers are not those of the recording:
-    /// one about some for one about some, else the other one.
+    /// The question that is under way here in place of a recorded one, once numbers are not those of the recording.
     fn asked_instead(&self, fetch: &Fetch) -> Option<(FetchId, &Fetch)> {
         let flights = self.machine.world().flights();
-        let alike = flights.filter(|(_, asked)| self.differs && asked.lane() == fetch.lane());
-        alike.min_by_key(|(_, asked)| asked.is_partial() != fetch.is_partial())
+        counterpart(flights.filter(|_| self.differs), fetch)
     }
 
     /// The number of a question that nobody asked here: once numbers differ, another question may have the recorded one.
@@ -275,5 +273,33 @@ impl Replay {
             *known = (revision, text);
         }
         lines
+    }
+}
+
+/// The question about the same kind of objects as `fetch`: one about some for one about some, else the other one.
+fn counterpart<'a>(flights: impl Iterator<Item = (FetchId, &'a Fetch)>, fetch: &Fetch) -> Option<(FetchId, &'a Fetch)> {
+    let alike = flights.filter(|(_, asked)| asked.lane() == fetch.lane());
+    alike.min_by_key(|(_, asked)| asked.is_partial() != fetch.is_partial())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::id::ServiceId;
+
+    #[test]
+    fn an_answer_goes_to_its_own_kind_of_question() {
+        let some = |id: &str| Fetch::Tasks(vec![ServiceId::from(id)]);
+        let asked = [Fetch::Tasks(Vec::new()), some("shop"), Fetch::Nodes];
+        let flights = |of: &'static [usize]| of.iter().map(|at| (FetchId(*at as u64), &asked[*at]));
+        let number = |of, fetch: &Fetch| counterpart(flights(of), fetch).map(|(id, _)| id.0);
+        // Another look stands for a look, and the list where there is none.
+        assert_eq!(number(&[0, 1, 2], &some("blog")), Some(1));
+        assert_eq!(number(&[0, 1, 2], &Fetch::Tasks(Vec::new())), Some(0));
+        assert_eq!(number(&[0, 2], &some("blog")), Some(0));
+        assert_eq!(number(&[0, 1, 2], &Fetch::Services(Vec::new())), None);
     }
 }

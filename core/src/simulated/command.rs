@@ -212,7 +212,7 @@ impl Swarm {
         service.version = version;
         let configs = names.iter().map(|name| name.to_string()).collect();
         service.change((service.shape.clone(), configs));
-        service.begin_update(false);
+        service.begin_update();
         self.updates(id, now);
         Ok(())
     }
@@ -297,7 +297,7 @@ impl Swarm {
         // A change that restarts nothing wipes the status, even in the middle of an update (facts §5).
         service.update_state = None;
         if replaces {
-            service.begin_update(false);
+            service.begin_update();
             self.updates(id, now);
         } else {
             self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);

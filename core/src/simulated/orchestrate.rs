@@ -247,25 +247,24 @@ impl Swarm {
     pub(super) fn update_failed(&mut self, task: &TaskId, now: Instant) {
         let Some(record) = self.tasks.get(task) else { return };
         let id = record.task.service.clone();
-        let owner = self.services.get(&id);
-        if !owner.is_some_and(|owner| owner.update.is_some() && owner.is_current(record)) {
+        let owner = self.services.get(&id).filter(|owner| owner.is_current(record));
+        let Some(is_rollback) = owner.and_then(|owner| Some(owner.update.as_ref()?.rollback)) else {
             return;
-        }
+        };
         let version = self.next_version();
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        let Some(update) = &service.update else { return };
         let mut abandoned = BTreeMap::new();
         match service.shape.update.failure_action.as_str() {
             "continue" => return,
-            "rollback" if !update.rollback => {
+            "rollback" if !is_rollback => {
                 if !service.roll_back() {
                     return;
                 }
             }
             _ => {
-                let paused = if update.rollback { "rollback_paused" } else { "paused" };
+                let paused = if is_rollback { "rollback_paused" } else { "paused" };
                 service.update_state = Some(paused);
                 abandoned = service.update.take().map(|update| update.steps).unwrap_or_default();
             }

@@ -44,16 +44,15 @@ impl ServiceRecord {
         self.previous = Some((shape, core::mem::replace(&mut self.configs, configs)));
     }
 
-    /// Begins an update, or a rollback, that replaces the tasks that are not as the spec says. Steps under way go on, so that
-    /// of each place at most two tasks live.
-    pub(super) fn begin_update(&mut self, rollback: bool) {
-        self.update_state = Some(if rollback { "rollback_started" } else { "updating" });
+    /// Begins an update that replaces the tasks that are not as the spec says. Steps under way go on, so that of each place at
+    /// most two tasks live.
+    pub(super) fn begin_update(&mut self) -> &mut Update {
+        self.update_state = Some("updating");
         let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
-        self.update = Some(Update {
+        self.update.insert(Update {
             steps,
-            rollback,
             ..Update::default()
-        });
+        })
     }
 
     /// Whether a task is as the spec says. Docker compares by value: what comes back to an old spec keeps old tasks.
@@ -68,7 +67,8 @@ impl ServiceRecord {
             return false;
         };
         self.change(previous);
-        self.begin_update(true);
+        self.begin_update().rollback = true;
+        self.update_state = Some("rollback_started");
         true
     }
 }

@@ -363,6 +363,7 @@ fn believed(spec: &RouteSpec, belief: &Belief, doubted: bool) -> RouteSpec {
         };
         endpoints.push(EndpointSpec {
             leaving,
+            // Who takes nothing new has nothing to be unsure about.
             unsure: !is_gone && unsure(&ip),
             ..endpoint.clone()
         });

@@ -113,7 +113,7 @@ fn steady(struck: Option<Instant>, tally: &Tally) -> String {
         (None, _) => String::new(),
         (Some(struck), Some(troubled)) if troubled > struck => {
             let seconds = (troubled - struck).as_secs_f64();
-            format!("; what began {seconds:.1} s after the last fault, or later, is as ever")
+            format!("; what began later than {seconds:.1} s after the last fault is as ever")
         }
         (Some(_), _) => "; what began after the last fault is as ever".into(),
     }

@@ -75,7 +75,7 @@ pub struct Target {
     pub host: &'static str,
     /// What the names of its tasks begin with.
     pub tasks: &'static str,
-    /// Whether a request that was never sent goes to the next address, as from a balancer.
+    /// Whether a request that nobody took goes to the next address, as from a balancer.
     pub is_balanced: bool,
 }
 
@@ -185,17 +185,17 @@ enum Connection {
     Two(http2::SendRequest<Full<Bytes>>),
 }
 
-/// The request was never sent, so anybody may send it again.
+/// The request was never sent, or nobody looked at it, so it may be sent again.
 #[derive(Debug)]
-struct NeverSent;
+struct NotTaken;
 
-impl fmt::Display for NeverSent {
+impl fmt::Display for NotTaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("never sent")
+        f.write_str("not taken")
     }
 }
 
-impl std::error::Error for NeverSent {}
+impl std::error::Error for NotTaken {}
 
 async fn client(shared: Arc<Shared>, kind: Kind, mut addresses: Vec<SocketAddr>, target: Target) {
     let mut pace = tokio::time::interval(PACE);
@@ -210,7 +210,7 @@ async fn client(shared: Arc<Shared>, kind: Kind, mut addresses: Vec<SocketAddr>,
         let asked = async {
             for _ in 1..addresses.len() {
                 match ask(&mut connection, kind, addresses[0], target, is_post).await {
-                    Err(error) if error.is::<NeverSent>() => addresses.rotate_left(1),
+                    Err(error) if error.is::<NotTaken>() => addresses.rotate_left(1),
                     result => return result,
                 }
             }
@@ -256,7 +256,7 @@ async fn ask(
 ) -> Result<()> {
     let mut open = match connection.take() {
         Some(open) if is_open(&open) => open,
-        Some(_) | None => connect(kind, address).await.map_err(|error| error.context(NeverSent))?,
+        Some(_) | None => connect(kind, address).await.map_err(|error| error.context(NotTaken))?,
     };
     let host = target.host;
     let (method, path, body) = match is_post {
@@ -277,7 +277,7 @@ async fn ask(
                 .ready()
                 .await
                 .context("the connection was closed")
-                .context(NeverSent)?;
+                .context(NotTaken)?;
             sender.send_request(request).await
         }
         Connection::Two(sender) => {
@@ -285,13 +285,13 @@ async fn ask(
                 .ready()
                 .await
                 .context("the connection was closed")
-                .context(NeverSent)?;
+                .context(NotTaken)?;
             sender.send_request(request).await
         }
     };
     let answer = match answer {
-        Err(error) if error.is_canceled() || is_going_away(&error) => {
-            return Err(anyhow::Error::from(error).context(NeverSent));
+        Err(error) if error.is_canceled() || was_refused(&error) => {
+            return Err(anyhow::Error::from(error).context(NotTaken));
         }
         answer => answer.context("no answer")?,
     };
@@ -324,10 +324,13 @@ async fn ask(
     Ok(())
 }
 
-/// The server ends the connection in order and did not take this request: whoever sends it again does so once (RFC 9113 §6.8).
-fn is_going_away(error: &hyper::Error) -> bool {
+/// RFC 9113 §8.7: a refused stream, or one above the last that a GOAWAY names, was not looked at, so it may be sent again.
+fn was_refused(error: &hyper::Error) -> bool {
     let cause = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
-    cause.is_some_and(|cause| cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR))
+    cause.is_some_and(|cause| {
+        cause.reason() == Some(h2::Reason::REFUSED_STREAM)
+            || (cause.is_go_away() && cause.is_remote() && cause.reason() == Some(h2::Reason::NO_ERROR))
+    })
 }
 
 fn is_open(connection: &Connection) -> bool {

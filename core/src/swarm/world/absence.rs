@@ -70,9 +70,9 @@ impl<K: Ord + Clone> Absence<K> {
         self.tombs.contains(id)
     }
 
-    /// Whether anything is missing without an explanation.
-    pub(super) fn doubts(&self) -> bool {
-        !self.since.is_empty()
+    /// Since when something is missing without an explanation, the longest.
+    pub(super) fn doubts(&self) -> Option<Instant> {
+        self.since.values().min().copied()
     }
 
     /// Forgets `id`, which is no longer known.

@@ -158,7 +158,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) const ALL: [Kind; 2] = [Kind::Look, Kind::List];
 
-    fn of(fetch: &Fetch) -> Kind {
+    pub(super) fn of(fetch: &Fetch) -> Kind {
         if fetch.is_partial() { Kind::Look } else { Kind::List }
     }
 }
@@ -293,6 +293,11 @@ impl Desk {
     pub(super) fn tell(&mut self, truth: &Truth, task: &str) {
         let event = truth.task_event(task);
         self.fact(WorldFact::FeedEvents(vec![event]));
+    }
+
+    /// When something was asked last.
+    pub(super) fn sent_at(&self, lane: Lane, kind: Kind) -> Option<Instant> {
+        self.sent.get(&(lane, kind)).copied()
     }
 
     /// What is asked in `lane`.

@@ -104,7 +104,7 @@ impl From<&ControllerSettings> for WorldSettings {
     }
 }
 
-/// Names one fetch; an answer to any but the present one of its lane is dropped.
+/// Names one fetch; an answer to one that is not under way any more is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct FetchId(pub u64);
 

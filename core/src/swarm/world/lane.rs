@@ -105,8 +105,10 @@ pub(super) struct Schedule {
     pub(super) not_before: Instant,
     /// The same for looks.
     pub(super) look_not_before: Instant,
-    /// Failures in a row.
+    /// Failures in a row: of lists, and a look that failed since the last list counts once.
     pub(super) failures: u32,
+    /// The same of looks alone.
+    pub(super) look_failures: u32,
     /// When the question was sent that was answered last: facts are at least this new.
     pub(super) fresh_at: Option<Instant>,
 }
@@ -154,11 +156,10 @@ impl Schedule {
         })
     }
 
-    /// Gives up the questions that were sent before `limit`; whether there was one.
-    pub(super) fn give_up(&mut self, limit: Duration, now: Instant) -> bool {
+    /// Gives up the questions that have waited for `limit`.
+    pub(super) fn give_up(&mut self, limit: Duration, now: Instant) -> [Option<Flight>; 2] {
         let is_lost = |flight: &mut Flight| flight.lost_at(limit) <= now;
-        let [list, look] = [&mut self.flight, &mut self.look].map(|flight| flight.take_if(is_lost).is_some());
-        list || look
+        [&mut self.flight, &mut self.look].map(|flight| flight.take_if(is_lost))
     }
 
     /// A good answer: the next one comes after `every`, or earlier if something asked meanwhile, but after `pause`.
@@ -169,16 +170,28 @@ impl Schedule {
         self.want(now + every);
     }
 
-    /// A good answer to a look: no other one for `pause`.
+    /// A good answer to a look: no other one for `pause`. Of the list, if that fails, it says nothing.
     pub(super) fn succeed_look(&mut self, pause: Duration, now: Instant) {
-        self.failures = 0;
+        self.look_failures = 0;
         self.look_not_before = now + pause;
     }
 
-    /// No good answer: a whole list after a pause that doubles up to `max`, and no look before.
+    /// No good answer to a look: a whole list, and no look before a pause that doubles up to `max`.
+    pub(super) fn fail_look(&mut self, min: Duration, max: Duration, now: Instant) {
+        self.failures = self.failures.max(1);
+        self.refuse_look(min, max, now);
+    }
+
+    /// The same where it is what was asked that is to blame, and not Docker.
+    pub(super) fn refuse_look(&mut self, min: Duration, max: Duration, now: Instant) {
+        self.look_not_before = now + backoff(self.look_failures, min, max);
+        self.look_failures = self.look_failures.saturating_add(1);
+        self.want(now);
+    }
+
+    /// No good answer: again after a pause that doubles up to `max`.
     pub(super) fn fail(&mut self, min: Duration, max: Duration, now: Instant) {
         self.not_before = now + backoff(self.failures, min, max);
-        self.look_not_before = self.not_before;
         self.failures = self.failures.saturating_add(1);
         self.want(now);
     }

@@ -17,7 +17,6 @@ const OUTDATED_PAUSE: Duration = Duration::from_millis(250);
 impl World {
     pub(super) fn handle_list(&mut self, lane: Lane, flight: &Flight, answer: Answer, now: Instant) {
         let sent = flight.sent;
-        self.lane(lane).overtake(flight);
         let behind = self.is_behind(now);
         let outdated = match (answer, &flight.fetch) {
             (Answer::Services(list), Fetch::Services(_)) => self.fold_services(list, flight, now),
@@ -61,12 +60,13 @@ impl World {
                 _,
             ) => {
                 let error = ApiError::Garbled(alloc::format!("a {} list was answered by another one", lane.name()));
-                self.handle_failure(lane, Some(&error), now);
+                self.handle_failure(flight, Some(&error), now);
                 return;
             }
         };
-        let recovered = self.lane(lane).failures > 0;
+        self.lane(lane).overtake(flight);
         let took = now.since(sent);
+        let mut recovered = false;
         if flight.fetch.is_partial() {
             let pause = took.max(self.settings.poll_changing / 4);
             self.lane(lane).succeed_look(pause, now);
@@ -77,6 +77,8 @@ impl World {
                 (_, true) => self.settings.lists_every,
                 (_, false) => self.settings.blind_every,
             };
+            recovered = self.lane(lane).failures > 0;
+            self.troubles.remove(&lane);
             self.lane(lane).succeed(sent, every, pause, now);
         }
         if outdated {
@@ -262,10 +264,13 @@ impl World {
             Lane::Nodes => self.absent.nodes.doubts(),
             Lane::Secrets => self.absent.secrets.doubts(),
             Lane::Services => self.absent.services.doubts(),
-            Lane::Tasks => false,
+            Lane::Tasks => None,
         };
-        if doubts {
-            self.want(lane, now + self.settings.confirm);
+        if let Some(since) = doubts {
+            // The list that confirms it; lists for other reasons put it off for no longer.
+            let confirm = self.settings.confirm;
+            let at = since + confirm;
+            self.want(lane, if at > now { at } else { now + confirm });
         }
         folded.outdated > 0
     }

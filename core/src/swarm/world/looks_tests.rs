@@ -104,15 +104,69 @@ fn a_list_that_was_sent_later_and_answered_first_stands() {
 }
 
 #[test]
-fn a_look_that_hangs_has_everything_listed_and_is_asked_again() {
+fn of_two_questions_of_one_moment_the_first_answer_stands() {
+    for kinds in [[Kind::Look, Kind::List], [Kind::List, Kind::Look]] {
+        let mut truth = Truth::small();
+        let mut desk = Desk::synced(&truth);
+        let before = truth.clone();
+        // A reason for both at once.
+        desk.event(EventKind::Node, EventAction::Update, "worker");
+        desk.wait(6);
+        let sent = |kind| desk.sent_at(Lane::Tasks, kind);
+        assert_eq!(sent(Kind::Look), sent(Kind::List));
+        stop_one_of_shop(&mut truth);
+        answer(&mut desk, Lane::Tasks, kinds[0], &truth);
+        answer(&mut desk, Lane::Tasks, kinds[1], &before);
+        assert_eq!(desk.serving("shop"), 2);
+        assert!(is_calm(&desk));
+    }
+}
+
+#[test]
+fn a_list_that_fails_beside_looks_that_do_not_is_asked_less_and_less_often() {
+    for fails in [Kind::List, Kind::Look] {
+        let mut truth = Truth::small();
+        let mut desk = Desk::synced(&truth);
+        // It never comes to rest.
+        truth.service("shop", 5);
+        look_at_shop(&mut desk);
+        desk.fact(WorldFact::Look(Lane::Tasks));
+        desk.run_with(10_000, |fetch| {
+            if fetch.lane() == Lane::Tasks && Kind::of(fetch) == fails {
+                Err(ApiError::Server("too much".to_string()))
+            } else {
+                truth.answer(fetch)
+            }
+        });
+        for lane in Lane::ALL {
+            let asked = |kind| {
+                desk.fetched
+                    .iter()
+                    .filter(|(_, fetch)| fetch.lane() == lane && Kind::of(fetch) == kind)
+                    .count()
+            };
+            // Pauses of 0.1, 0.2, … 2 s; after each that is over everything is listed once more.
+            assert!(asked(Kind::List) <= 20, "{lane:?}, {fails:?}: {}", asked(Kind::List));
+            if lane == Lane::Tasks {
+                let looks = asked(Kind::Look);
+                assert_eq!(looks > 12, fails == Kind::List, "{looks} looks");
+            }
+        }
+        let is_trouble = desk.world.troubles().contains_key(&Lane::Tasks);
+        assert!(is_trouble || fails == Kind::Look);
+    }
+}
+
+#[test]
+fn a_look_that_fails_has_everything_listed_and_is_asked_again() {
     let mut truth = Truth::small();
     let mut desk = Desk::synced(&truth);
     stop_one_of_shop(&mut truth);
     look_at_shop(&mut desk);
-    let hung = desk.question(Lane::Tasks, Kind::Look).expect("a look").clone();
+    let failed = desk.question(Lane::Tasks, Kind::Look).expect("a look").clone();
     desk.run_with(11_000, |fetch| {
-        if *fetch == hung {
-            Err(ApiError::Unreachable("hangs".to_string()))
+        if *fetch == failed {
+            Err(ApiError::Unreachable("no".to_string()))
         } else {
             truth.answer(fetch)
         }
@@ -120,5 +174,40 @@ fn a_look_that_hangs_has_everything_listed_and_is_asked_again() {
     assert_eq!(desk.serving("shop"), 2, "the list tells of it");
     desk.fetched.clear();
     desk.run(&truth, 3_000);
-    assert!(desk.fetched.iter().any(|(_, fetch)| *fetch == hung));
+    assert!(desk.fetched.iter().any(|(_, fetch)| *fetch == failed));
+}
+
+#[test]
+fn a_look_that_hangs_counts_as_lost_and_is_asked_again() {
+    let mut truth = Truth::small();
+    let mut desk = Desk::synced(&truth);
+    look_at_shop(&mut desk);
+    let (hung, look) = desk.asked.remove(&(Lane::Tasks, Kind::Look)).expect("a look");
+    stop_one_of_shop(&mut truth);
+    desk.run(&truth, 11_000);
+    let again = |desk: &Desk| desk.fetched.iter().filter(|(_, fetch)| *fetch == look).count();
+    assert!(again(&desk) >= 2, "{}", again(&desk));
+    // What comes after all is no answer any more.
+    let serving = desk.serving("shop");
+    desk.fact(WorldFact::Answer {
+        id: hung,
+        result: Truth::small().answer(&look),
+    });
+    assert_eq!((serving, desk.serving("shop")), (2, 2));
+    assert!(is_calm(&desk));
+}
+
+#[test]
+fn a_look_in_the_place_of_a_list_in_an_earlier_checkpoint_moves() {
+    let truth = Truth::small();
+    let mut desk = Desk::synced(&truth);
+    look_at_shop(&mut desk);
+    let schedule = desk.world.lane(Lane::Tasks);
+    schedule.flight = schedule.look.take();
+    let text = serde_json::to_string(&desk.world).expect("a world is plain data");
+    let read: World = serde_json::from_str(&text).expect("it is read");
+    desk.world = read.with_settings(WorldSettings::default());
+    desk.world.check_invariants();
+    answer(&mut desk, Lane::Tasks, Kind::Look, &truth);
+    assert!(desk.world.lane(Lane::Tasks).look.is_none());
 }

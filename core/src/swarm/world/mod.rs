@@ -142,6 +142,13 @@ impl World {
     /// Itself after it was read from a checkpoint, with the settings, which are not in it.
     pub(crate) fn with_settings(mut self, settings: WorldSettings) -> Self {
         self.settings = settings;
+        // Of a version that had one place for both.
+        for schedule in self.lanes.values_mut() {
+            if let Some(look) = schedule.flight.take_if(|flight| flight.fetch.is_partial()) {
+                schedule.look = Some(look);
+                schedule.look_not_before = schedule.not_before;
+            }
+        }
         self
     }
 
@@ -268,30 +275,26 @@ impl World {
             return;
         };
         match result {
-            Ok(answer) => {
-                self.troubles.remove(&lane);
-                self.handle_list(lane, &flight, answer, now);
-            }
+            Ok(answer) => self.handle_list(lane, &flight, answer, now),
             Err(ApiError::NotFound(_)) if lane == Lane::Tasks && flight.fetch.is_partial() => {
                 self.handle_unknown_service(&flight, now);
             }
-            Err(error) => self.handle_failure(lane, Some(&error), now),
+            Err(error) => self.handle_failure(&flight, Some(&error), now),
         }
     }
 
     /// One of several services is unknown to Docker, so none was answered: all of them, and a look at what is left.
     fn handle_unknown_service(&mut self, flight: &Flight, now: Instant) {
-        let pause = self.settings.pause;
+        let (pause, max) = (self.settings.pause, self.settings.retry_max);
         for service in flight.fetch.of() {
             self.watch.postpone(service, now + pause * 4);
         }
-        let schedule = self.lane(Lane::Tasks);
-        schedule.look_not_before = now + pause;
-        schedule.want(now + pause);
+        self.lane(Lane::Tasks).refuse_look(pause, max, now);
         self.want(Lane::Services, now);
     }
 
-    fn handle_failure(&mut self, lane: Lane, error: Option<&ApiError>, now: Instant) {
+    fn handle_failure(&mut self, flight: &Flight, error: Option<&ApiError>, now: Instant) {
+        let lane = flight.fetch.lane();
         *self.counters.failures.entry(lane).or_default() += 1;
         let why = error.map_or_else(|| "no answer in time".to_string(), ToString::to_string);
         self.troubles.insert(lane, why);
@@ -299,7 +302,12 @@ impl World {
             self.stream_in_doubt = true;
         }
         let (min, max) = (self.settings.retry_min, self.settings.retry_max);
-        self.lane(lane).fail(min, max, now);
+        let schedule = self.lane(lane);
+        if flight.fetch.is_partial() {
+            schedule.fail_look(min, max, now);
+        } else {
+            schedule.fail(min, max, now);
+        }
     }
 
     /// Whether a manager that is behind has answered lately.
@@ -384,7 +392,7 @@ impl World {
             Lane::Tasks => {
                 let schedule = self.lanes.get(&lane)?;
                 let at = self.watch.next()?.max(schedule.look_not_before);
-                Some((at, self.watch.due(at + self.settings.poll_changing / 4).len()))
+                Some((at, self.watch.due(at + self.settings.poll_changing / 4).count()))
             }
             Lane::Managed | Lane::Networks | Lane::Nodes | Lane::Secrets => None,
         }
@@ -441,7 +449,11 @@ impl World {
                 let named = self.named.take().map(|(_, named)| named);
                 Fetch::Services(named.into_iter().flatten().collect())
             }
-            Lane::Tasks => Fetch::Tasks(self.watch.due(now + self.settings.poll_changing / 4)),
+            Lane::Tasks => {
+                // More may be due by now than when it was decided to look; they go next.
+                let due = self.watch.due(now + self.settings.poll_changing / 4);
+                Fetch::Tasks(due.take(self.settings.some_max).cloned().collect())
+            }
             Lane::Managed | Lane::Networks | Lane::Nodes | Lane::Secrets => return,
         };
         let flight = self.begin(fetch, now);
@@ -482,8 +494,8 @@ impl Machine for World {
     fn handle_timeout(&mut self, now: Instant) {
         let limit = self.settings.answer_limit;
         for lane in Lane::ALL {
-            if self.lane(lane).give_up(limit, now) {
-                self.handle_failure(lane, None, now);
+            for lost in self.lane(lane).give_up(limit, now).into_iter().flatten() {
+                self.handle_failure(&lost, None, now);
             }
         }
         if let Some(id) = self.stream.lost(limit, now) {
@@ -538,6 +550,8 @@ impl Machine for World {
                 look.is_none_or(|look| look.fetch.lane() == *lane && look.fetch.is_partial()),
                 "a list in the place of a look"
             );
+            let asked = look.map_or(0, |look| look.fetch.of().len());
+            assert!(asked <= self.settings.some_max, "a look at {asked} services");
         }
         assert!(self.changes.is_empty(), "changes that nobody was told of");
     }

@@ -7,7 +7,6 @@
 //! look at all tasks. Where the feed tells of tasks, it is the feed that causes looks, and these become rare.
 
 use alloc::collections::BTreeMap;
-use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
@@ -156,13 +155,10 @@ impl Watch {
     }
 
     /// Services to look at by `until`, so that looks that are due soon go along.
-    pub(super) fn due(&self, until: Instant) -> Vec<ServiceId> {
-        let due = |watched: &Watched| watched.next.is_some_and(|next| next <= until);
-        self.services
-            .iter()
-            .filter(|(_, watched)| due(watched))
-            .map(|(service, _)| service.clone())
-            .collect()
+    pub(super) fn due(&self, until: Instant) -> impl Iterator<Item = &ServiceId> {
+        let due = move |watched: &Watched| watched.next.is_some_and(|next| next <= until);
+        let services = self.services.iter().filter(move |(_, watched)| due(watched));
+        services.map(|(service, _)| service)
     }
 
     /// Services that are watched, at rest or not.
