@@ -153,6 +153,10 @@ impl World {
         let Some(process) = self.processes.get(task) else {
             return;
         };
+        if process.serves() {
+            // Nobody says so: it served on while its dockerd was dead, and falls silent with its network.
+            self.strike(std::slice::from_ref(task), "a task that serves is cut off");
+        }
         for ip in process.addresses.clone() {
             let Some(host) = self.hosts.get(&ip) else { continue };
             if host.task.borrow().as_ref() != Some(task) {

@@ -27,3 +27,9 @@ fn an_answer_of_dns_vouches_for_no_address_that_it_misses() {
 fn what_ends_unannounced_is_not_blamed_on_a_proxy() {
     holds(0x10, scenario::apps);
 }
+
+/// A task of a killed dockerd serves on for seconds and then falls silent: a POST that is written by then is nobody's fault.
+#[test]
+fn what_is_cut_off_long_after_its_dockerd_died_is_not_blamed_on_a_proxy() {
+    holds(0xd3, scenario::node_loss);
+}
