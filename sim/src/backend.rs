@@ -151,7 +151,7 @@ async fn ending(shared: &Shared, on_sigterm: OnSigterm, signals: &mut watch::Rec
 async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, from: IpAddr) {
     let Ok(own) = stream.local_addr() else { return };
     let line = Rc::new(Line::open(&shared, from, &start.task, own.ip()));
-    let answer = |request: Request<Incoming>| {
+    let answer = |mut request: Request<Incoming>| {
         let (shared, start, app, line) = (shared.clone(), start.clone(), app.clone(), line.clone());
         async move {
             let ailment = shared.ailment(&start.task);
@@ -161,6 +161,8 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
                 return Ok(status(code));
             }
             shared.witness().arrival(&start.task, from, shared.now());
+            // Before it has the whole of a request an app does nothing with it, and what stops there may be sent again.
+            let body = request.body_mut().collect().await.map_err(|_| Dropped)?.to_bytes();
             if let Some(name) = request.headers().get(WISH).and_then(|name| name.to_str().ok()) {
                 let may_be_sent_again = request.method().is_safe();
                 shared.witness().arrives_as(name, may_be_sent_again, shared.now());
@@ -182,7 +184,7 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
             if request.headers().contains_key(http::header::UPGRADE) {
                 return Ok(upgrade(&shared, &start, request, line.busy()));
             }
-            Ok(answer(&shared, &start, &app, request).await)
+            Ok(answer(&shared, &start, &app, &request, body.len()).await)
         }
     };
     let mut builder = auto::Builder::new(LocalExecutor);
@@ -276,7 +278,14 @@ impl fmt::Display for Dropped {
 
 impl std::error::Error for Dropped {}
 
-async fn answer(shared: &Shared, start: &Start, app: &App, request: Request<Incoming>) -> Response<Full<Bytes>> {
+/// To a request with a body of so many `bytes`.
+async fn answer(
+    shared: &Shared,
+    start: &Start,
+    app: &App,
+    request: &Request<Incoming>,
+    bytes: usize,
+) -> Response<Full<Bytes>> {
     if app.leaky && shared.draw(&format!("leaks of {}", start.task), 1, 1000).as_millis() <= 10 {
         shared.trace(&shared.task_name(&start.task), "keeps a request for ever");
         std::future::pending::<()>().await;
@@ -284,16 +293,12 @@ async fn answer(shared: &Shared, start: &Start, app: &App, request: Request<Inco
     let host = request.headers().get(http::header::HOST);
     let host = host.and_then(|host| host.to_str().ok()).or(request.uri().host());
     let host = host.unwrap_or_default().to_owned();
-    let path = request.uri().path().to_owned();
-    let read = request.into_body().collect().await.map(|body| body.to_bytes().len());
+    let path = request.uri().path();
     let (low, high) = app.think_ms;
     let think = shared.draw(start.task.as_str(), low, high);
     shared.wait(think).await;
     shared.trace(&shared.task_name(&start.task), &format!("answers {host}{path}"));
-    let body = match read {
-        Ok(bytes) => format!("{} took {bytes} bytes for {path}\n", start.name),
-        Err(_) => "half a body\n".to_owned(),
-    };
+    let body = format!("{} took {bytes} bytes for {path}\n", start.name);
     Response::builder()
         .header("x-service", &start.name)
         .header("x-task", start.task.as_str())

@@ -200,7 +200,11 @@ fn many(scenarios: &[Scenario], from: u64, seeds: Option<u64>, minutes: Option<u
     let step = (all / 50).clamp(1, 200);
     let tally = sweep(scenarios, from, seeds, |done| {
         if done % step == 0 || done == all {
-            eprintln!("{done} of {all} runs, {} s", begin.elapsed().as_secs());
+            let took = begin.elapsed().as_secs();
+            match limit {
+                Some(limit) => eprintln!("{done} runs, {took} of {} s", limit.as_secs()),
+                None => eprintln!("{done} of {all} runs, {took} s"),
+            }
         }
         limit.is_none_or(|limit| begin.elapsed() < limit)
     });

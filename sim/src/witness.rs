@@ -258,7 +258,7 @@ impl Witness {
         self.unfit.borrow_mut().remove(task);
     }
 
-    /// A request reached a task: the one of this name, which may be sent once only or again.
+    /// The whole of a request reached a task: the one of this name, which may be sent once only or again.
     pub fn arrives_as(&self, name: &str, may_be_sent_again: bool, now: Instant) {
         let mut times = self.times.borrow_mut();
         let count = times.entry(name.to_owned()).or_default();

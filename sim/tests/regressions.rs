@@ -33,3 +33,9 @@ fn what_ends_unannounced_is_not_blamed_on_a_proxy() {
 fn what_is_cut_off_long_after_its_dockerd_died_is_not_blamed_on_a_proxy() {
     holds(0xd3, scenario::node_loss);
 }
+
+/// A POST whose head alone reached an app that then drops the connection was not carried out, and is sent again.
+#[test]
+fn what_an_app_never_had_the_whole_of_may_be_sent_again() {
+    holds(0x406, scenario::apps);
+}

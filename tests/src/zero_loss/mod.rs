@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::beside::Beside;
 use self::scenario::{SCENARIOS, Scenario, Stage};
-use self::traffic::{Tally, Traffic};
+use self::traffic::{Tally, Traffic, Trouble};
 use crate::clock::now;
 use crate::report::say;
 use crate::scene::{Scene, WORKERS};
@@ -107,15 +107,22 @@ struct Seen {
     struck: Option<Instant>,
 }
 
-/// How long after a fault a request that began was still to fail, or to wait.
+/// Until how long after the last fault requests began that failed or were waited for, and which one of all was worst.
 fn steady(struck: Option<Instant>, tally: &Tally) -> String {
-    match (struck, tally.troubled) {
-        (None, _) => String::new(),
-        (Some(struck), Some(troubled)) if troubled > struck => {
-            let seconds = (troubled - struck).as_secs_f64();
-            format!("; what began later than {seconds:.1} s after the last fault is as ever")
+    let Some(struck) = struck else { return String::new() };
+    let at = |trouble: Trouble| match trouble.began.checked_duration_since(struck) {
+        Some(after) => format!("{trouble}, begun {:.1} s after the last fault", after.as_secs_f64()),
+        None => format!(
+            "{trouble}, begun {:.1} s before the last fault",
+            (struck - trouble.began).as_secs_f64()
+        ),
+    };
+    match (tally.last_trouble, tally.worst_trouble) {
+        (Some(last), Some(worst)) if last == worst => format!("; in trouble alone: {}", at(last)),
+        (Some(last), Some(worst)) => {
+            format!("; last in trouble: {}; worst: {}", at(last), at(worst))
         }
-        (Some(_), _) => "; what began after the last fault is as ever".into(),
+        (None, _) | (_, None) => "; nobody waited longer than 0.5 s".into(),
     }
 }
 

@@ -134,8 +134,29 @@ pub struct Tally {
     pub failures: BTreeMap<String, u64>,
     /// Those of them that may not be sent twice.
     pub failed_posts: u64,
-    /// When the last request began that failed or took longer than [`TROUBLE`].
-    pub troubled: Option<Instant>,
+    /// The request that began last of those that failed or took longer than [`TROUBLE`].
+    pub last_trouble: Option<Trouble>,
+    /// The one of them that took longest.
+    pub worst_trouble: Option<Trouble>,
+}
+
+/// A request that failed, or that was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// When it began.
+    pub began: Instant,
+    took: Duration,
+    kind: Kind,
+    is_post: bool,
+    has_failed: bool,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let method = if self.is_post { "POST" } else { "GET" };
+        let ending = if self.has_failed { "failed after" } else { "took" };
+        write!(f, "{:?} {method} {ending} {} ms", self.kind, self.took.as_millis())
+    }
 }
 
 impl Tally {
@@ -152,10 +173,23 @@ impl Tally {
         self.millis.len() as u64 + self.failed()
     }
 
+    fn enter(&mut self, trouble: Trouble) {
+        let last = self.last_trouble.get_or_insert(trouble);
+        if trouble.began > last.began {
+            *last = trouble;
+        }
+        let worst = self.worst_trouble.get_or_insert(trouble);
+        if trouble.took > worst.took {
+            *worst = trouble;
+        }
+    }
+
     fn merge(&mut self, other: Tally) {
         self.millis.extend(other.millis);
         self.failed_posts += other.failed_posts;
-        self.troubled = self.troubled.max(other.troubled);
+        for trouble in [other.last_trouble, other.worst_trouble].into_iter().flatten() {
+            self.enter(trouble);
+        }
         for (cause, count) in other.failures {
             *self.failures.entry(cause).or_default() += count;
         }
@@ -220,13 +254,18 @@ async fn client(shared: Arc<Shared>, kind: Kind, mut addresses: Vec<SocketAddr>,
             Ok(result) => result,
             Err(_) => Err(anyhow::anyhow!("no answer within {} s", LIMIT.as_secs())),
         };
-        if result.is_err() || start.elapsed() > TROUBLE {
-            tally.troubled = Some(start);
+        let took = start.elapsed();
+        if result.is_err() || took > TROUBLE {
+            tally.enter(Trouble {
+                began: start,
+                took,
+                kind,
+                is_post,
+                has_failed: result.is_err(),
+            });
         }
         match result {
-            Ok(()) => tally
-                .millis
-                .push(u32::try_from(start.elapsed().as_millis()).unwrap_or(u32::MAX)),
+            Ok(()) => tally.millis.push(u32::try_from(took.as_millis()).unwrap_or(u32::MAX)),
             Err(error) => {
                 connection = None;
                 let method = if is_post { Method::POST } else { Method::GET };
@@ -385,6 +424,32 @@ mod tests {
         assert_eq!(
             Tally::default().to_string(),
             "       0        0        0        0        0"
+        );
+    }
+
+    #[test]
+    fn the_last_trouble_and_the_worst_are_kept() {
+        let start = now();
+        let trouble = |began, took, is_post| Trouble {
+            began: start + Duration::from_secs(began),
+            took: Duration::from_millis(took),
+            kind: Kind::Kept,
+            is_post,
+            has_failed: is_post,
+        };
+        let mut tally = Tally::default();
+        for one in [trouble(1, 700, false), trouble(3, 26_000, true)] {
+            let mut other = Tally::default();
+            other.enter(one);
+            other.enter(trouble(2, 600, false));
+            tally.merge(other);
+        }
+        tally.enter(trouble(4, 900, false));
+        assert_eq!(tally.last_trouble, Some(trouble(4, 900, false)));
+        assert_eq!(tally.last_trouble.unwrap().to_string(), "Kept GET took 900 ms");
+        assert_eq!(
+            tally.worst_trouble.unwrap().to_string(),
+            "Kept POST failed after 26000 ms"
         );
     }
 
