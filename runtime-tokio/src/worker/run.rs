@@ -18,7 +18,7 @@ use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, s
 use tidegate_core::time::Duration;
 use tidegate_core::tls::redirect::to_https;
 use tokio::sync::watch;
-use tokio::task::spawn_local;
+use tokio::task::{consume_budget, spawn_local};
 use tracing::{debug, info, warn};
 
 use super::pools::PoolHandle;
@@ -34,8 +34,8 @@ use crate::upstream::connect::{self, Wants};
 /// Between two warnings that connections cannot be accepted: this happens many times a second where it happens.
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
-/// From the drain's begin to the listeners' end: what a client's kernel began before arrives meanwhile, one round trip
-/// later. Who comes later is told at its second SYN, 1 s after the first one.
+/// From the drain's begin to the listeners' end, which come once nothing waits in them: what a client's kernel began before
+/// arrives meanwhile, one round trip later. Who comes later is told at its second SYN, 1 s after the first one.
 const LINGER: Duration = Duration::from_millis(250);
 
 /// A worker as its connections see it.
@@ -113,7 +113,9 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
     let mut complained_at = None;
     let mut tls_first = false;
     loop {
-        let due = [shared.next_due(), deaf_at, give_up_at].into_iter().flatten().min();
+        let lingered = deaf_at.is_some_and(|at| clock.now() >= at);
+        let closes_at = deaf_at.filter(|_| !lingered);
+        let due = [shared.next_due(), closes_at, give_up_at].into_iter().flatten().min();
         let connections_max = match shared.serving().connections_max {
             0 => config.connections_max,
             max => config.connections_max.min(max as usize),
@@ -206,15 +208,15 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
                     clock.sleep_until(Some(pause)).await;
                 }
             },
+            // Where the runtime has taken this task's time, nothing was accepted for want of it: then this waits too.
+            () = consume_budget(), if lingered => (listener, tls_listener, deaf_at) = (None, None, None),
         }
         worker.handle_due();
-        if deaf_at.is_some_and(|at| clock.now() >= at) {
-            (listener, tls_listener, deaf_at) = (None, None, None);
-        }
-        if listener.is_none() && (shared.open() == 0 || give_up_at.is_some_and(|at| clock.now() >= at)) {
+        if give_up_at.is_some_and(|at| clock.now() >= at) || (listener.is_none() && shared.open() == 0) {
             break;
         }
     }
+    drop((listener, tls_listener));
     let left = shared.open();
     shared.set_phase(Phase::Leaving);
     for pool in worker.pools.take().into_values() {
