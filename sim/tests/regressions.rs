@@ -39,3 +39,9 @@ fn what_is_cut_off_long_after_its_dockerd_died_is_not_blamed_on_a_proxy() {
 fn what_an_app_never_had_the_whole_of_may_be_sent_again() {
     holds(0x406, scenario::apps);
 }
+
+/// A dockerd that starts after it was killed ends what lived on, proxies too: who asks one of those then is refused by nobody's fault.
+#[test]
+fn a_proxy_that_its_node_ends_when_it_returns_is_not_blamed() {
+    holds(0x422, scenario::chaos);
+}
