@@ -133,6 +133,15 @@ impl World {
             return;
         }
         self.shared.witness.ends(task, self.now());
+        let desired = self
+            .shared
+            .with_swarm(|swarm, _| swarm.task(task).map(|task| task.desired));
+        if desired.is_some_and(|desired| !desired.is_past_running()) {
+            // Its node ends it, and nobody is told that could send users elsewhere.
+            for ip in self.addresses_of(std::slice::from_ref(task)) {
+                self.shared.witness.unreachable(ip, self.now());
+            }
+        }
         if signal == Signal::Kill {
             self.thaw(task);
         }

@@ -45,7 +45,7 @@ impl World {
         }
     }
 
-    fn addresses_of(&self, tasks: &[TaskId]) -> Vec<IpAddr> {
+    pub(crate) fn addresses_of(&self, tasks: &[TaskId]) -> Vec<IpAddr> {
         let of = tasks.iter().filter_map(|task| self.processes.get(task));
         of.flat_map(|process| process.addresses.clone()).collect()
     }
@@ -87,20 +87,18 @@ impl World {
     /// A lost node is back.
     pub fn return_node(&mut self, node: &NodeId) {
         let starts = self.now() + self.shared.draw("engine starts", 1000, 4000);
-        let loss = self.shared.with_swarm(|swarm, _| swarm.loss_of(node));
         let mut engines = self.shared.engines.borrow_mut();
         engines.rejoin(node);
         engines.start(node, starts);
         drop(engines);
         self.command(&format!("gets {node} back"), |swarm, now| swarm.return_node(node, now));
         for ip in self.addresses_on(node) {
-            // Who was told to stop meanwhile leaves, whoever lists it still; and a dockerd that starts after it was killed ends all
-            // that runs there.
+            // Who was told to stop meanwhile leaves, whoever lists it still.
             let mut here = self
                 .processes
                 .values()
                 .filter(|process| process.addresses.contains(&ip));
-            if loss != Some(Loss::Crash) && here.any(Process::serves) {
+            if here.any(Process::serves) {
                 self.shared.witness.reachable(ip, self.now());
             }
         }

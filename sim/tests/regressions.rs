@@ -40,8 +40,10 @@ fn what_an_app_never_had_the_whole_of_may_be_sent_again() {
     holds(0x406, scenario::apps);
 }
 
-/// A dockerd that starts after it was killed ends what lived on, proxies too: who asks one of those then is refused by nobody's fault.
+/// A node ends a proxy and nobody is told, as its dockerd was killed and starts again, or as the proxy is unhealthy: who asks it
+/// then is refused by nobody's fault.
 #[test]
-fn a_proxy_that_its_node_ends_when_it_returns_is_not_blamed() {
+fn a_proxy_that_its_node_ends_unannounced_is_not_blamed() {
     holds(0x422, scenario::chaos);
+    holds(0x425, scenario::chaos);
 }

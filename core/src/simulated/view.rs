@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::Swarm;
-use super::record::{Loss, Process, ServiceRecord, TaskRecord, template};
+use super::record::{Process, ServiceRecord, TaskRecord, template};
 use crate::id::{NetworkId, NodeId, SecretId, ServiceId, TaskId, Version};
 use crate::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use crate::swarm::model::{ApiError, EndpointMode, Network, NetworkAddress, Node, Secret, Service, ServiceMode, Task};
@@ -56,12 +56,7 @@ impl Swarm {
 
     /// Whether a node cannot be heard. What no API tells at once.
     pub fn is_lost(&self, node: &NodeId) -> bool {
-        self.loss_of(node).is_some()
-    }
-
-    /// How a node was lost that is lost now. What no API tells.
-    pub fn loss_of(&self, node: &NodeId) -> Option<Loss> {
-        self.nodes.get(node)?.loss
+        self.nodes.get(node).is_some_and(|record| record.loss.is_some())
     }
 
     /// Whether a task can really answer: it should run, says so, and its process and node are there. What no API tells.
