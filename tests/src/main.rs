@@ -11,7 +11,7 @@ use e2e::freshness;
 use e2e::image;
 use e2e::scene::{SHARED, Scene, WORKERS};
 use e2e::swarm::{self, Swarm};
-use e2e::zero_loss::proof::prove_the_examples;
+use e2e::zero_loss::proof::{prove_over_https, prove_the_examples};
 use e2e::zero_loss::scenario::SCENARIOS;
 use e2e::zero_loss::{Options, zero_loss};
 
@@ -89,7 +89,7 @@ enum What {
         #[arg(long)]
         list: bool,
     },
-    /// Run `tidegate prove` on the two example stacks, and exit 1 if it does not name the fault
+    /// Run `tidegate prove` on the two example stacks, on the clean one over HTTPS too, and exit 1 if it does not name the fault
     Prove,
     /// Ask an admin listener from where it can be reached (`cargo e2e freshness` starts this itself)
     #[command(hide = true)]
@@ -185,7 +185,8 @@ fn main() -> Result<()> {
                 bail!("{obstacle}");
             }
             let scene = Scene::set_up(SHARED)?;
-            scene.explained(prove_the_examples(&scene))
+            scene.explained(prove_the_examples(&scene))?;
+            scene.explained(prove_over_https(&scene))
         }
         What::Guard { name, dir } => swarm::guard::guard(&name, &dir),
     }

@@ -13,6 +13,8 @@ use crate::swarm::Node;
 pub(super) const LIMIT: Duration = Duration::from_secs(180);
 /// That an application is frozen: longer than anybody waits who can ask elsewhere.
 const FROZEN: Duration = Duration::from_secs(8);
+/// That an application answers wrongly.
+const SICK: Duration = Duration::from_secs(20);
 /// That too few managers run.
 const WITHOUT_QUORUM: Duration = Duration::from_secs(60);
 
@@ -35,6 +37,17 @@ pub fn unhealthy(stage: &Stage<'_>) -> Result<()> {
         node.docker(&["exec", container, "/app", "sick"])?;
     }
     stage.until_replaced(&lost)
+}
+
+/// The application answers, and nothing right, for longer than Tidegate takes to see it; Docker has no check.
+pub fn sick(stage: &Stage<'_>) -> Result<()> {
+    let node = victim(stage)?;
+    let containers = node.containers_of(SERVICE)?;
+    let container = containers.first().context("the node has a task")?;
+    stage.strikes();
+    node.docker(&["exec", container, "/app", "sick"])?;
+    pause(SICK);
+    stage.update(&["update", "--force"])
 }
 
 /// The application stops in the middle of everything, and goes on later: its kernel takes connections all the time.

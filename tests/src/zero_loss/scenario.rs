@@ -15,6 +15,7 @@ use crate::scene::Scene;
 /// Its service.
 pub(super) const SERVICE: &str = "zero_app";
 const HOST: &str = "zero.example";
+const LABELS: &str = r#"tidegate.hosts: zero.example, tidegate.port: "8080""#;
 const STACK: &str = r#"version: "3.8"
 services:
   app:
@@ -25,7 +26,7 @@ services:
     deploy:
       replicas: REPLICAS
       endpoint_mode: dnsrr
-      labels: {tidegate.hosts: zero.example, tidegate.port: "8080"}
+      labels: {LABELS}
       placement: {constraints: ["node.role==manager"]}
       update_config: {order: ORDER}
       rollback_config: {order: ORDER}
@@ -47,6 +48,8 @@ pub struct Scenario {
     /// Whether clients go to another proxy where a request was never sent, as they do behind a balancer.
     pub is_balanced: bool,
     has_health_check: bool,
+    /// Labels beside those of every scenario, as YAML has them in braces.
+    labels: &'static str,
     replicas: usize,
     order: &'static str,
     /// Does it once, until Swarm shows it done.
@@ -60,13 +63,14 @@ const PLAIN: Scenario = Scenario {
     may_lose_posts: false,
     is_balanced: false,
     has_health_check: false,
+    labels: "",
     replicas: 3,
     order: "start-first",
     round: |_| Ok(()),
 };
 
 /// Everything that Swarm does to a service on purpose, then what befalls it, then what we do to ourselves.
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "start-first",
         promise: "rolling updates, start-first, 3 replicas",
@@ -133,6 +137,29 @@ pub const SCENARIOS: [Scenario; 20] = [
         may_lose_posts: true,
         has_health_check: true,
         round: fault::unhealthy,
+        ..PLAIN
+    },
+    Scenario {
+        name: "probed",
+        promise: "a task answers 503 to everything and only probes look, by label: GET fails nowhere",
+        may_lose_posts: true,
+        labels: "tidegate.probe_path: /, tidegate.probe_interval: 200ms",
+        round: fault::sick,
+        ..PLAIN
+    },
+    Scenario {
+        name: "outlier",
+        promise: "a task answers 503 to everything and only its answers tell, by label: GET fails nowhere",
+        may_lose_posts: true,
+        labels: "tidegate.fail_on: \"503\", tidegate.max_fails: \"3\", tidegate.fail_timeout: 1m",
+        round: fault::sick,
+        ..PLAIN
+    },
+    Scenario {
+        name: "queued",
+        promise: "rolling updates of an application whose tasks get few requests at once: the others wait, and none fails",
+        labels: "tidegate.requests_max: \"1\"",
+        round: |stage| stage.another_image(),
         ..PLAIN
     },
     Scenario {
@@ -227,7 +254,9 @@ impl<'a> Stage<'a> {
             true => r#"{test: [CMD, /app, check], interval: 1s, timeout: 1s, retries: 2}"#,
             false => "{disable: true}",
         };
+        let labels = format!("{LABELS}, {}", scenario.labels);
         let stack = STACK
+            .replace("LABELS", &labels)
             .replace("REPLICAS", &scenario.replicas.to_string())
             .replace("ORDER", scenario.order)
             .replace("CHECK", check);
