@@ -47,3 +47,9 @@ fn a_proxy_that_its_node_ends_unannounced_is_not_blamed() {
     holds(0x422, scenario::chaos);
     holds(0x425, scenario::chaos);
 }
+
+/// Two controllers died one after the other while a proxy looked for one: the table that it serves by meanwhile is not its fault.
+#[test]
+fn a_proxy_that_finds_no_controller_serves_on_by_its_last_table() {
+    holds(0x47f, scenario::streams);
+}

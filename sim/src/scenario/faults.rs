@@ -5,6 +5,7 @@ use std::time::Duration;
 use tidegate_core::id::{ClusterName, TaskId};
 use tidegate_core::simulated::Loss;
 use tidegate_core::swarm::model::STACK_LABEL;
+use tidegate_core::time::Instant;
 
 use super::*;
 use crate::backend::{App, OnSigterm};
@@ -192,6 +193,7 @@ pub fn streams(seed: &Seed) {
         world.stream_user(&format!("viewer-{number}"), &Wish::new("blog.example.org", "/live"));
     }
     world.run_for(Duration::from_secs(1));
+    let mut killed: Option<Instant> = None;
     for _ in 0..6 {
         let Some(mut dice) = world.act("a change that concerns no stream") else {
             continue;
@@ -209,8 +211,11 @@ pub fn streams(seed: &Seed) {
                 relabel(&mut world, &shop, "context_root", path);
             }
             3 => {
+                // What changed since one died is followed before its successor dies too.
+                let may_die = killed.is_none_or(|at| world.now().since(at) >= FOLLOWED_WITH_FAULTS);
                 let task = world.tasks(&controllers).into_iter().find(|task| task.is_serving());
-                if let Some(task) = task {
+                if let Some(task) = task.filter(|_| may_die) {
+                    killed = Some(world.now());
                     world.kill_process(&task.id);
                 }
             }
