@@ -127,7 +127,9 @@ impl Seen<'_> {
     /// Whether no product could have answered: the request was under way at a task that a fault struck, or sent before
     /// anybody's eyes could see it, or its proxy could not be reached.
     fn is_excused(&self, outcome: &Outcome) -> bool {
-        if self.witness.was_unreachable(outcome.proxy, outcome.sent, outcome.done) {
+        if self.witness.was_unreachable(outcome.proxy, outcome.sent, outcome.done)
+            || self.witness.was_refusing(outcome.proxy, outcome.sent)
+        {
             return true;
         }
         let owners: BTreeSet<String> = self

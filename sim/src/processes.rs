@@ -139,7 +139,10 @@ impl World {
         if desired.is_some_and(|desired| !desired.is_past_running()) {
             // Its node ends it, and nobody is told that could send users elsewhere.
             for ip in self.addresses_of(std::slice::from_ref(task)) {
-                self.shared.witness.unreachable(ip, self.now());
+                match signal {
+                    Signal::Kill => self.shared.witness.unreachable(ip, self.now()),
+                    Signal::None | Signal::Term => self.shared.witness.refuses(ip, self.now()),
+                }
             }
         }
         if signal == Signal::Kill {
@@ -162,9 +165,13 @@ impl World {
         let Some(process) = self.processes.get(task) else {
             return;
         };
-        if process.serves() {
-            // Nobody says so: it served on while its dockerd was dead, and falls silent with its network.
-            self.strike(std::slice::from_ref(task), "a task that serves is cut off");
+        if process.serves()
+            && let Some(service) = self.service_of(task)
+        {
+            // Nobody says so: it served on while its dockerd was dead, and falls silent with its network. What may be sent again is
+            // asked elsewhere; the rest has its only copy there.
+            let what = "a task that serves is cut off";
+            self.shared.witness.blow_to_unsafe(self.now(), &service, what);
         }
         for ip in process.addresses.clone() {
             let Some(host) = self.hosts.get(&ip) else { continue };

@@ -34,20 +34,32 @@ impl World {
 
     /// Tells the witness that a fault struck tasks, and makes those that are proxies unreachable for users.
     pub(crate) fn strike(&self, tasks: &[TaskId], what: &str) {
-        let services: BTreeSet<String> = self.shared.with_swarm(|swarm, _| {
-            let of = tasks.iter().filter_map(|task| swarm.task(task));
-            of.filter_map(|task| Some(swarm.shape(&task.service)?.name.clone()))
-                .collect()
-        });
+        let services: BTreeSet<String> = tasks.iter().filter_map(|task| self.service_of(task)).collect();
         self.shared.witness.blow(self.now(), services, what);
         for ip in self.addresses_of(tasks) {
             self.shared.witness.unreachable(ip, self.now());
         }
     }
 
+    /// Those that are theirs still.
     pub(crate) fn addresses_of(&self, tasks: &[TaskId]) -> Vec<IpAddr> {
-        let of = tasks.iter().filter_map(|task| self.processes.get(task));
-        of.flat_map(|process| process.addresses.clone()).collect()
+        let is_at = |ip: &IpAddr, task: &TaskId| {
+            let host = self.hosts.get(ip);
+            host.is_some_and(|host| host.task.borrow().as_ref() == Some(task))
+        };
+        let mut all = Vec::new();
+        for task in tasks {
+            let addresses = self.processes.get(task).map(|process| process.addresses.iter());
+            all.extend(addresses.into_iter().flatten().filter(|ip| is_at(ip, task)));
+        }
+        all
+    }
+
+    /// Name of the service of a task.
+    pub(crate) fn service_of(&self, task: &TaskId) -> Option<String> {
+        let shape =
+            |swarm: &tidegate_core::simulated::Swarm| Some(swarm.shape(&swarm.task(task)?.service)?.name.clone());
+        self.shared.with_swarm(|swarm, _| shape(swarm))
     }
 
     fn tasks_on(&self, node: &NodeId) -> Vec<TaskId> {

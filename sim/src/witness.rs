@@ -70,6 +70,8 @@ pub struct Witness {
     left: RefCell<BTreeMap<(IpAddr, TaskId), Instant>>,
     /// Proxies that cannot be reached, from and until when.
     unreachable: RefCell<Vec<(IpAddr, Instant, Option<Instant>)>>,
+    /// Proxies that answer what they have and take nothing new, from and until when.
+    refusing: RefCell<Vec<(IpAddr, Instant, Option<Instant>)>>,
     /// When processes were told to stop or ended without being told.
     ended: RefCell<BTreeMap<TaskId, Instant>>,
     /// When what ran at an address exited.
@@ -327,13 +329,28 @@ impl Witness {
         self.unreachable.borrow_mut().push((addr, now, None));
     }
 
+    /// A proxy was told to stop and nobody else was told: it answers what it has, and who comes from now on may be refused.
+    pub fn refuses(&self, proxy: IpAddr, now: Instant) {
+        self.refusing.borrow_mut().push((proxy, now, None));
+    }
+
     /// It can again.
     pub fn reachable(&self, proxy: IpAddr, now: Instant) {
-        for (of, _, until) in self.unreachable.borrow_mut().iter_mut() {
-            if *of == proxy {
-                until.get_or_insert(now);
+        for spans in [&self.unreachable, &self.refusing] {
+            for (of, _, until) in spans.borrow_mut().iter_mut() {
+                if *of == proxy {
+                    until.get_or_insert(now);
+                }
             }
         }
+    }
+
+    /// Whether a proxy might refuse what was sent then.
+    pub fn was_refusing(&self, proxy: IpAddr, sent: Instant) -> bool {
+        let spans = self.refusing.borrow();
+        spans
+            .iter()
+            .any(|(of, begin, end)| *of == proxy && *begin <= sent && end.is_none_or(|end| end >= sent))
     }
 
     /// Whether a proxy could not be reached at some moment between two others.

@@ -83,7 +83,7 @@ enum What {
         #[arg(long)]
         beside: bool,
         /// Nodes with a proxy each, in host mode
-        #[arg(long, default_value_t = WORKERS, value_parser = some)]
+        #[arg(long, default_value_t = WORKERS, value_parser = at_least_one)]
         workers: usize,
         /// Name the scenarios and what each promises
         #[arg(long)]
@@ -105,7 +105,7 @@ enum What {
     Guard { name: String, dir: PathBuf },
 }
 
-fn some(text: &str) -> Result<usize, String> {
+fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count) if count > 0 => Ok(count),
         _ => Err("requests go to proxies: write 1 or more".to_owned()),

@@ -18,7 +18,7 @@ use tidegate_core::route::{Decision, PoolKey, RouteTable, Scheme, TlsDecision, s
 use tidegate_core::time::Duration;
 use tidegate_core::tls::redirect::to_https;
 use tokio::sync::watch;
-use tokio::task::{consume_budget, spawn_local};
+use tokio::task::{spawn_local, yield_now};
 use tracing::{debug, info, warn};
 
 use super::pools::PoolHandle;
@@ -208,8 +208,9 @@ pub async fn run_worker<N: Net>(deps: WorkerDeps<N>, config: WorkerConfig) -> io
                     clock.sleep_until(Some(pause)).await;
                 }
             },
-            // Where the runtime has taken this task's time, nothing was accepted for want of it: then this waits too.
-            () = consume_budget(), if lingered => (listener, tls_listener, deaf_at) = (None, None, None),
+            // Ready once the kernel was asked again: what came while this thread stood still is not known before. At a limit of
+            // connections, what waits is taken as others end.
+            () = yield_now(), if lingered && has_room => (listener, tls_listener, deaf_at) = (None, None, None),
         }
         worker.handle_due();
         if give_up_at.is_some_and(|at| clock.now() >= at) || (listener.is_none() && shared.open() == 0) {

@@ -81,6 +81,15 @@ pub fn zero_loss_on(scene: &Scene, options: &Options) -> Result<bool> {
             say(format_args!("{beside}  {}, HAProxy beside{after}", scenario.name));
         }
         kept &= tally.failed() == if scenario.may_lose_posts { tally.failed_posts } else { 0 };
+        if let (Some(limit), Some(struck), Some(last)) = (scenario.seen_within, struck, tally.last_failure)
+            && last > struck + limit
+        {
+            kept = false;
+            let (last, limit) = ((last - struck).as_secs_f64(), limit.as_secs());
+            say(format_args!(
+                "  it is to be seen within {limit} s, and the last failure began after {last:.1} s"
+            ));
+        }
     }
     Ok(kept)
 }
@@ -107,7 +116,7 @@ struct Seen {
     struck: Option<Instant>,
 }
 
-/// Until how long after the last fault requests began that failed or were waited for, and which one of all was worst.
+/// Which request was in trouble last, which one most, and when they began.
 fn steady(struck: Option<Instant>, tally: &Tally) -> String {
     let Some(struck) = struck else { return String::new() };
     let at = |trouble: Trouble| match trouble.began.checked_duration_since(struck) {
@@ -118,7 +127,7 @@ fn steady(struck: Option<Instant>, tally: &Tally) -> String {
         ),
     };
     match (tally.last_trouble, tally.worst_trouble) {
-        (Some(last), Some(worst)) if last == worst => format!("; in trouble alone: {}", at(last)),
+        (Some(last), Some(worst)) if last == worst => format!("; last in trouble, and worst: {}", at(last)),
         (Some(last), Some(worst)) => {
             format!("; last in trouble: {}; worst: {}", at(last), at(worst))
         }

@@ -35,6 +35,8 @@ networks:
 "#;
 /// For one change to have its effect.
 const LIMIT: Duration = Duration::from_secs(180);
+/// For Tidegate to see what ails a task, by labels: three answers, or three probes in a row, on a busy machine.
+const SEEN_WITHIN: Duration = Duration::from_secs(3);
 
 /// One of [`SCENARIOS`].
 #[derive(Debug)]
@@ -52,6 +54,8 @@ pub struct Scenario {
     labels: &'static str,
     replicas: usize,
     order: &'static str,
+    /// No request fails that begins later than this after a fault.
+    pub seen_within: Option<Duration>,
     /// Does it once, until Swarm shows it done.
     pub round: fn(&Stage<'_>) -> Result<()>,
 }
@@ -66,6 +70,7 @@ const PLAIN: Scenario = Scenario {
     labels: "",
     replicas: 3,
     order: "start-first",
+    seen_within: None,
     round: |_| Ok(()),
 };
 
@@ -144,6 +149,7 @@ pub const SCENARIOS: [Scenario; 23] = [
         promise: "a task answers 503 to everything and only probes look, by label: GET fails nowhere",
         may_lose_posts: true,
         labels: "tidegate.probe_path: /, tidegate.probe_interval: 200ms",
+        seen_within: Some(SEEN_WITHIN),
         round: fault::sick,
         ..PLAIN
     },
@@ -152,12 +158,15 @@ pub const SCENARIOS: [Scenario; 23] = [
         promise: "a task answers 503 to everything and only its answers tell, by label: GET fails nowhere",
         may_lose_posts: true,
         labels: "tidegate.fail_on: \"503\", tidegate.max_fails: \"3\", tidegate.fail_timeout: 1m",
+        seen_within: Some(SEEN_WITHIN),
         round: fault::sick,
         ..PLAIN
     },
     Scenario {
         name: "queued",
         promise: "rolling updates of an application whose tasks get few requests at once: the others wait, and none fails",
+        // More clients than may be answered at once: without a queue most requests would be refused.
+        replicas: 1,
         labels: "tidegate.requests_max: \"1\"",
         round: |stage| stage.another_image(),
         ..PLAIN

@@ -138,6 +138,8 @@ pub struct Tally {
     pub last_trouble: Option<Trouble>,
     /// The one of them that took longest.
     pub worst_trouble: Option<Trouble>,
+    /// When the last one began that failed.
+    pub last_failure: Option<Instant>,
 }
 
 /// A request that failed, or that was waited for.
@@ -174,6 +176,9 @@ impl Tally {
     }
 
     fn enter(&mut self, trouble: Trouble) {
+        if trouble.has_failed {
+            self.last_failure = self.last_failure.max(Some(trouble.began));
+        }
         let last = self.last_trouble.get_or_insert(trouble);
         if trouble.began > last.began {
             *last = trouble;
@@ -190,6 +195,7 @@ impl Tally {
         for trouble in [other.last_trouble, other.worst_trouble].into_iter().flatten() {
             self.enter(trouble);
         }
+        self.last_failure = self.last_failure.max(other.last_failure);
         for (cause, count) in other.failures {
             *self.failures.entry(cause).or_default() += count;
         }
@@ -445,6 +451,7 @@ mod tests {
             tally.merge(other);
         }
         tally.enter(trouble(4, 900, false));
+        assert_eq!(tally.last_failure, Some(start + Duration::from_secs(3)));
         assert_eq!(tally.last_trouble, Some(trouble(4, 900, false)));
         assert_eq!(tally.last_trouble.unwrap().to_string(), "Kept GET took 900 ms");
         assert_eq!(

@@ -259,7 +259,7 @@ impl World {
         self.stream.is_open()
     }
 
-    /// Why the last look at each of these lists failed; those whose last look succeeded are not here.
+    /// Why the last list, or a look since, failed; a list that succeeds ends it.
     pub fn troubles(&self) -> &BTreeMap<Lane, String> {
         &self.troubles
     }
