@@ -346,6 +346,19 @@ impl Scene {
         wait_for(&format!("{count} containers of {service} run"), REST_LIMIT, counted).map(drop)
     }
 
+    /// Waits until the last update of a service is over, as that of the controllers which mount their own authority.
+    ///
+    /// # Errors
+    /// After three minutes, with its state.
+    pub fn until_updated(&self, service: &str) -> Result<()> {
+        let format = "{{if .UpdateStatus}}{{.UpdateStatus.State}}{{end}}";
+        let state = || match self.docker(&["service", "inspect", "--format", format, service]) {
+            Ok(state) if state == "completed" => Look::Holds(()),
+            other => Look::NotYet(format!("{other:?}")),
+        };
+        wait_for(&format!("the update of {service} is over"), REST_LIMIT, state).map(drop)
+    }
+
     /// Waits until each proxy's answer for the host pleases, and prints the seconds since `change` began.
     ///
     /// # Errors

@@ -40,6 +40,9 @@ fn deploy(scene: &Scene) -> Result<()> {
 }
 
 fn one_controller_dies(scene: &Scene) -> Result<()> {
+    // They restart one after the other at the beginning, and both are to be there.
+    scene.until_updated(CONTROLLER)?;
+    scene.until_count(CONTROLLER, 2)?;
     let load = Load::start(&scene.entrances(), HOST);
     let start = now();
     controller_node(scene)?.kill_containers_of(CONTROLLER)?;
