@@ -13,7 +13,7 @@ use sim::shrink::{list, shrink};
 use sim::sweep::sweep;
 
 /// A sweep of as many runs that never takes some rare path fails.
-const MARKS_FROM_RUNS: u64 = 2_000;
+const MARKS_FROM_RUNS: u64 = 500;
 
 /// Simulations of Tidegate: the real controller and proxies beside a simulated Swarm, drawn from one seed.
 #[derive(Debug, Parser)]

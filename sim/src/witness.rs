@@ -60,6 +60,14 @@ pub struct Table {
     pub snapshot: Arc<Snapshot>,
 }
 
+/// Of an address, from and until when.
+type Span = (IpAddr, Instant, Option<Instant>);
+
+fn overlaps(spans: &[Span], addr: IpAddr, from: Instant, to: Instant) -> bool {
+    let overlaps = |(of, begin, end): &Span| *of == addr && *begin <= to && end.is_none_or(|end| end >= from);
+    spans.iter().any(overlaps)
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Witness {
@@ -69,9 +77,9 @@ pub struct Witness {
     /// Tasks that a proxy knows to be leaving while it has others, since when.
     left: RefCell<BTreeMap<(IpAddr, TaskId), Instant>>,
     /// Proxies that cannot be reached, from and until when.
-    unreachable: RefCell<Vec<(IpAddr, Instant, Option<Instant>)>>,
+    unreachable: RefCell<Vec<Span>>,
     /// Proxies that answer what they have and take nothing new, from and until when.
-    refusing: RefCell<Vec<(IpAddr, Instant, Option<Instant>)>>,
+    refusing: RefCell<Vec<Span>>,
     /// When processes were told to stop or ended without being told.
     ended: RefCell<BTreeMap<TaskId, Instant>>,
     /// When what ran at an address exited.
@@ -347,18 +355,12 @@ impl Witness {
 
     /// Whether a proxy might refuse what was sent then.
     pub fn was_refusing(&self, proxy: IpAddr, sent: Instant) -> bool {
-        let spans = self.refusing.borrow();
-        spans
-            .iter()
-            .any(|(of, begin, end)| *of == proxy && *begin <= sent && end.is_none_or(|end| end >= sent))
+        overlaps(&self.refusing.borrow(), proxy, sent, sent)
     }
 
     /// Whether a proxy could not be reached at some moment between two others.
     pub fn was_unreachable(&self, proxy: IpAddr, from: Instant, to: Instant) -> bool {
-        let spans = self.unreachable.borrow();
-        spans
-            .iter()
-            .any(|(of, begin, end)| *of == proxy && *begin <= to && end.is_none_or(|end| end >= from))
+        overlaps(&self.unreachable.borrow(), proxy, from, to)
     }
 
     /// Something was seen that must never be.
@@ -407,6 +409,16 @@ mod tests {
         witness.reachable(own, at(9800));
         witness.judge_idle(at(10_500));
         assert_eq!(witness.broken().len(), 2);
+    }
+
+    #[test]
+    fn a_proxy_that_stops_unannounced_may_refuse_what_comes_later_and_nothing_else() {
+        let (witness, proxy) = (Witness::default(), IpAddr::from([10, 0, 0, 9]));
+        witness.refuses(proxy, at(1000));
+        assert!(!witness.was_refusing(proxy, at(999)), "it answers what it has");
+        assert!(witness.was_refusing(proxy, at(1000)) && !witness.was_unreachable(proxy, at(0), at(2000)));
+        witness.reachable(proxy, at(3000));
+        assert!(!witness.was_refusing(proxy, at(3001)));
     }
 
     #[test]

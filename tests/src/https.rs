@@ -23,10 +23,14 @@ use tokio::runtime::Runtime;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::clock::{Look, wait_for};
+
 /// Between two words of one client.
 const PACE: Duration = Duration::from_millis(500);
 /// For one word to come back. Machines of CI are slow.
 const LIMIT: Duration = Duration::from_secs(30);
+/// For a new certificate to be served.
+const SERVED_WITHIN: Duration = Duration::from_secs(120);
 
 /// Signs certificates for one host.
 #[derive(Debug)]
@@ -318,6 +322,25 @@ impl Crowd {
             });
         }
         Ok(crowd)
+    }
+
+    /// Waits until every server serves this certificate.
+    ///
+    /// # Errors
+    /// After two minutes, with what it serves instead.
+    pub fn until_served(&self, servers: &[SocketAddr], certificate: &CertificateDer<'_>) -> Result<()> {
+        for server in servers {
+            wait_for(
+                &format!("the certificate is served at {server}"),
+                SERVED_WITHIN,
+                || match self.served(*server) {
+                    Ok(served) if served == *certificate => Look::Holds(()),
+                    Ok(_) => Look::NotYet("another certificate".to_string()),
+                    Err(error) => Look::NotYet(format!("{error:#}")),
+                },
+            )?;
+        }
+        Ok(())
     }
 
     /// The certificate that a server serves now.

@@ -115,15 +115,7 @@ fn renew(scene: &Scene, authority: &Authority, crowd: &Crowd, round: usize) -> R
     fs::write(&file, &issued.pem)?;
     let start = now();
     create_and_name(scene, &name, &file.to_string_lossy())?;
-    for entrance in scene.entrances_at(443) {
-        wait_for(&format!("{name} is served at {entrance}"), LIMIT, || {
-            match crowd.served(entrance) {
-                Ok(served) if served == issued.certificate => Look::Holds(()),
-                Ok(_) => Look::NotYet("another certificate".to_string()),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            }
-        })?;
-    }
+    crowd.until_served(&scene.entrances_at(443), &issued.certificate)?;
     Ok(start.elapsed().as_secs_f64())
 }
 

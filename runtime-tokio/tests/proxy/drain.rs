@@ -1,14 +1,12 @@
 //! Leaving: what is under way ends as it should, nothing new begins.
 
-use std::cell::Cell;
-use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
-use tidegate::net::{Net, TokioNet};
 use tidegate::telemetry::log::AccessLog;
+use tidegate::worker::WorkerConfig;
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::harness::*;
@@ -151,55 +149,16 @@ fn a_drain_serves_what_the_kernel_has_accepted_already() {
     });
 }
 
-/// Real sockets, of a worker that gets no processor between the begin of its drain and the end of its listeners' linger.
-#[derive(Clone, Debug, Default)]
-struct Stalled {
-    stalls: Rc<Cell<bool>>,
-}
-
-impl Net for Stalled {
-    type Stream = TcpStream;
-    type Listener = TcpListener;
-
-    async fn listen(&self, addr: SocketAddr) -> io::Result<TcpListener> {
-        TokioNet.listen(addr).await
-    }
-
-    fn local_addr(&self, listener: &TcpListener) -> io::Result<SocketAddr> {
-        TokioNet.local_addr(listener)
-    }
-
-    async fn accept(&self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-        if self.stalls.take() {
-            std::future::pending::<()>().await;
-        }
-        TokioNet.accept(listener).await
-    }
-
-    fn turn_away(&self, listener: &TcpListener) -> io::Result<()> {
-        self.stalls.set(true);
-        TokioNet.turn_away(listener)
-    }
-
-    async fn connect(&self, addr: SocketAddr) -> io::Result<TcpStream> {
-        TokioNet.connect(addr).await
-    }
-
-    fn near_addr(&self, stream: &TcpStream) -> io::Result<SocketAddr> {
-        TokioNet.near_addr(stream)
-    }
-
-    async fn resolve(&self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        TokioNet.resolve(name, port).await
-    }
-}
-
 #[test]
 fn a_worker_that_stands_still_closes_no_listener_in_which_somebody_waits() {
     run(async {
         let app = App::start(|_| async { http::Response::new(full("done")) }).await;
         let table = snapshot([route("shop", "shop.example", &[app.addr])]);
-        let proxy = Proxy::start_over(Stalled::default(), table, AccessLog::off(), |_| {}).await;
+        let net = Faulty {
+            stalls: true,
+            ..Faulty::default()
+        };
+        let proxy = Proxy::start_over(net, table, AccessLog::off(), |_| {}).await;
         // More than the runtime lets one task do at a time.
         let connect = |_| std::net::TcpStream::connect(proxy.addr).expect("the kernel accepts");
         let mut streams: Vec<_> = (0..300).map(connect).collect();
@@ -208,5 +167,30 @@ fn a_worker_that_stands_still_closes_no_listener_in_which_somebody_waits() {
         last.set_nonblocking(true).expect("a socket");
         drop(streams);
         ends_with_an_answer(proxy, TcpStream::from_std(last).expect("a socket")).await;
+    });
+}
+
+#[test]
+fn who_waits_for_room_is_served_however_long_the_drain_has_begun() {
+    run(async {
+        let (app, gate) = gated().await;
+        let table = snapshot([route("shop", "shop.example", &[app.addr])]);
+        let one = |config: &mut WorkerConfig| config.connections_max = 1;
+        let proxy = Proxy::start_with(table, AccessLog::off(), one).await;
+        let mut first = proxy.connect().await;
+        first.write_all(REQUEST).await.expect("the proxy reads");
+        until("it is under way", async || app.seen.borrow().len() == 1).await;
+        let second = proxy.connect().await; // to the kernel
+        proxy.drain.cancel();
+        until("it is told to drain", async || proxy.link.metrics().await.is_some()).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        tokio::time::resume();
+        until("it goes on", async || proxy.link.metrics().await.is_some()).await;
+        gate.notify_one();
+        assert_eq!(status(&read_head(&mut first).await), 200);
+        assert_eq!(text(&read_exact(&mut first, 4).await), "done");
+        gate.notify_one();
+        ends_with_an_answer(proxy, second).await;
     });
 }

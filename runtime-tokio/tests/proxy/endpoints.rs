@@ -423,7 +423,7 @@ async fn behind_a_black_hole(retries_max: u32) -> (Proxy, App) {
     snapshot.settings.retries_max = retries_max;
     let access = tidegate::telemetry::log::AccessLog::off();
     (
-        Proxy::start_over(PowerLoss::at(hole), snapshot, access, |_| {}).await,
+        Proxy::start_over(Faulty::without(hole), snapshot, access, |_| {}).await,
         app,
     )
 }

@@ -17,18 +17,18 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold";
 /// An app that answers until its power is lost, and then neither answers nor hangs up until it is `back`.
 struct Lossy {
     app: App,
-    net: PowerLoss,
+    net: Faulty,
     back: Rc<Notify>,
 }
 
 async fn lossy() -> Lossy {
-    let (is_lost, back) = (Rc::new(Cell::new(false)), Rc::new(Notify::new()));
-    let (lost, again) = (Rc::clone(&is_lost), Rc::clone(&back));
+    let (net, back) = (Faulty::default(), Rc::new(Notify::new()));
+    let (lost, again) = (Rc::clone(&net.lost), Rc::clone(&back));
     let app = App::scripted(move |mut stream| {
         let (lost, again) = (Rc::clone(&lost), Rc::clone(&again));
         async move {
             while !read_head(&mut stream).await.is_empty() {
-                if lost.get() {
+                if lost.get().is_some() {
                     again.notified().await;
                 }
                 let _ = stream.write_all(OK).await; // the proxy may have left
@@ -36,10 +36,6 @@ async fn lossy() -> Lossy {
         }
     })
     .await;
-    let net = PowerLoss {
-        addr: app.addr,
-        is_lost,
-    };
     Lossy { app, net, back }
 }
 
@@ -68,7 +64,7 @@ async fn warmed_up(lossy: &Lossy, other: Option<&App>) -> Rc<Proxy> {
         ready.count() == count
     })
     .await;
-    lossy.net.is_lost.set(true);
+    lossy.net.lost.set(Some(lossy.app.addr));
     Rc::new(proxy)
 }
 
@@ -123,7 +119,7 @@ fn requests_to_the_only_endpoint_park_when_it_vanishes_and_are_answered_when_it_
         let waiting = Rc::clone(&proxy);
         let request = spawn_local(async move { waiting.get("shop.example", "/").await });
         until("it is parked", async || proxy.pool("shop").await.parked == 1).await;
-        lossy.net.is_lost.set(false);
+        lossy.net.lost.set(None);
         assert_eq!(status(&request.await.expect("an answer")), 200);
     });
 }

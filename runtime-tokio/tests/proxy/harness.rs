@@ -219,23 +219,27 @@ pub(crate) struct App {
     pub(crate) task: JoinHandle<()>,
 }
 
-/// Real sockets, until an endpoint loses power: then packets to it vanish, as they do when a network namespace is gone. No
-/// new connection to it comes about, and none is refused.
-#[derive(Clone, Debug)]
-pub(crate) struct PowerLoss {
-    pub(crate) addr: SocketAddr,
-    pub(crate) is_lost: Rc<Cell<bool>>,
+/// Real sockets of a machine that has its troubles.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Faulty {
+    /// Who has no power: packets to it vanish, as they do when a network namespace is gone. No new connection to it comes
+    /// about, and none is refused.
+    pub(crate) lost: Rc<Cell<Option<SocketAddr>>>,
+    /// Whether the worker gets no processor between the begin of its drain and the end of its listeners' linger.
+    pub(crate) stalls: bool,
+    pub(crate) is_stalled: Rc<Cell<bool>>,
 }
 
-impl PowerLoss {
+impl Faulty {
     /// Nothing at this address ever had power.
-    pub(crate) fn at(addr: SocketAddr) -> Self {
-        let is_lost = Rc::new(Cell::new(true));
-        PowerLoss { addr, is_lost }
+    pub(crate) fn without(addr: SocketAddr) -> Self {
+        let faulty = Faulty::default();
+        faulty.lost.set(Some(addr));
+        faulty
     }
 }
 
-impl Net for PowerLoss {
+impl Net for Faulty {
     type Stream = TcpStream;
     type Listener = TcpListener;
 
@@ -248,11 +252,19 @@ impl Net for PowerLoss {
     }
 
     async fn accept(&self, listener: &TcpListener) -> std::io::Result<(TcpStream, SocketAddr)> {
+        if self.is_stalled.take() {
+            std::future::pending::<()>().await;
+        }
         TokioNet.accept(listener).await
     }
 
+    fn turn_away(&self, listener: &TcpListener) -> std::io::Result<()> {
+        self.is_stalled.set(self.stalls);
+        TokioNet.turn_away(listener)
+    }
+
     async fn connect(&self, addr: SocketAddr) -> std::io::Result<TcpStream> {
-        if addr == self.addr && self.is_lost.get() {
+        if self.lost.get() == Some(addr) {
             std::future::pending::<()>().await;
         }
         TokioNet.connect(addr).await

@@ -70,27 +70,32 @@ pub fn leader_change(seed: &Seed) {
     judge(world);
 }
 
-/// The control network is cut.
+/// The control network is cut, or a proxy stands still.
 pub fn controller_partition(seed: &Seed) {
     let mut world = world(seed, DockerFaults::draw);
     world.deploy(&Deployment::default());
     let [shop, _] = shop_and_blog(&mut world);
     let (controllers, proxies) = (side(CONTROLLERS), side(PROXIES));
-    let one_way = world.rng().chance(1, 3);
+    let way = world.rng().below(4);
+    let own = world
+        .service(PROXIES)
+        .map(|service| world.tasks(&service))
+        .unwrap_or_default();
+    let still = world.rng().pick(&own).map(|task| task.id.clone()).filter(|_| way == 0);
     let begin = world.now();
-    if one_way {
-        world.deafen(&proxies, &controllers);
-    } else {
-        world.cut(controllers.clone(), proxies.clone());
+    match (&still, way) {
+        (Some(proxy), _) => world.freeze(proxy),
+        (None, 1) => world.deafen(&proxies, &controllers),
+        (None, _) => world.cut(controllers.clone(), proxies.clone()),
     }
     let apart = world.rng().between(1, 25);
     world.run_for(Duration::from_secs(apart) / 2);
     relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
     world.run_for(Duration::from_secs(apart) / 2);
-    if one_way {
-        world.undeafen(&proxies, &controllers);
-    } else {
-        world.mend(&controllers, &proxies);
+    match (&still, way) {
+        (Some(proxy), _) => world.thaw(proxy),
+        (None, 1) => world.undeafen(&proxies, &controllers),
+        (None, _) => world.mend(&controllers, &proxies),
     }
     // Silence is noticed after 12 s, and then a proxy looks for a controller with growing pauses.
     let limit = Duration::from_secs(40);

@@ -50,7 +50,7 @@ scenarios! {
     "apps" apps, "apps crash, freeze, turn unhealthy, drop requests: others are not touched, and eyes see it in time";
     "certificates" certificates, "a courier brings certificates: renewed again and again, to their own service cluster and to no other";
     "chaos" chaos, "everything at random, one upon the other; then all heals and settles";
-    "controller-partition" controller_partition, "controllers and proxies do not hear each other: traffic goes on, and changes are followed afterwards";
+    "controller-partition" controller_partition, "controllers and proxies do not hear each other, or a proxy stands still: traffic goes on, and changes are followed afterwards";
     "controller-restart" controller_restart, "the controller dies under load: traffic goes on, and its successor follows changes";
     "crowded" crowded, "more requests than may wait for a service without tasks: the others are refused at once, and all places are given back";
     "forgotten-certificate" forgotten_certificate, "a certificate ends because nobody renewed it: the proxies say so, and users trust the next one at once";

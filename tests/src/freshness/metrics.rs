@@ -28,7 +28,7 @@ impl Counts {
         for node in scene.managers() {
             for container in node.containers_of(CONTROLLER)? {
                 counts.controllers += 1;
-                add(&page(node, &container, "/metrics")?, &mut counts.samples);
+                add_samples(&page(node, &container, "/metrics")?, &mut counts.samples);
             }
         }
         Ok(counts)
@@ -95,7 +95,8 @@ impl Counts {
     }
 }
 
-fn add(text: &str, samples: &mut BTreeMap<String, f64>) {
+/// Adds the samples of a page of metrics, by name with labels, to those that are there.
+pub(crate) fn add_samples(text: &str, samples: &mut BTreeMap<String, f64>) {
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         if let Some((name, value)) = line.rsplit_once(' ')
             && let Ok(value) = value.parse::<f64>()
@@ -113,8 +114,8 @@ mod tests {
 
     fn counts(at: Instant, text: &str) -> Counts {
         let mut samples = BTreeMap::new();
-        add(text, &mut samples);
-        add(text, &mut samples);
+        add_samples(text, &mut samples);
+        add_samples(text, &mut samples);
         Counts {
             at,
             controllers: 2,

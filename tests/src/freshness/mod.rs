@@ -5,7 +5,7 @@
 pub mod admin;
 mod api;
 pub mod figures;
-mod metrics;
+pub(crate) mod metrics;
 mod routes;
 mod tasks;
 

@@ -81,13 +81,13 @@ pub fn zero_loss_on(scene: &Scene, options: &Options) -> Result<bool> {
             say(format_args!("{beside}  {}, HAProxy beside{after}", scenario.name));
         }
         kept &= tally.failed() == if scenario.may_lose_posts { tally.failed_posts } else { 0 };
-        if let (Some(limit), Some(struck), Some(last)) = (scenario.seen_within, struck, tally.last_failure)
-            && last > struck + limit
+        if let Some(limit) = scenario.seen_within
+            && let Some(after) = late_failure(limit, struck, tally.last_failure)
         {
             kept = false;
-            let (last, limit) = ((last - struck).as_secs_f64(), limit.as_secs());
+            let (after, limit) = (after.as_secs_f64(), limit.as_secs());
             say(format_args!(
-                "  it is to be seen within {limit} s, and the last failure began after {last:.1} s"
+                "  it is to be seen within {limit} s, and the last failure began after {after:.1} s"
             ));
         }
     }
@@ -114,6 +114,12 @@ struct Seen {
     rounds: u64,
     /// When the last fault began.
     struck: Option<Instant>,
+}
+
+/// How long after the last fault a request began that failed, where that is longer than `limit`.
+fn late_failure(limit: Duration, struck: Option<Instant>, last: Option<Instant>) -> Option<Duration> {
+    let after = last?.checked_duration_since(struck?)?;
+    (after > limit).then_some(after)
 }
 
 /// Which request was in trouble last, which one most, and when they began.
@@ -169,6 +175,17 @@ fn run(scene: &Scene, peer: Option<&Beside>, scenario: &Scenario, requests: u64)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_long_after_the_fault_is_late() {
+        let (start, limit) = (now(), Duration::from_secs(3));
+        let after = |seconds| Some(start + Duration::from_secs(seconds));
+        let late = Some(Duration::from_secs(4));
+        assert_eq!(late_failure(limit, Some(start), after(3)), None);
+        assert_eq!(late_failure(limit, Some(start), after(4)), late);
+        assert_eq!(late_failure(limit, Some(start), None), None);
+        assert_eq!(late_failure(limit, None, after(4)), None);
+    }
 
     #[test]
     fn scenarios_are_chosen_by_name_and_an_unknown_one_is_answered_with_all() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::clock::{Look, now, wait_for};
+use crate::clock::now;
 use crate::command::command;
 use crate::example::Example;
 use crate::https::{Authority, Crowd};
@@ -90,17 +90,7 @@ pub fn prove_over_https(scene: &Scene) -> Result<()> {
         .concat(),
     )?;
     let nobody = Crowd::start(&authority.client()?, &[], 0, 0)?;
-    for entrance in scene.entrances_at(443) {
-        wait_for(
-            &format!("the certificate is served at {entrance}"),
-            LIMIT,
-            || match nobody.served(entrance) {
-                Ok(served) if served == issued.certificate => Look::Holds(()),
-                Ok(_) => Look::NotYet("another certificate".to_string()),
-                Err(error) => Look::NotYet(format!("{error:#}")),
-            },
-        )?;
-    }
+    nobody.until_served(&scene.entrances_at(443), &issued.certificate)?;
     let proved = prove(scene, "clean")?.wait_with_output()?;
     scene.docker(&["stack", "rm", "clean"])?;
     judge(

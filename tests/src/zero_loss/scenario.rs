@@ -1,16 +1,19 @@
 //! What is done to the application while requests come: each scenario is a service and a round that can be repeated.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use super::traffic::Target;
 use super::{fault, ourselves, streams};
 use crate::clock::{Look, now, wait_for};
+use crate::freshness::admin::page;
+use crate::freshness::metrics::add_samples;
 use crate::image;
-use crate::scene::Scene;
+use crate::scene::{PROXY, Scene};
 
 /// Its service.
 pub(super) const SERVICE: &str = "zero_app";
@@ -165,10 +168,16 @@ pub const SCENARIOS: [Scenario; 23] = [
     Scenario {
         name: "queued",
         promise: "rolling updates of an application whose tasks get few requests at once: the others wait, and none fails",
-        // More clients than may be answered at once: without a queue most requests would be refused.
+        // More clients than may be answered at once.
         replicas: 1,
         labels: "tidegate.requests_max: \"1\"",
-        round: |stage| stage.another_image(),
+        round: |stage| {
+            let before = stage.parked()?;
+            stage.another_image()?;
+            let parked = stage.parked()? - before;
+            ensure!(parked > 0.0, "no request waited, so nothing was limited");
+            Ok(())
+        },
         ..PLAIN
     },
     Scenario {
@@ -322,6 +331,20 @@ impl<'a> Stage<'a> {
     /// Waits until only those containers run that should.
     pub(super) fn until_at_rest(&self) -> Result<()> {
         self.scene.until_count(SERVICE, self.replicas)
+    }
+
+    /// Requests that had to wait in the proxies so far.
+    fn parked(&self) -> Result<f64> {
+        let mut samples = BTreeMap::new();
+        for node in self.scene.proxies() {
+            for container in node.containers_of(PROXY)? {
+                add_samples(&page(node, &container, "/metrics")?, &mut samples);
+            }
+        }
+        let parked = samples
+            .iter()
+            .filter(|(name, _)| name.starts_with("tidegate_parked_total"));
+        Ok(parked.map(|(_, value)| value).sum())
     }
 
     /// Replaces every task of a service, and waits until only new ones run.
