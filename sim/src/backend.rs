@@ -26,6 +26,7 @@ use turmoil::net::{TcpListener, TcpStream};
 
 use crate::client::WISH;
 use crate::shared::Shared;
+use crate::witness::Arrival;
 
 /// Port that apps listen on.
 pub const APP_PORT: u16 = 80;
@@ -160,7 +161,12 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
                 let code = if ailment == Some(Ailment::Unfit) { 500 } else { 200 };
                 return Ok(status(code));
             }
-            shared.witness().arrival(&start.task, from, shared.now());
+            let what = Arrival {
+                service: start.name.clone(),
+                host: host_of(&request),
+                path: request.uri().path().to_owned(),
+            };
+            shared.witness().arrival(&start.task, what, from, shared.now());
             // Before it has the whole of a request an app does nothing with it, and what stops there may be sent again.
             let body = request.body_mut().collect().await.map_err(|_| Dropped)?.to_bytes();
             if let Some(name) = request.headers().get(WISH).and_then(|name| name.to_str().ok()) {
@@ -278,6 +284,12 @@ impl fmt::Display for Dropped {
 
 impl std::error::Error for Dropped {}
 
+fn host_of(request: &Request<Incoming>) -> String {
+    let host = request.headers().get(http::header::HOST);
+    let host = host.and_then(|host| host.to_str().ok()).or(request.uri().host());
+    host.unwrap_or_default().to_owned()
+}
+
 /// To a request with a body of so many `bytes`.
 async fn answer(
     shared: &Shared,
@@ -290,9 +302,7 @@ async fn answer(
         shared.trace(&shared.task_name(&start.task), "keeps a request for ever");
         std::future::pending::<()>().await;
     }
-    let host = request.headers().get(http::header::HOST);
-    let host = host.and_then(|host| host.to_str().ok()).or(request.uri().host());
-    let host = host.unwrap_or_default().to_owned();
+    let host = host_of(request);
     let path = request.uri().path();
     let (low, high) = app.think_ms;
     let think = shared.draw(start.task.as_str(), low, high);

@@ -43,6 +43,7 @@ pub mod marks;
 pub mod mutants;
 pub mod net;
 pub mod oracle;
+mod panics;
 pub mod pki;
 mod processes;
 pub mod product;

@@ -3,6 +3,9 @@
 //!
 //! It knows eras. An era begins when the facts change; a request must be answered as some era allows that overlaps it,
 //! or that ended less than the grace time before it was sent: that is how long the product may take to follow.
+//!
+//! While a fault keeps facts from the product it is blind, and may go on by what was true when that began. Even then a
+//! request is not lost while a task serves it that has served all that time.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -12,10 +15,16 @@ use tidegate_core::simulated::Swarm;
 use tidegate_core::time::Instant;
 
 use crate::client::{Answer, Outcome, Wish};
-use crate::witness::{StreamEnd, Witness};
+use crate::product::PROXIES;
+use crate::witness::{AFTERMATH, Arrival, Late, StreamEnd, UNDER_WAY, Witness};
 
 /// How long a fault that nobody announces may go unseen.
 const OWN_EYES: Duration = Duration::from_millis(1500);
+
+/// How long after a blow a user may wait for an echo before the stream counts as ended by it.
+const STREAM_ENDS: Duration = Duration::from_secs(15);
+/// How long a request waits in a proxy or on its way at most.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One service's claim during an era.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +36,7 @@ pub struct Claim {
     /// Its path prefix, `/` for all.
     pub path: String,
     /// Tasks that should run and can answer.
-    pub serving: usize,
+    pub serving: BTreeSet<TaskId>,
 }
 
 /// A time during which the facts did not change.
@@ -43,6 +52,17 @@ pub struct Era {
 #[derive(Debug, Default)]
 pub struct Oracle {
     eras: Vec<Era>,
+    /// When facts did not reach the product, from and until when.
+    blind: Vec<(Instant, Option<Instant>)>,
+}
+
+/// What a request is judged by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Window {
+    from: Instant,
+    to: Instant,
+    /// Whether the product may go on by what was true at its beginning.
+    blind: bool,
 }
 
 impl Oracle {
@@ -52,6 +72,67 @@ impl Oracle {
         if self.eras.last().is_none_or(|era| era.claims != claims) {
             self.eras.push(Era { from: now, claims });
         }
+    }
+
+    /// From now on facts may not reach the product.
+    pub fn blinds(&mut self, now: Instant) {
+        if !self.is_blind() {
+            self.blind.push((now, None));
+        }
+    }
+
+    /// It has all facts again.
+    pub fn sees(&mut self, now: Instant) {
+        if let Some((_, until)) = self.blind.last_mut() {
+            until.get_or_insert(now);
+        }
+    }
+
+    /// Whether facts may not reach the product now.
+    pub fn is_blind(&self) -> bool {
+        self.blind.last().is_some_and(|(_, until)| until.is_none())
+    }
+
+    /// What may have been true for the product between two moments, if it follows within `grace`.
+    fn window(&self, from: Instant, to: Instant, grace: Duration) -> Window {
+        let from = from - grace;
+        let overlaps = |(begin, end): &&(Instant, Option<Instant>)| *begin <= to && end.is_none_or(|end| end >= from);
+        let first = self.blind.iter().find(overlaps).map(|(begin, _)| *begin - grace);
+        Window {
+            from: first.map_or(from, |first| first.min(from)),
+            to,
+            blind: first.is_some(),
+        }
+    }
+
+    /// The eras of a window.
+    fn eras(&self, window: Window) -> impl Iterator<Item = &Era> {
+        self.between(window.from, window.to)
+    }
+
+    /// Whether a product that does its work answers this wish.
+    fn is_served(&self, wish: &Wish, window: Window) -> bool {
+        let serving = |era: &Era| -> BTreeSet<TaskId> {
+            let owners = era.owners(wish).into_iter();
+            owners.flat_map(|claim| claim.serving.iter().cloned()).collect()
+        };
+        let mut eras = self.eras(window).map(serving);
+        let Some(first) = eras.next() else { return false };
+        if window.blind {
+            // It may know none but those that were there when it saw last.
+            return !eras.fold(first, |all, era| &all & &era).is_empty();
+        }
+        !first.is_empty() && eras.all(|era| !era.is_empty())
+    }
+
+    /// How many tasks of a service could answer all the time between two moments.
+    fn serving_all_along(&self, service: &str, from: Instant, to: Instant) -> usize {
+        let serving = |era: &Era| -> BTreeSet<TaskId> {
+            let claims = era.claims.iter().filter(|claim| claim.service == service);
+            claims.flat_map(|claim| claim.serving.iter().cloned()).collect()
+        };
+        let eras = self.between(from, to).map(serving);
+        eras.reduce(|all, era| &all & &era).map_or(0, |all| all.len())
     }
 
     /// The eras that overlap the time between two moments.
@@ -100,9 +181,10 @@ fn claims(swarm: &Swarm, frozen: &dyn Fn(&TaskId) -> bool) -> Vec<Claim> {
             hosts: hosts.split(',').map(|host| host.trim().to_lowercase()).collect(),
             path: label("context_root").map_or("/", String::as_str).to_owned(),
             serving: tasks
-                .iter()
-                .filter(|task| swarm.can_answer(&task.id) && !frozen(&task.id))
-                .count(),
+                .into_iter()
+                .map(|task| task.id)
+                .filter(|task| swarm.can_answer(task) && !frozen(task))
+                .collect(),
         });
     }
     claims
@@ -124,6 +206,10 @@ pub struct Seen<'a> {
 }
 
 impl Seen<'_> {
+    fn window(&self, outcome: &Outcome) -> Window {
+        self.oracle.window(outcome.sent, outcome.done, self.grace)
+    }
+
     /// Whether no product could have answered: the request was under way at a task that a fault struck, or sent before
     /// anybody's eyes could see it, or its proxy could not be reached.
     fn is_excused(&self, outcome: &Outcome) -> bool {
@@ -134,7 +220,7 @@ impl Seen<'_> {
         }
         let owners: BTreeSet<String> = self
             .oracle
-            .between(outcome.sent - self.grace, outcome.done)
+            .eras(self.window(outcome))
             .flat_map(|era| era.owners(&outcome.wish))
             .map(|claim| claim.service.clone())
             .collect();
@@ -153,8 +239,7 @@ impl Seen<'_> {
 pub fn no_request_lost(seen: Seen<'_>) -> Result<(), String> {
     for outcome in seen.outcomes {
         // A route may be younger than the grace time, so the look back covers it; a route that goes is not lost.
-        let mut eras = seen.oracle.between(outcome.sent - seen.grace, outcome.done);
-        let always_served = eras.all(|era| era.owners(&outcome.wish).iter().any(|claim| claim.serving > 0));
+        let always_served = seen.oracle.is_served(&outcome.wish, seen.window(outcome));
         let ok = matches!(
             &outcome.answer,
             Answer::Status {
@@ -176,7 +261,7 @@ pub fn only_owners_answer(seen: Seen<'_>) -> Result<(), String> {
         let Answer::Status { service: Some(by), .. } = &outcome.answer else {
             continue;
         };
-        let mut eras = seen.oracle.between(outcome.sent - seen.grace, outcome.done);
+        let mut eras = seen.oracle.eras(seen.window(outcome));
         if !eras.any(|era| era.owners(&outcome.wish).iter().any(|claim| &claim.service == by)) {
             return Err(format!("a service answered for another: {outcome}"));
         }
@@ -187,7 +272,7 @@ pub fn only_owners_answer(seen: Seen<'_>) -> Result<(), String> {
 /// What nobody owns is answered by the proxy itself: 503 for a host that nobody has, 404 for a path.
 pub fn unknown_is_refused(seen: Seen<'_>) -> Result<(), String> {
     for outcome in seen.outcomes {
-        let eras = || seen.oracle.between(outcome.sent - seen.grace, outcome.done);
+        let eras = || seen.oracle.eras(seen.window(outcome));
         if !eras().all(|era| era.owners(&outcome.wish).is_empty()) {
             continue;
         }
@@ -207,6 +292,54 @@ pub fn unknown_is_refused(seen: Seen<'_>) -> Result<(), String> {
     Ok(())
 }
 
+/// No request reaches a service that does not own host and path, whether it is answered or not.
+pub fn only_owners_are_asked(seen: Seen<'_>) -> Result<(), String> {
+    for (arrival, moments) in seen.witness.arrivals() {
+        let wish = Wish::new(&arrival.host, &arrival.path);
+        for at in moments {
+            let window = seen.oracle.window(at - PATIENCE, at, seen.grace);
+            let owns = |era: &Era| era.owners(&wish).iter().any(|claim| claim.service == arrival.service);
+            if !seen.oracle.eras(window).any(owns) {
+                let Arrival { service, host, path } = arrival;
+                return Err(format!("{at}: a request for {host}{path} reached {service}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No request reaches a task that the Swarm wants gone, once there was time to follow, while others serve.
+pub fn nobody_asks_who_leaves(seen: Seen<'_>) -> Result<(), String> {
+    let blows = seen.witness.blows();
+    for late in seen.witness.late() {
+        let Late {
+            service,
+            task,
+            since,
+            proxy,
+            at,
+        } = &late;
+        let window = seen.oracle.window(*since, *at, seen.grace);
+        let in_time = *at <= *since + seen.grace + UNDER_WAY;
+        if in_time || window.blind || seen.witness.is_mended(*at) {
+            continue;
+        }
+        let struck = blows.iter().any(|blow| {
+            let concerns = blow.services.contains(service) || blow.services.contains(PROXIES);
+            concerns && blow.at <= *at && blow.at + AFTERMATH >= *since
+        });
+        let others = seen.oracle.serving_all_along(service, *since, *at);
+        if !struck && others > 0 {
+            let late = at.since(*since);
+            return Err(format!(
+                "{at}: a request reached task {task} of {service} through proxy {proxy} {late:?} after the Swarm wanted it gone, \
+                 and {others} others served"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// A stream ends with the task or the proxy at its ends, and with nothing else.
 pub fn no_stream_lost(seen: Seen<'_>) -> Result<(), String> {
     for stream in seen.witness.streams() {
@@ -214,21 +347,21 @@ pub fn no_stream_lost(seen: Seen<'_>) -> Result<(), String> {
         let (from, to) = (stream.opened, stream.ended);
         let unreachable = seen.witness.was_unreachable(stream.proxy, from, to);
         let exited = seen.witness.has_exited(stream.proxy, from, to);
-        let struck = seen
-            .witness
-            .blows()
-            .iter()
-            .any(|blow| stream.opened <= blow.at && blow.at <= stream.ended);
+        let struck = seen.witness.blows().iter().any(|blow| {
+            let at_the_time = from <= blow.at && blow.at <= to && to <= blow.at + STREAM_ENDS;
+            at_the_time && blow.struck(&stream.service, &stream.task)
+        });
         if !over && !unreachable && !exited && !struck {
             let StreamEnd {
                 opened,
                 ended,
+                service,
                 task,
                 proxy,
                 why,
             } = stream;
             return Err(format!(
-                "a stream to {task} through {proxy}, opened {opened}, ended {ended}, and both ends live on: {why}"
+                "a stream to {service}, task {task}, through {proxy}, opened {opened}, ended {ended}, and both ends live on: {why}"
             ));
         }
     }
@@ -255,158 +388,4 @@ pub fn nobody_waits(seen: Seen<'_>) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::client::Channel;
-
-    /// Service, host, path, tasks that serve.
-    type ClaimRow<'a> = (&'a str, &'a str, &'a str, usize);
-
-    fn oracle(eras: &[(u64, &[ClaimRow<'_>])]) -> Oracle {
-        let eras = eras.iter().map(|(from, claims)| Era {
-            from: Instant::from_millis(*from),
-            claims: claims
-                .iter()
-                .map(|(service, host, path, serving)| Claim {
-                    service: (*service).to_owned(),
-                    hosts: vec![(*host).to_owned()],
-                    path: (*path).to_owned(),
-                    serving: *serving,
-                })
-                .collect(),
-        });
-        Oracle { eras: eras.collect() }
-    }
-
-    fn got(sent: u64, path: &str, code: u16, service: Option<&str>) -> Vec<Outcome> {
-        vec![Outcome {
-            sent: Instant::from_millis(sent),
-            done: Instant::from_millis(sent + 10),
-            wish: Wish {
-                host: "shop".to_owned(),
-                path: path.to_owned(),
-                channel: Channel::Clear,
-            },
-            unsafe_method: false,
-            proxy: [10, 0, 0, 9].into(),
-            answer: Answer::Status {
-                code,
-                service: service.map(str::to_owned),
-                task: None,
-            },
-        }]
-    }
-
-    fn judge(oracle: &Oracle, outcomes: &[Outcome]) -> [bool; 3] {
-        let grace = Duration::from_millis(100);
-        let (witness, unreliable) = Default::default();
-        let seen = Seen {
-            oracle,
-            outcomes,
-            grace,
-            witness: &witness,
-            unreliable: &unreliable,
-        };
-        [
-            no_request_lost(seen),
-            only_owners_answer(seen),
-            unknown_is_refused(seen),
-        ]
-        .map(|verdict| verdict.is_ok())
-    }
-
-    #[test]
-    fn an_error_while_a_task_serves_is_a_lost_request() {
-        let served = oracle(&[(0, &[("a", "shop", "/", 1)])]);
-        assert_eq!(judge(&served, &got(500, "/", 502, None)), [false, true, true]);
-        assert_eq!(judge(&served, &got(500, "/", 200, Some("a"))), [true; 3]);
-        let gone = oracle(&[(0, &[("a", "shop", "/", 0)])]);
-        assert_eq!(judge(&gone, &got(500, "/", 503, None)), [true; 3]);
-    }
-
-    #[test]
-    fn what_a_fault_struck_is_excused_for_as_long_as_nobody_can_know() {
-        let served = oracle(&[(0, &[("a", "shop", "/", 1)])]);
-        let (witness, unreliable): (Witness, _) = Default::default();
-        witness.blow(Instant::from_millis(500), ["a".to_owned()].into(), "a crash");
-        let judge = |sent| {
-            let outcomes = got(sent, "/", 502, None);
-            no_request_lost(Seen {
-                oracle: &served,
-                outcomes: &outcomes,
-                grace: Duration::from_millis(100),
-                witness: &witness,
-                unreliable: &unreliable,
-            })
-            .is_ok()
-        };
-        let late = 500 + u64::try_from(OWN_EYES.as_millis()).unwrap() + 1;
-        assert_eq!([480, 495, 600, late].map(judge), [false, true, true, false]);
-    }
-
-    #[test]
-    fn a_stream_whose_ends_live_on_may_not_end() {
-        let (witness, unreliable): (Witness, _) = Default::default();
-        let judge = |witness: &Witness| {
-            let seen = Seen {
-                oracle: &Oracle::default(),
-                outcomes: &[],
-                grace: Duration::ZERO,
-                witness,
-                unreliable: &unreliable,
-            };
-            no_stream_lost(seen).is_ok()
-        };
-        witness.stream(StreamEnd {
-            opened: Instant::from_millis(100),
-            ended: Instant::from_millis(900),
-            task: "t1".into(),
-            proxy: [10, 0, 0, 9].into(),
-            why: "reset".to_owned(),
-        });
-        assert!(!judge(&witness));
-        witness.exits([10, 0, 0, 8].into(), Instant::from_millis(800));
-        assert!(!judge(&witness), "that was another proxy");
-        witness.ends(&"t1".into(), Instant::from_millis(800));
-        assert!(judge(&witness));
-    }
-
-    #[test]
-    fn a_stream_may_end_with_its_proxy() {
-        let (witness, unreliable): (Witness, _) = Default::default();
-        let proxy = [10, 0, 0, 9].into();
-        witness.stream(StreamEnd {
-            opened: Instant::from_millis(100),
-            ended: Instant::from_millis(900),
-            task: "t1".into(),
-            proxy,
-            why: "end of file".to_owned(),
-        });
-        witness.exits(proxy, Instant::from_millis(890));
-        let seen = Seen {
-            oracle: &Oracle::default(),
-            outcomes: &[],
-            grace: Duration::ZERO,
-            witness: &witness,
-            unreliable: &unreliable,
-        };
-        assert_eq!(no_stream_lost(seen), Ok(()));
-    }
-
-    #[test]
-    fn after_the_grace_time_the_old_owner_may_not_answer_any_more() {
-        let moved = oracle(&[(0, &[("a", "shop", "/", 1)]), (1000, &[("b", "shop", "/", 1)])]);
-        assert!(judge(&moved, &got(1050, "/", 200, Some("a")))[1]);
-        assert!(!judge(&moved, &got(1150, "/", 200, Some("a")))[1]);
-        assert!(judge(&moved, &got(1150, "/", 200, Some("b")))[1]);
-    }
-
-    #[test]
-    fn the_longest_path_owns_and_an_unknown_path_is_not_found() {
-        let two = oracle(&[(0, &[("a", "shop", "/x", 1), ("b", "shop", "/x/y", 1)])]);
-        assert!(!judge(&two, &got(500, "/x/y/z", 200, Some("a")))[1]);
-        assert!(judge(&two, &got(500, "/x/yz", 200, Some("a")))[1]);
-        assert!(judge(&two, &got(500, "/z", 404, None))[2]);
-        assert!(!judge(&two, &got(500, "/z", 503, None))[2]);
-    }
-}
+mod tests;

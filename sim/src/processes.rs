@@ -100,6 +100,13 @@ impl World {
     /// Runs `program` at an address that may have been another task's.
     fn occupy(&mut self, ip: IpAddr, task: &TaskId, node: &NodeId, program: Program) {
         if let Some(host) = self.hosts.get(&ip) {
+            let before = host.task.borrow().as_ref().and_then(|before| self.service_of(before));
+            if let (Some(before), Some(own)) = (before, self.service_of(task))
+                && before != own
+            {
+                let what = format!("an address of {before} is given to {own}");
+                self.shared.trace("world", &what);
+            }
             *host.program.borrow_mut() = program;
             *host.task.borrow_mut() = Some(task.clone());
             *host.node.borrow_mut() = Some(node.clone());
@@ -171,7 +178,8 @@ impl World {
             // Nobody says so: it served on while its dockerd was dead, and falls silent with its network. What may be sent again is
             // asked elsewhere; the rest has its only copy there.
             let what = "a task that serves is cut off";
-            self.shared.witness.blow_to_unsafe(self.now(), &service, what);
+            let witness = &self.shared.witness;
+            witness.blow_to_unsafe(self.now(), &service, std::slice::from_ref(task), what);
         }
         for ip in process.addresses.clone() {
             let Some(host) = self.hosts.get(&ip) else { continue };

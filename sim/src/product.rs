@@ -40,7 +40,7 @@ use tidegate_core::secrets::message::Parcel;
 use tidegate_core::settings::{NetworkPolicy, Settings};
 use tidegate_core::simulated::{Fact, Start};
 use tidegate_core::snapshot::subscriber::Install;
-use tidegate_core::swarm::model::STACK_LABEL;
+use tidegate_core::swarm::model::{STACK_LABEL, Task};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
@@ -146,16 +146,28 @@ impl World {
                 .expect("no such network yet");
             swarm.create_service(shape, now).expect("the first service of its name")
         });
-        let wanted: u64 = deployment
-            .settings
-            .clusters
-            .values()
-            .map(|cluster| cluster.replicas)
+        let workers = self.nodes(false).len();
+        let clusters = deployment.settings.clusters.values();
+        let wanted: usize = clusters
+            .map(|cluster| match cluster.global {
+                true => workers,
+                false => usize::try_from(cluster.replicas).unwrap_or_default(),
+            })
             .sum();
         let limit = Duration::from_secs(120);
-        self.until("every proxy runs", limit, |world| world.proxies() as u64 == wanted);
+        self.until("every proxy runs", limit, |world| world.proxies() == wanted);
         self.enter_at_service(PROXIES, PROXY_HTTP_PORT);
+        // Each controller starts anew once, when the Swarm has its authority.
+        self.until("every controller runs", limit, |world| world.blinds().is_none());
+        self.deployed = true;
         id
+    }
+
+    /// Tasks of a service that can answer.
+    pub fn ready(&self, service: &ServiceId) -> usize {
+        let tasks = self.tasks(service);
+        let can = |task: &&Task| self.shared().with_swarm(|swarm, _| swarm.can_answer(&task.id));
+        tasks.iter().filter(can).count()
     }
 
     /// Proxies that run, of all service clusters.

@@ -60,7 +60,7 @@ impl World {
             if let Side::Service(name) = side {
                 self.shared
                     .witness
-                    .blow_to_unsafe(self.now(), name, "connections are reset");
+                    .blow_to_unsafe(self.now(), name, &[], "connections are reset");
             }
         }
     }

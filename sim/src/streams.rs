@@ -27,7 +27,7 @@ pub(crate) async fn run(shared: Rc<Shared>, name: String, wish: Wish) {
             continue;
         };
         let opened = shared.now();
-        let (task, mut stream) = match within(&shared, PATIENCE, upgrade(&shared, proxy, &wish)).await {
+        let (service, task, mut stream) = match within(&shared, PATIENCE, upgrade(&shared, proxy, &wish)).await {
             Some(Ok(stream)) => stream,
             // Requests are judged elsewhere; a stream counts from its first byte on.
             Some(Err(_)) | None => continue,
@@ -52,6 +52,7 @@ pub(crate) async fn run(shared: Rc<Shared>, name: String, wish: Wish) {
         shared.witness().stream(StreamEnd {
             opened,
             ended,
+            service,
             task,
             proxy: proxy.ip(),
             why,
@@ -61,7 +62,12 @@ pub(crate) async fn run(shared: Rc<Shared>, name: String, wish: Wish) {
 
 type Upgraded = TokioIo<hyper::upgrade::Upgraded>;
 
-async fn upgrade(shared: &Rc<Shared>, proxy: std::net::SocketAddr, wish: &Wish) -> Result<(TaskId, Upgraded), String> {
+/// The service and the task that answer, and the stream.
+async fn upgrade(
+    shared: &Rc<Shared>,
+    proxy: std::net::SocketAddr,
+    wish: &Wish,
+) -> Result<(String, TaskId, Upgraded), String> {
     let stream = open(shared, proxy).await?;
     let (mut connection, driver) = http1::handshake(TokioIo::new(stream))
         .await
@@ -80,14 +86,13 @@ async fn upgrade(shared: &Rc<Shared>, proxy: std::net::SocketAddr, wish: &Wish) 
     if response.status() != http::StatusCode::SWITCHING_PROTOCOLS {
         return Err(format!("the answer is {}", response.status()));
     }
-    let task = response
-        .headers()
-        .get("x-task")
-        .and_then(|task| task.to_str().ok())
-        .unwrap_or_default();
-    let task = TaskId::from(task);
+    let header = |name| {
+        let value = response.headers().get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let (service, task) = (header("x-service"), TaskId::from(header("x-task")));
     let upgraded = hyper::upgrade::on(response).await.map_err(|error| error.to_string())?;
-    Ok((task, TokioIo::new(upgraded)))
+    Ok((service, task, TokioIo::new(upgraded)))
 }
 
 async fn echo(stream: &mut Upgraded, said: u64) -> Result<(), String> {

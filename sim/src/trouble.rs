@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use tidegate_core::id::{NodeId, ServiceId, TaskId};
 use tidegate_core::reconcile::desired::{CLUSTER_LABEL, ROLE_LABEL, ServiceShape};
@@ -12,11 +13,17 @@ use tidegate_core::swarm::model::{Node, Service, Task};
 
 use crate::backend::Ailment;
 use crate::processes::Process;
-use crate::product::PROXIES;
+use crate::product::{CONTROLLERS, PROXIES};
+use crate::scenario::FOLLOWED_WITH_FAULTS;
 use crate::shared::Disk;
 use crate::walls::Side;
 use crate::witness::Table;
 use crate::world::World;
+
+/// What routes a service.
+const HOSTS: &str = "com.docker.lb.hosts";
+/// Who hears nothing takes its controller for dead after 12 s, and finds another one within 5 s more.
+const SILENCE: Duration = Duration::from_secs(20);
 
 impl World {
     /// The next act of the story; `None` where this run leaves it out. Each has chance of its own, so leaving one out
@@ -35,7 +42,7 @@ impl World {
     /// Tells the witness that a fault struck tasks, and makes those that are proxies unreachable for users.
     pub(crate) fn strike(&self, tasks: &[TaskId], what: &str) {
         let services: BTreeSet<String> = tasks.iter().filter_map(|task| self.service_of(task)).collect();
-        self.shared.witness.blow(self.now(), services, what);
+        self.shared.witness.blow(self.now(), services, tasks, what);
         for ip in self.addresses_of(tasks) {
             self.shared.witness.unreachable(ip, self.now());
         }
@@ -53,6 +60,68 @@ impl World {
             all.extend(addresses.into_iter().flatten().filter(|ip| is_at(ip, task)));
         }
         all
+    }
+
+    /// What keeps facts from the product now, and how long it may need to look around once that is over.
+    pub(crate) fn blinds(&self) -> Option<(&'static str, Duration)> {
+        let of = |name: &str| self.service(name).map(|id| self.tasks(&id)).unwrap_or_default();
+        let is_shut = |task: &Task| {
+            self.shared
+                .gates
+                .borrow()
+                .get(&task.id)
+                .is_some_and(|gate| gate.is_shut())
+        };
+        let controllers = of(CONTROLLERS);
+        let mut own = controllers
+            .iter()
+            .chain(of(PROXIES).iter())
+            .cloned()
+            .collect::<Vec<_>>();
+        own.retain(|task| is_shut(task));
+        let can = |task: &&Task| self.shared.with_swarm(|swarm, _| swarm.can_answer(&task.id));
+        let wanted = self.shared.with_swarm(|swarm, _| {
+            let shape = swarm.shape(&swarm.service_named(CONTROLLERS)?)?;
+            shape.replicas
+        });
+        if !self.walls.is_empty() || self.deaf > 0 {
+            Some(("a wall", SILENCE))
+        } else if !own.is_empty() {
+            Some(("a process stands still", SILENCE))
+        } else if !self.has_leader() || self.nodes(true).iter().any(|node| self.is_lost(&node.id)) {
+            Some(("a manager is lost", SILENCE))
+        } else if (controllers.iter().filter(can).count() as u64) < wanted.unwrap_or_default().max(1) {
+            Some(("a controller is missing", FOLLOWED_WITH_FAULTS))
+        } else if self.shared.disk.get() != Disk::Well {
+            Some(("a disk is bad", FOLLOWED_WITH_FAULTS))
+        } else {
+            None
+        }
+    }
+
+    /// Tells the oracle when facts may not reach the product, and when it has them again: that is, when nothing has kept them
+    /// from it for a while, and every proxy serves by what Docker says.
+    pub(crate) fn look_for_what_blinds(&mut self) {
+        if !self.deployed {
+            return;
+        }
+        let now = self.now();
+        if let Some((what, pause)) = self.blinds() {
+            if !self.oracle.is_blind() {
+                self.shared
+                    .trace("oracle", &format!("the product may be blind: {what}"));
+                self.oracle.blinds(now);
+            }
+            let pause = self.clear.map_or(pause, |(_, before)| before.max(pause));
+            self.clear = Some((now, pause));
+        } else if let Some((since, pause)) = self.clear
+            && now.since(since) >= pause
+            && self.tables_match().is_ok()
+        {
+            self.shared.trace("oracle", "the product sees again");
+            self.oracle.sees(now);
+            self.clear = None;
+        }
     }
 
     /// Name of the service of a task.
@@ -204,6 +273,7 @@ impl World {
         for (ip, other) in self.pairs(from, to) {
             self.sim.partition_oneway(ip, other);
         }
+        self.deaf += 1;
     }
 
     /// It is heard again.
@@ -212,6 +282,7 @@ impl World {
         for (ip, other) in self.pairs(from, to) {
             self.sim.repair_oneway(ip, other);
         }
+        self.deaf -= 1;
     }
 
     /// The disks that proxies keep their tables on.
@@ -286,10 +357,14 @@ impl World {
     }
 
     fn table_matches(&self, table: &Table, cluster: &str, services: &[Service]) -> Result<(), String> {
-        for service in services
-            .iter()
-            .filter(|service| service.labels.contains_key("com.docker.lb.hosts"))
-        {
+        let is_routed = |id: &ServiceId| {
+            let mut routed = services.iter().filter(|service| service.labels.contains_key(HOSTS));
+            routed.any(|service| service.id == *id)
+        };
+        if let Some(spec) = table.snapshot.routes.values().find(|spec| !is_routed(&spec.service)) {
+            return Err(format!("{} is served and should not be", spec.name));
+        }
+        for service in services.iter().filter(|service| service.labels.contains_key(HOSTS)) {
             let own = service
                 .labels
                 .get("com.docker.lb.service_cluster")

@@ -14,9 +14,9 @@ use tidegate_core::time::Instant;
 use crate::lines::Lines;
 
 /// A request that a proxy had sent off before it put a table to work arrives within this time.
-const UNDER_WAY: Duration = Duration::from_millis(600);
+pub(crate) const UNDER_WAY: Duration = Duration::from_millis(600);
 /// An endpoint that fails makes its pool use what it has; for this long after a blow a leaving task may be all of it.
-const AFTERMATH: Duration = Duration::from_secs(10);
+pub(crate) const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// How often a request that may be sent again reaches a task at most: once, its retries (`retries_max`), a second copy.
 const SENT_MAX: u32 = 1 + 3 + 1;
@@ -28,6 +28,8 @@ pub struct Blow {
     pub at: Instant,
     /// The services whose tasks it struck.
     pub services: BTreeSet<String>,
+    /// Those tasks; none where it struck all of them.
+    pub tasks: BTreeSet<TaskId>,
     /// What it was.
     pub what: String,
     /// Whether what may be sent again was not to be lost by it.
@@ -41,7 +43,9 @@ pub struct StreamEnd {
     pub opened: Instant,
     /// When it ended.
     pub ended: Instant,
-    /// The task that answered.
+    /// The service that answered.
+    pub service: String,
+    /// Its task.
     pub task: TaskId,
     /// Through which proxy.
     pub proxy: IpAddr,
@@ -58,6 +62,39 @@ pub struct Table {
     pub cluster: ClusterName,
     /// The specs.
     pub snapshot: Arc<Snapshot>,
+}
+
+/// What a request that reached a task asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Arrival {
+    /// Service of the task.
+    pub service: String,
+    /// Its `Host`.
+    pub host: String,
+    /// Its path.
+    pub path: String,
+}
+
+/// A request that reached a task which should not run any more.
+#[derive(Clone, Debug)]
+pub struct Late {
+    /// Service of the task.
+    pub service: String,
+    /// The task.
+    pub task: TaskId,
+    /// Since when it should not run.
+    pub since: Instant,
+    /// Through which proxy.
+    pub proxy: IpAddr,
+    /// When.
+    pub at: Instant,
+}
+
+impl Blow {
+    /// Whether it struck this task.
+    pub fn struck(&self, service: &str, task: &TaskId) -> bool {
+        self.services.contains(service) && (self.tasks.is_empty() || self.tasks.contains(task))
+    }
 }
 
 /// Of an address, from and until when.
@@ -87,7 +124,11 @@ pub struct Witness {
     /// When what had been held back was let go.
     mended: RefCell<Vec<Instant>>,
     broken: RefCell<Vec<String>>,
-    arrivals: RefCell<u64>,
+    /// What reached which service, and when.
+    arrivals: RefCell<BTreeMap<Arrival, Vec<Instant>>>,
+    /// Tasks that should not run any more, since when.
+    leaving: RefCell<BTreeMap<TaskId, Instant>>,
+    late: RefCell<Vec<Late>>,
     /// How often each request reached a task, by its name.
     times: RefCell<BTreeMap<String, u32>>,
     /// Requests that waited in each proxy when it was looked at last.
@@ -103,20 +144,22 @@ pub struct Witness {
 
 impl Witness {
     /// A fault struck.
-    pub fn blow(&self, at: Instant, services: BTreeSet<String>, what: &str) {
+    pub fn blow(&self, at: Instant, services: BTreeSet<String>, tasks: &[TaskId], what: &str) {
         self.blows.borrow_mut().push(Blow {
             at,
             services,
+            tasks: tasks.iter().cloned().collect(),
             what: what.to_owned(),
             spares_safe: false,
         });
     }
 
     /// A fault struck a service's tasks that a request which may be sent again need not feel.
-    pub fn blow_to_unsafe(&self, at: Instant, service: &str, what: &str) {
+    pub fn blow_to_unsafe(&self, at: Instant, service: &str, tasks: &[TaskId], what: &str) {
         self.blows.borrow_mut().push(Blow {
             at,
             services: [service.to_owned()].into(),
+            tasks: tasks.iter().cloned().collect(),
             what: what.to_owned(),
             spares_safe: true,
         });
@@ -166,8 +209,17 @@ impl Witness {
     }
 
     /// A request reached a task.
-    pub fn arrival(&self, task: &TaskId, from: IpAddr, now: Instant) {
-        *self.arrivals.borrow_mut() += 1;
+    pub fn arrival(&self, task: &TaskId, what: Arrival, from: IpAddr, now: Instant) {
+        if let Some(since) = self.leaving.borrow().get(task).copied() {
+            self.late.borrow_mut().push(Late {
+                service: what.service.clone(),
+                task: task.clone(),
+                since,
+                proxy: from,
+                at: now,
+            });
+        }
+        self.arrivals.borrow_mut().entry(what).or_default().push(now);
         if self.unfit.borrow().contains(task) {
             self.breaks(format!(
                 "{now}: a request reached task {task} through proxy {from}, whose checks it fails"
@@ -185,8 +237,7 @@ impl Witness {
     fn left_long_ago(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> Option<Duration> {
         let left = self.left.borrow().get(&(proxy, task.clone())).copied()?;
         let struck = self.blows.borrow().iter().any(|blow| blow.at + AFTERMATH >= left);
-        let held = self.mended.borrow().iter().any(|at| *at + UNDER_WAY >= now);
-        (now > left + UNDER_WAY && !struck && !held).then(|| now.since(left))
+        (now > left + UNDER_WAY && !struck && !self.is_mended(now)).then(|| now.since(left))
     }
 
     /// A proxy counts a task among those that take requests.
@@ -296,9 +347,24 @@ impl Witness {
         self.mended.borrow_mut().push(now);
     }
 
-    /// How many requests reached tasks.
-    pub fn arrivals(&self) -> u64 {
-        *self.arrivals.borrow()
+    /// What reached which service, and when.
+    pub fn arrivals(&self) -> BTreeMap<Arrival, Vec<Instant>> {
+        self.arrivals.borrow().clone()
+    }
+
+    /// The Swarm wants a task to run no more.
+    pub(crate) fn leaves(&self, task: &TaskId, now: Instant) {
+        self.leaving.borrow_mut().entry(task.clone()).or_insert(now);
+    }
+
+    /// Requests that reached tasks which should not run any more.
+    pub fn late(&self) -> Vec<Late> {
+        self.late.borrow().clone()
+    }
+
+    /// Whether what a cut had held back was let go so shortly before that it may arrive now.
+    pub fn is_mended(&self, now: Instant) -> bool {
+        self.mended.borrow().iter().any(|at| *at + UNDER_WAY >= now)
     }
 
     /// A process was told to stop, or ended.

@@ -27,6 +27,7 @@ use crate::contract::{Ground, hold, hold_watch};
 use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::oracle::{Oracle, Seen};
+use crate::panics;
 use crate::processes::{Host, Process};
 use crate::seed::Seed;
 use crate::shared::{EPOCH, Entries, Shared};
@@ -54,11 +55,17 @@ pub struct World {
     pub(crate) leader: Option<NodeId>,
     /// Between which sides nothing passes.
     pub(crate) walls: Vec<(Side, Side)>,
+    /// How many pairs of sides hear each other one way only.
+    pub(crate) deaf: usize,
+    /// Since when nothing keeps facts from the product, where something did.
+    pub(crate) clear: Option<(Instant, Duration)>,
+    /// Whether the product is deployed.
+    pub(crate) deployed: bool,
     observed: Option<Version>,
     unreliable: BTreeSet<String>,
     pub(crate) apps: BTreeMap<String, App>,
     pub(crate) launchers: Vec<(String, Rc<Launcher>)>,
-    oracle: Oracle,
+    pub(crate) oracle: Oracle,
     rng: Rng,
     faults: DockerFaults,
     grace: Duration,
@@ -81,6 +88,7 @@ impl World {
 
     /// The same with so many managers.
     pub fn with_managers(seed: &Seed, faults: DockerFaults, managers: u64) -> Self {
+        panics::watch();
         let rng = Rng::new(seed.value());
         let mut topology = rng.fork("topology");
         let (low, high) = (topology.between(0, 2), topology.between(2, 6));
@@ -127,6 +135,9 @@ impl World {
             acts: 0,
             leader,
             walls: Vec::new(),
+            deaf: 0,
+            clear: None,
+            deployed: false,
             observed: None,
             unreliable: BTreeSet::new(),
             sim: builder.build(),
@@ -399,10 +410,14 @@ impl World {
             {
                 process.exited = true;
                 self.shared.witness.ends(task, now);
-                if let Some(service) = self.shared.with_swarm(|swarm, _| wanted(swarm, task)) {
-                    // An unhealthy one, say, is ended by its node, and nobody is told before it has ended.
-                    let witness = &self.shared.witness;
-                    witness.blow_to_unsafe(now, &service, "a task ends unannounced");
+                // An unhealthy one, say, is ended by its node, and nobody is told before it has ended.
+                let service = self.shared.with_swarm(|swarm, _| match self.oracle.is_blind() {
+                    true => service_of(swarm, task),
+                    false => wanted(swarm, task),
+                });
+                if let Some(service) = service {
+                    let (witness, tasks) = (&self.shared.witness, std::slice::from_ref(task));
+                    witness.blow_to_unsafe(now, &service, tasks, "a task ends unannounced");
                 }
                 for ip in &process.addresses {
                     self.shared.witness.exits(*ip, now);
@@ -423,6 +438,10 @@ impl World {
         }
         if now.since_start().as_millis().is_multiple_of(bounds::EVERY.as_millis()) {
             self.shared.witness.judge_idle(now);
+            self.look_for_what_blinds();
+        }
+        if let Some(panic) = panics::taken() {
+            panic!("a task panicked: {panic}");
         }
         if let Some(error) = self.shared.trace.errors().first() {
             panic!("the product logged an error: {error}");
@@ -432,7 +451,13 @@ impl World {
     /// Looks at the facts again.
     pub(crate) fn observe(&mut self) {
         let frozen = |task: &TaskId| self.shared.gates.borrow().get(task).is_some_and(|gate| gate.is_shut());
-        self.oracle.observe(&self.shared.swarm.borrow(), frozen, self.now());
+        let (swarm, now) = (self.shared.swarm.borrow(), self.now());
+        self.oracle.observe(&swarm, frozen, now);
+        for task in swarm.tasks(&[]).unwrap_or_default() {
+            if task.desired.is_past_running() {
+                self.shared.witness.leaves(&task.id, now);
+            }
+        }
     }
 
     fn step_swarm(&mut self, input: Input<Fact>) {
@@ -457,8 +482,13 @@ impl World {
     }
 }
 
+/// The name of the service of a task.
+fn service_of(swarm: &Swarm, task: &TaskId) -> Option<String> {
+    Some(swarm.shape(&swarm.task(task)?.service)?.name.clone())
+}
+
 /// The name of the service of a task that is wanted, as far as anybody was told.
 fn wanted(swarm: &Swarm, task: &TaskId) -> Option<String> {
-    let task = swarm.task(task).filter(|task| task.desired == DesiredState::Running)?;
-    Some(swarm.shape(&task.service)?.name.clone())
+    let is_wanted = swarm.task(task)?.desired == DesiredState::Running;
+    service_of(swarm, task).filter(|_| is_wanted)
 }

@@ -152,3 +152,22 @@ fn the_same_seed_gives_the_same_trace_on_another_thread() {
     assert_eq!(first.digest, second.digest);
     assert_ne!(first.digest, seed::run(6, a_stop).unwrap().digest);
 }
+
+/// A task that nobody waits for panics in the middle of a process.
+fn a_panic(seed: &Seed) {
+    let mut world = World::new(seed, DockerFaults::none());
+    world.host("host", "alias", || async {
+        let process = async {
+            tokio::task::spawn_local(async { panic!("an invariant is broken") });
+            std::future::pending::<()>().await;
+        };
+        tokio::task::LocalSet::new().run_until(process).await;
+    });
+    world.run_for(Duration::from_secs(1));
+}
+
+#[test]
+fn a_panic_that_nobody_waits_for_fails_the_simulation() {
+    let failure = seed::run(1, a_panic).unwrap_err();
+    assert!(failure.what.contains("an invariant is broken"), "{}", failure.what);
+}

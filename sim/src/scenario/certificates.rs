@@ -112,7 +112,7 @@ pub fn forgotten_certificate(seed: &Seed) {
     world
         .shared()
         .witness()
-        .blow(world.now(), shops, "the certificate is over");
+        .blow(world.now(), shops, &[], "the certificate is over");
     world.load(vec![wish.clone().over(Channel::Tls)]);
     world.until("users see that it is over", FOLLOWED, |world| {
         world.got_since(
@@ -184,7 +184,6 @@ pub fn passthrough(seed: &Seed) {
         let pause = dice.between(200, 6000);
         world.run_for(Duration::from_millis(pause));
     }
-    world.set_grace(FOLLOWED_WITH_FAULTS);
     settle(&mut world);
     judge(world);
 }

@@ -46,7 +46,6 @@ pub fn chaos(seed: &Seed) {
     world.deploy(&deployment);
     let [shop, blog] = shop_and_blog(&mut world);
     world.stream_user("viewer-1", &Wish::new("blog.example.org", "/live"));
-    let begin = world.now();
     let mut state = State::default();
     for _ in 0..ACTS {
         let kind = *dice.pick(&kinds).unwrap_or(&"update");
@@ -60,8 +59,6 @@ pub fn chaos(seed: &Seed) {
         }
     }
     state.heal(&mut world);
-    let blind = world.now().since(begin);
-    world.set_grace(blind + FOLLOWED_WITH_FAULTS);
     settle(&mut world);
     judge(world);
 }

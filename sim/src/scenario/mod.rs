@@ -22,7 +22,8 @@ pub use planned::*;
 use crate::client::Wish;
 use crate::faults::DockerFaults;
 use crate::oracle::{
-    no_request_lost, no_stream_lost, nobody_waits, nothing_forbidden, only_owners_answer, unknown_is_refused,
+    no_request_lost, no_stream_lost, nobody_asks_who_leaves, nobody_waits, nothing_forbidden, only_owners_answer,
+    only_owners_are_asked, unknown_is_refused,
 };
 use crate::seed::Seed;
 use crate::world::World;
@@ -73,7 +74,7 @@ scenarios! {
 /// The time within which a change must be followed, where the Docker API behaves.
 pub(super) const FOLLOWED: Duration = Duration::from_millis(1500);
 /// The same where it errs, hangs or loses events: limits on calls and the safety net's interval come on top.
-pub(super) const FOLLOWED_WITH_FAULTS: Duration = Duration::from_secs(12);
+pub(crate) const FOLLOWED_WITH_FAULTS: Duration = Duration::from_secs(12);
 pub(super) const SETTLED: Duration = Duration::from_secs(60);
 
 pub(super) fn world(seed: &Seed, faults: impl Fn(&mut Rng) -> DockerFaults) -> World {
@@ -177,6 +178,8 @@ pub(super) fn judge(mut world: World) {
     world.heal();
     world.stop_load();
     world.expect(only_owners_answer);
+    world.expect(only_owners_are_asked);
+    world.expect(nobody_asks_who_leaves);
     world.expect(no_request_lost);
     world.expect(unknown_is_refused);
     world.expect(no_stream_lost);

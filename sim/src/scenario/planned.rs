@@ -144,7 +144,6 @@ pub fn random(seed: &Seed) {
     world.until("all is at rest", Duration::from_secs(180), |world| {
         world.shared().with_swarm(|swarm, _| swarm.is_at_rest())
     });
-    world.set_grace(FOLLOWED_WITH_FAULTS);
     judge(world);
 }
 
@@ -210,7 +209,6 @@ pub fn controller_restart(seed: &Seed) {
     relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
     // A proxy looks for a new controller with growing pauses.
     answered(&mut world, "store.example.org", "shop");
-    world.set_grace(FOLLOWED_WITH_FAULTS);
     world.run_for(Duration::from_secs(1));
     judge(world);
 }
