@@ -4,6 +4,7 @@
 //! simulation a fixed epoch plus the simulated time.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tidegate_core::time::Instant;
@@ -17,7 +18,7 @@ pub struct Clock {
 
 #[derive(Clone, Copy, Debug)]
 enum Wall {
-    Simulated { epoch: Duration },
+    Simulated { epoch: Duration, off: &'static AtomicI64 },
     System,
 }
 
@@ -30,11 +31,12 @@ impl Clock {
         }
     }
 
-    /// A clock whose wall time is `epoch` (since 1970) now, and moves with tokio's time.
-    pub fn simulated(epoch: Duration) -> Self {
+    /// A clock whose wall time is `epoch` (since 1970) now, and moves with tokio's time. It is `off` seconds from that, which
+    /// may change at any time, as when somebody sets the clock of a machine.
+    pub fn simulated(epoch: Duration, off: &'static AtomicI64) -> Self {
         Clock {
             start: tokio_now(),
-            wall: Wall::Simulated { epoch },
+            wall: Wall::Simulated { epoch, off },
         }
     }
 
@@ -46,7 +48,15 @@ impl Clock {
     /// Wall time since 1970-01-01T00:00:00Z.
     pub fn wall(&self) -> Duration {
         match self.wall {
-            Wall::Simulated { epoch } => epoch + self.now().since_start(),
+            Wall::Simulated { epoch, off } => {
+                let (right, off) = (epoch + self.now().since_start(), off.load(Ordering::Relaxed));
+                let far = Duration::from_secs(off.unsigned_abs());
+                if off < 0 {
+                    right.saturating_sub(far)
+                } else {
+                    right + far
+                }
+            }
             Wall::System => system_now(),
         }
     }

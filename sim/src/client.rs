@@ -57,8 +57,10 @@ pub struct Outcome {
     pub done: Instant,
     /// What was asked for.
     pub wish: Wish,
-    /// Whether it could not be repeated by anybody on the way.
-    pub unsafe_method: bool,
+    /// `GET` or `POST`.
+    pub method: Method,
+    /// Whether nobody on the way could send it again: a POST, and what is inside of TLS that the app ends.
+    pub once_only: bool,
     /// The proxy it was sent to.
     pub proxy: IpAddr,
     /// The answer.
@@ -111,8 +113,13 @@ impl Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Outcome { sent, done, wish, .. } = self;
-        let method = if self.unsafe_method { "POST" } else { "GET" };
+        let Outcome {
+            sent,
+            done,
+            wish,
+            method,
+            ..
+        } = self;
         let over = match wish.channel {
             Channel::Clear => "",
             Channel::Tls => " over TLS",
@@ -151,14 +158,14 @@ pub async fn run(shared: Rc<Shared>, name: String) {
         shared.begin();
         let (method, body) = request_kind(&mut rng);
         let title = format!("{name}/{number}");
-        let unsafe_method = method == Method::POST;
+        let once_only = method == Method::POST || wish.channel == Channel::Passthrough;
         let asked = ask(
             &shared,
             proxy,
             reused.map_or(Err(version), |(_, connection)| Ok(connection)),
             &title,
             &wish,
-            method,
+            method.clone(),
             body,
         );
         let (answer, connection) = match within(&shared, PATIENCE, asked).await {
@@ -174,7 +181,8 @@ pub async fn run(shared: Rc<Shared>, name: String) {
             sent,
             done,
             wish,
-            unsafe_method,
+            method,
+            once_only,
             proxy: proxy.ip(),
             answer,
         };

@@ -226,9 +226,9 @@ impl Seen<'_> {
             .collect();
         owners.iter().any(|owner| self.unreliable.contains(owner))
             // Nobody may send it again, so an app that fails it has failed it.
-            || (outcome.unsafe_method && self.witness.is_ailing(&owners))
+            || (outcome.once_only && self.witness.is_ailing(&owners))
             || self.witness.blows().iter().any(|blow| {
-                let is_struck = outcome.unsafe_method || !blow.spares_safe;
+                let is_struck = outcome.once_only || !blow.spares_safe;
                 let at_the_time = blow.at <= outcome.done && outcome.sent <= blow.at + OWN_EYES;
                 is_struck && at_the_time && !blow.services.is_disjoint(&owners)
             })
@@ -321,7 +321,7 @@ pub fn nobody_asks_who_leaves(seen: Seen<'_>) -> Result<(), String> {
         } = &late;
         let window = seen.oracle.window(*since, *at, seen.grace);
         let in_time = *at <= *since + seen.grace + UNDER_WAY;
-        if in_time || window.blind || seen.witness.is_mended(*at) {
+        if in_time || window.blind || seen.witness.is_mended(*at) || seen.unreliable.contains(service) {
             continue;
         }
         let struck = blows.iter().any(|blow| {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use tidegate::clock::Clock;
@@ -48,8 +49,9 @@ pub struct Shared {
     /// What ails single tasks of apps.
     pub(crate) ailments: RefCell<BTreeMap<TaskId, Ailment>>,
     pub(crate) disk: Cell<Disk>,
-    /// How far the wall clocks of nodes are from the true time, in seconds.
-    pub(crate) skews: RefCell<BTreeMap<NodeId, i64>>,
+    /// How far the wall clocks of nodes are from the true time, in seconds. Clocks of the product are copied freely, so what
+    /// they look at stays for good: eight bytes a node.
+    skews: RefCell<BTreeMap<NodeId, &'static AtomicI64>>,
     pub(crate) witness: Witness,
     pub(crate) names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
     pub(crate) wishes: RefCell<Vec<Wish>>,
@@ -139,16 +141,20 @@ impl Shared {
 
     /// Waits on the host that asks.
     pub async fn wait(&self, time: Duration) {
-        let clock = Clock::simulated(EPOCH);
+        static RIGHT: AtomicI64 = AtomicI64::new(0);
+        let clock = Clock::simulated(EPOCH, &RIGHT);
         clock.sleep_until(Some(clock.now() + time)).await;
     }
 
     /// The product's clock for a process that starts now on a node, with that node's idea of the wall time.
     pub fn clock(&self, node: &NodeId) -> Clock {
-        let wall = EPOCH + self.now().since_start();
-        let skew = self.skews.borrow().get(node).copied().unwrap_or_default();
-        let far = Duration::from_secs(skew.unsigned_abs());
-        Clock::simulated(if skew < 0 { wall - far } else { wall + far })
+        Clock::simulated(EPOCH + self.now().since_start(), self.skew(node))
+    }
+
+    /// How far the wall clock of a node is off, in seconds.
+    pub(crate) fn skew(&self, node: &NodeId) -> &'static AtomicI64 {
+        let mut skews = self.skews.borrow_mut();
+        skews.entry(node.clone()).or_insert_with(|| Box::leak(Box::default()))
     }
 
     /// What becomes of a call to the engine of `node` now.

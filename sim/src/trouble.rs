@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tidegate_core::id::{NodeId, ServiceId, TaskId};
@@ -24,6 +25,15 @@ use crate::world::World;
 const HOSTS: &str = "com.docker.lb.hosts";
 /// Who hears nothing takes its controller for dead after 12 s, and finds another one within 5 s more.
 const SILENCE: Duration = Duration::from_secs(20);
+
+/// Sides that a link is bad between, and the addresses that they had when it became so.
+pub(crate) type BadLink = (Side, Side, Vec<(IpAddr, IpAddr)>);
+
+/// Those of two sides, which are no longer in the list.
+fn taken(links: &mut Vec<BadLink>, a: &Side, b: &Side) -> Vec<(IpAddr, IpAddr)> {
+    let of = links.extract_if(.., |(x, y, _)| (&*x, &*y) == (a, b));
+    of.flat_map(|(_, _, pairs)| pairs).collect()
+}
 
 impl World {
     /// The next act of the story; `None` where this run leaves it out. Each has chance of its own, so leaving one out
@@ -84,8 +94,11 @@ impl World {
             let shape = swarm.shape(&swarm.service_named(CONTROLLERS)?)?;
             shape.replicas
         });
-        if !self.walls.is_empty() || self.deaf > 0 {
+        let control = Side::Service(CONTROLLERS.to_owned());
+        if !self.walls.is_empty() || !self.deaf.is_empty() {
             Some(("a wall", SILENCE))
+        } else if self.slow.iter().any(|(a, b, _)| *a == control || *b == control) {
+            Some(("a slow link", FOLLOWED_WITH_FAULTS))
         } else if !own.is_empty() {
             Some(("a process stands still", SILENCE))
         } else if !self.has_leader() || self.nodes(true).iter().any(|node| self.is_lost(&node.id)) {
@@ -270,19 +283,40 @@ impl World {
     /// What is sent from one side to the other is lost, not so the other way.
     pub fn deafen(&mut self, from: &Side, to: &Side) {
         self.shared.trace("world", &format!("what {from} say to {to} is lost"));
-        for (ip, other) in self.pairs(from, to) {
-            self.sim.partition_oneway(ip, other);
+        let pairs = self.pairs(from, to);
+        for (ip, other) in &pairs {
+            self.sim.partition_oneway(*ip, *other);
         }
-        self.deaf += 1;
+        self.deaf.push((from.clone(), to.clone(), pairs));
     }
 
     /// It is heard again.
     pub fn undeafen(&mut self, from: &Side, to: &Side) {
         self.shared.trace("world", &format!("{to} hear {from} again"));
-        for (ip, other) in self.pairs(from, to) {
+        for (ip, other) in taken(&mut self.deaf, from, to) {
             self.sim.repair_oneway(ip, other);
         }
-        self.deaf -= 1;
+    }
+
+    /// What two sides say to each other takes up to so long on its way from now on, as on a link that others fill; each
+    /// message a time of its own, in order on each connection.
+    pub fn delay(&mut self, a: &Side, b: &Side, at_most: Duration) {
+        self.shared
+            .trace("world", &format!("between {a} and {b} it takes up to {at_most:?}"));
+        let pairs = self.pairs(a, b);
+        for (ip, other) in &pairs {
+            self.sim.set_link_max_message_latency(*ip, *other, at_most);
+        }
+        self.slow.push((a.clone(), b.clone(), pairs));
+    }
+
+    /// It takes as long as it did at first.
+    pub fn hasten(&mut self, a: &Side, b: &Side) {
+        self.shared
+            .trace("world", &format!("{a} and {b} are as near as they were"));
+        for (ip, other) in taken(&mut self.slow, a, b) {
+            self.sim.set_link_max_message_latency(ip, other, self.farthest);
+        }
     }
 
     /// The disks that proxies keep their tables on.
@@ -291,11 +325,11 @@ impl World {
         self.shared.disk.set(disk);
     }
 
-    /// The wall clock of a node jumps; processes that start later see it.
+    /// The wall clock of a node jumps, for all that runs there.
     pub fn jump_clock(&mut self, node: &NodeId, seconds: i64) {
         self.shared
             .trace("world", &format!("the clock of {node} jumps by {seconds} s"));
-        *self.shared.skews.borrow_mut().entry(node.clone()).or_default() += seconds;
+        self.shared.skew(node).fetch_add(seconds, Ordering::Relaxed);
     }
 
     /// Whether the Swarm has a leader.

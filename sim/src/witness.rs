@@ -111,8 +111,10 @@ pub struct Witness {
     blows: RefCell<Vec<Blow>>,
     streams: RefCell<Vec<StreamEnd>>,
     tables: RefCell<BTreeMap<IpAddr, Table>>,
-    /// Tasks that a proxy knows to be leaving while it has others, since when.
-    left: RefCell<BTreeMap<(IpAddr, TaskId), Instant>>,
+    /// Tasks that a proxy knows to be leaving while it has others: of which service, and since when.
+    left: RefCell<BTreeMap<(IpAddr, TaskId), (String, Instant)>>,
+    /// Services whose apps fail by themselves: proxies may use whatever they have of them.
+    unreliable: RefCell<BTreeSet<String>>,
     /// Proxies that cannot be reached, from and until when.
     unreachable: RefCell<Vec<Span>>,
     /// Proxies that answer what they have and take nothing new, from and until when.
@@ -165,6 +167,11 @@ impl Witness {
         });
     }
 
+    /// Apps of this service fail by themselves.
+    pub(crate) fn is_unreliable(&self, service: &str) {
+        self.unreliable.borrow_mut().insert(service.to_owned());
+    }
+
     /// All faults so far.
     pub fn blows(&self) -> Vec<Blow> {
         self.blows.borrow().clone()
@@ -180,7 +187,7 @@ impl Witness {
                 let key = (proxy, TaskId::from(endpoint.id.as_str()));
                 listed.insert(key.clone());
                 if endpoint.leaving.is_some() && has_others {
-                    left.entry(key).or_insert(now);
+                    left.entry(key).or_insert((spec.name.clone(), now));
                 } else {
                     left.remove(&key);
                 }
@@ -191,7 +198,7 @@ impl Witness {
             for endpoint in &spec.endpoints {
                 let key = (proxy, TaskId::from(endpoint.id.as_str()));
                 if !listed.contains(&key) {
-                    left.entry(key).or_insert(now);
+                    left.entry(key).or_insert((spec.name.clone(), now));
                 }
             }
         }
@@ -235,8 +242,12 @@ impl Witness {
     /// How long a proxy has served by a table that says a task leaves: none where what was sent before may still be under
     /// way, or a fault may have made it use what it has.
     fn left_long_ago(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> Option<Duration> {
-        let left = self.left.borrow().get(&(proxy, task.clone())).copied()?;
-        let struck = self.blows.borrow().iter().any(|blow| blow.at + AFTERMATH >= left);
+        let (service, left) = self.left.borrow().get(&(proxy, task.clone())).cloned()?;
+        if self.unreliable.borrow().contains(&service) {
+            return None;
+        }
+        let struck = |blow: &Blow| blow.services.contains(&service) && blow.at + AFTERMATH >= left;
+        let struck = self.blows.borrow().iter().any(struck);
         (now > left + UNDER_WAY && !struck && !self.is_mended(now)).then(|| now.since(left))
     }
 
@@ -456,7 +467,10 @@ mod tests {
         let idle = witness.opens(proxy, &task, own, at(0));
         let busy = witness.opens(proxy, &task, own, at(0));
         witness.begins(busy, at(1));
-        witness.left.borrow_mut().insert((proxy, task), at(1000));
+        witness
+            .left
+            .borrow_mut()
+            .insert((proxy, task), ("shop".to_owned(), at(1000)));
         witness.judge_idle(at(1500));
         assert_eq!(witness.broken(), [""; 0], "it may have been under way");
         witness.judge_idle(at(1700));

@@ -10,6 +10,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use tidegate_core::id::{NodeId, ServiceId, TaskId, Version};
@@ -33,6 +34,7 @@ use crate::seed::Seed;
 use crate::shared::{EPOCH, Entries, Shared};
 use crate::streams;
 use crate::trace::Trace;
+use crate::trouble::BadLink;
 use crate::walls::Side;
 
 /// A process that runs on a simulated host.
@@ -55,8 +57,12 @@ pub struct World {
     pub(crate) leader: Option<NodeId>,
     /// Between which sides nothing passes.
     pub(crate) walls: Vec<(Side, Side)>,
-    /// How many pairs of sides hear each other one way only.
-    pub(crate) deaf: usize,
+    /// Who does not hear whom.
+    pub(crate) deaf: Vec<BadLink>,
+    /// Between which sides messages take long.
+    pub(crate) slow: Vec<BadLink>,
+    /// What a message takes at most elsewhere.
+    pub(crate) farthest: Duration,
     /// Since when nothing keeps facts from the product, where something did.
     pub(crate) clear: Option<(Instant, Duration)>,
     /// Whether the product is deployed.
@@ -114,13 +120,13 @@ impl World {
             .create_network("apps", false, Instant::START)
             .expect("a new Swarm has no network of this name");
         let mut clocks = rng.fork("clocks");
-        let skews = if clocks.chance(1, 4) {
+        let skews: Vec<(NodeId, i64)> = if clocks.chance(1, 4) {
             let nodes = swarm.nodes().into_iter();
             nodes
                 .map(|node| (node.id, clocks.between(0, 240) as i64 - 120))
                 .collect()
         } else {
-            BTreeMap::new()
+            Vec::new()
         };
         let wrong = if skews.is_empty() { "right" } else { "wrong" };
         let drawn = format!("{managers} managers, {workers} workers, links {low}..{high} ms, {wrong} clocks, {faults}");
@@ -129,13 +135,17 @@ impl World {
         let logs = trace.capture();
         let leader = swarm.nodes().into_iter().find(|node| node.manager).map(|node| node.id);
         let shared = Rc::new(Shared::new(rng.clone(), swarm, trace));
-        *shared.skews.borrow_mut() = skews;
+        for (node, off) in skews {
+            shared.skew(&node).store(off, Ordering::Relaxed);
+        }
         World {
             seed: seed.clone(),
             acts: 0,
             leader,
             walls: Vec::new(),
-            deaf: 0,
+            deaf: Vec::new(),
+            slow: Vec::new(),
+            farthest: Duration::from_millis(high),
             clear: None,
             deployed: false,
             observed: None,
@@ -179,6 +189,7 @@ impl World {
     pub fn app(&mut self, name: &str, app: App) {
         if app.flaky > 0 || app.leaky {
             self.unreliable.insert(name.to_owned());
+            self.shared.witness.is_unreliable(name);
         }
         self.apps.insert(name.to_owned(), app);
     }

@@ -34,7 +34,8 @@ fn got(sent: u64, path: &str, code: u16, service: Option<&str>) -> Vec<Outcome> 
             path: path.to_owned(),
             channel: Channel::Clear,
         },
-        unsafe_method: false,
+        method: http::Method::GET,
+        once_only: false,
         proxy: [10, 0, 0, 9].into(),
         answer: Answer::Status {
             code,

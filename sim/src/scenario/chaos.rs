@@ -7,14 +7,15 @@ use tidegate_core::id::{NodeId, TaskId};
 use tidegate_core::simulated::Loss;
 
 use super::*;
-use crate::client::Wish;
+use crate::backend::{App, OnSigterm};
+use crate::client::{Channel, Wish};
 use crate::faults::DockerFaults;
 use crate::product::{CONTROLLERS, Deployment, PROXIES};
 use crate::seed::Seed;
 use crate::shared::Disk;
 use crate::walls::Side;
 
-const KINDS: [&str; 13] = [
+const KINDS: [&str; 15] = [
     "update",
     "scale",
     "label",
@@ -25,6 +26,8 @@ const KINDS: [&str; 13] = [
     "lose a node",
     "cut",
     "deafen",
+    "delay",
+    "mistake",
     "disk",
     "clock",
     "reset",
@@ -43,14 +46,15 @@ pub fn chaos(seed: &Seed) {
         controllers: dice.between(1, 2),
         ..Deployment::default()
     };
+    let cast = cast(&mut world, &mut dice);
     world.deploy(&deployment);
     let [shop, blog] = shop_and_blog(&mut world);
-    world.stream_user("viewer-1", &Wish::new("blog.example.org", "/live"));
+    let services = enter(&mut world, &cast, &mut dice, [shop, blog]);
     let mut state = State::default();
     for _ in 0..ACTS {
         let kind = *dice.pick(&kinds).unwrap_or(&"update");
         let Some(mut dice) = world.act(kind) else { continue };
-        let service = if dice.chance(1, 2) { shop.clone() } else { blog.clone() };
+        let service = dice.pick(&services).expect("there are some").clone();
         state.act(&mut world, kind, &service, &mut dice);
         let pause = dice.between(100, 8000);
         world.run_for(Duration::from_millis(pause));
@@ -59,8 +63,84 @@ pub fn chaos(seed: &Seed) {
         }
     }
     state.heal(&mut world);
+    if let Some(odd) = world.service("odd") {
+        world.until("a leader is elected", SETTLED, World::has_leader);
+        for (key, value) in [("hosts", "odd.example.org"), ("port", "80"), ("context_root", "/")] {
+            relabel(&mut world, &odd, key, value);
+        }
+    }
     settle(&mut world);
     judge(world);
+}
+
+/// The services of this seed beside the two that every story has.
+fn cast(world: &mut World, dice: &mut Rng) -> Vec<&'static str> {
+    let drain = OnSigterm::Drain(dice.between(500, 4000));
+    let slow = App {
+        think_ms: (200, 1500),
+        on_sigterm: drain,
+        ..App::default()
+    };
+    let flaky = App {
+        flaky: dice.between(20, 300),
+        leaky: dice.chance(1, 2),
+        on_sigterm: OnSigterm::Ignore,
+        ..App::default()
+    };
+    let vault = App {
+        on_sigterm: drain,
+        tls: Some(world.shared().pki().server("vault", "vault.example.org")),
+        ..App::default()
+    };
+    let all = [("slow", slow), ("flaky", flaky), ("vault", vault)];
+    let mut cast = Vec::new();
+    for (name, app) in all.into_iter().filter(|_| dice.chance(1, 3)) {
+        world.app(name, app);
+        cast.push(name);
+    }
+    cast.extend(["everywhere", "odd"].into_iter().filter(|_| dice.chance(1, 3)));
+    cast
+}
+
+/// They start, and users ask for all of them; those that may be scaled.
+fn enter(world: &mut World, cast: &[&str], dice: &mut Rng, mut scaled: [ServiceId; 2]) -> Vec<ServiceId> {
+    let mut wishes = vec![
+        Wish::new("shop.example.org", "/"),
+        Wish::new("blog.example.org", "/"),
+        Wish::new("store.example.org", "/"),
+    ];
+    scaled.sort_unstable();
+    let mut services = scaled.to_vec();
+    for name in cast {
+        let host = format!("{name}.example.org");
+        let labels = match *name {
+            "slow" => vec![("hosts", host.as_str()), ("backend_protocol", "h2c")],
+            "vault" => vec![("hosts", host.as_str()), ("ssl_passthrough", "true")],
+            _ => vec![("hosts", host.as_str())],
+        };
+        if *name == "everywhere" {
+            serve_globally(world, name, &host);
+        } else {
+            services.push(serve(world, name, 2, &labels, |shape| shape.stop_grace_ms = 10_000));
+        }
+        let wish = Wish::new(&host, "/");
+        match *name {
+            "vault" => wishes.push(wish.over(Channel::Passthrough)),
+            "odd" => {} // its operator errs, and it alone may suffer
+            _ => wishes.push(wish),
+        }
+    }
+    for number in 5..=dice.between(4, 8) {
+        world.user(&format!("user-{number}"));
+    }
+    for number in 1..=dice.between(1, 3) {
+        world.stream_user(&format!("viewer-{number}"), &Wish::new("blog.example.org", "/live"));
+    }
+    world.load(wishes);
+    world.until("proxies know all of them", SETTLED, |world| {
+        world.tables_match().is_ok()
+    });
+    services
 }
 
 /// What is broken now.
@@ -70,7 +150,8 @@ struct State {
     lost: Option<NodeId>,
     frozen: BTreeSet<TaskId>,
     cut: Option<(Side, Side)>,
-    deaf: bool,
+    deaf: Option<(Side, Side)>,
+    slow: Option<(Side, Side)>,
 }
 
 impl State {
@@ -126,15 +207,44 @@ impl State {
                     self.lost = Some(node);
                 }
             }
-            "cut" if self.cut.is_none() && !self.deaf => {
+            "cut" if self.cut.is_none() && self.deaf.is_none() => {
                 let (a, b) = sides();
                 world.cut(a.clone(), b.clone());
                 self.cut = Some((a, b));
             }
-            "deafen" if self.cut.is_none() && self.lost.is_none() && !self.deaf => {
-                let (a, b) = sides();
-                world.deafen(&b, &a);
-                self.deaf = true;
+            "deafen" if self.cut.is_none() && self.lost.is_none() && self.deaf.is_none() => {
+                let (controllers, proxies) = sides();
+                let (from, to) = if dice.chance(1, 2) {
+                    (controllers, proxies)
+                } else {
+                    (proxies, controllers)
+                };
+                world.deafen(&from, &to);
+                self.deaf = Some((from, to));
+            }
+            "delay" if self.slow.is_none() => {
+                let (controllers, proxies) = sides();
+                let (other, most) = if dice.chance(1, 2) {
+                    (controllers, dice.between(50, 2000))
+                } else {
+                    (Side::Service("shop".to_owned()), dice.between(20, 100))
+                };
+                world.delay(&proxies, &other, Duration::from_millis(most));
+                self.slow = Some((proxies, other));
+            }
+            "mistake" => {
+                let (key, value) = *dice
+                    .pick(&[
+                        ("hosts", "shop.example.org"),
+                        ("hosts", "*.*.org, ,http://x/"),
+                        ("hosts", "odd.example.org"),
+                        ("port", "eighty"),
+                        ("context_root", "no slash"),
+                    ])
+                    .unwrap_or(&("port", "80"));
+                if let Some(odd) = world.service("odd") {
+                    world.try_relabel(&odd, key, value);
+                }
             }
             "reset" => {
                 let (controllers, proxies) = sides();
@@ -182,11 +292,11 @@ impl State {
         if let Some((a, b)) = self.cut.take() {
             world.mend(&a, &b);
         }
-        if std::mem::take(&mut self.deaf) {
-            world.undeafen(
-                &Side::Service(PROXIES.to_owned()),
-                &Side::Service(CONTROLLERS.to_owned()),
-            );
+        if let Some((from, to)) = self.deaf.take() {
+            world.undeafen(&from, &to);
+        }
+        if let Some((a, b)) = self.slow.take() {
+            world.hasten(&a, &b);
         }
         world.set_disk(Disk::Well);
     }

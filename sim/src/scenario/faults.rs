@@ -85,6 +85,7 @@ pub fn controller_partition(seed: &Seed) {
     match (&still, way) {
         (Some(proxy), _) => world.freeze(proxy),
         (None, 1) => world.deafen(&proxies, &controllers),
+        (None, 2) => world.deafen(&controllers, &proxies),
         (None, _) => world.cut(controllers.clone(), proxies.clone()),
     }
     let apart = world.rng().between(1, 25);
@@ -94,6 +95,7 @@ pub fn controller_partition(seed: &Seed) {
     match (&still, way) {
         (Some(proxy), _) => world.thaw(proxy),
         (None, 1) => world.undeafen(&proxies, &controllers),
+        (None, 2) => world.undeafen(&controllers, &proxies),
         (None, _) => world.mend(&controllers, &proxies),
     }
     // Silence is noticed after 12 s, and then a proxy looks for a controller with growing pauses.

@@ -206,9 +206,14 @@ pub(super) fn settle(world: &mut World) {
             .shared()
             .with_swarm(|swarm, _| swarm.leaderless_since().is_none() && swarm.is_at_rest())
     });
-    world.until("every proxy serves by what Docker says", SETTLED, |world| {
-        world.tables_match().is_ok()
-    });
+    let end = world.now() + SETTLED;
+    while let Err(why) = world.tables_match() {
+        assert!(
+            world.now() < end,
+            "after {SETTLED:?} not every proxy serves by what Docker says: {why}"
+        );
+        world.run_for(Duration::from_millis(1));
+    }
 }
 
 /// Wishes for the services that every story has.

@@ -107,8 +107,7 @@ pub fn random(seed: &Seed) {
                 edit(&mut world, "scales", &service, |shape| shape.replicas = Some(replicas));
             }
             4 => {
-                let hosts = *world
-                    .rng()
+                let hosts = *dice
                     .pick(&["shop.example.org", "shop.example.org,store.example.org"])
                     .unwrap_or(&"shop.example.org");
                 relabel(&mut world, &shop, "hosts", hosts);
