@@ -20,6 +20,7 @@ pub(crate) const EVERY: Duration = Duration::from_millis(200);
 /// Looks at a proxy for as long as it lives, and tells the witness.
 pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Option<Front>>>) {
     let _life = Life(shared.clone(), proxy);
+    let mut waited = 0;
     loop {
         shared.wait(EVERY).await;
         let Some(front) = front.borrow().clone() else {
@@ -38,6 +39,10 @@ pub(crate) async fn look(shared: Rc<Shared>, proxy: IpAddr, front: Rc<RefCell<Op
         }
         let parked = pools.iter().map(|pool| u64::from(pool.parked)).sum();
         shared.witness().waits(proxy, parked);
+        if parked > waited {
+            shared.trace("oracle", &format!("{parked} requests wait in proxy {proxy}"));
+        }
+        waited = parked;
     }
 }
 

@@ -189,7 +189,7 @@ impl SwarmApi for FakeDocker {
         if replayed > 0 {
             self.note(&format!("{replayed} events of its history are replayed"));
         }
-        let (gaps, losses) = (self.faults.gaps, self.faults.losses);
+        let gaps = self.faults.gaps;
         let rng = self.rng.borrow().fork("gaps");
         let state = (self.shared.clone(), events, rng, false);
         Ok(unfold(
@@ -198,11 +198,7 @@ impl SwarmApi for FakeDocker {
                 if ended {
                     return None;
                 }
-                let mut event = events.recv().await?;
-                while !shared.is_healed() && rng.chance(losses, 1000) {
-                    shared.trace("docker", "an event is lost");
-                    event = events.recv().await?;
-                }
+                let event = events.recv().await?;
                 if !shared.is_healed() && rng.chance(gaps, 1000) {
                     shared.trace("docker", "the event stream broke");
                     let lost = Err(ApiError::Unreachable("the event stream broke".to_owned()));

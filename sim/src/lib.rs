@@ -47,6 +47,7 @@ mod panics;
 pub mod pki;
 mod processes;
 pub mod product;
+mod recordings;
 mod reset;
 pub mod scenario;
 pub mod seed;

@@ -20,23 +20,29 @@ macro_rules! marks {
 }
 
 marks! {
+    "a clock jumps" " jumps by ";
     "a call hangs" " hangs";
     "a call is answered with an error" "a fault of the simulation";
     "a connection is dropped instead of an answer" "drops a connection instead of an answer";
     "connections are reset" " are reset, ";
     "a controller is silent" "the controller is silent for";
     "a cut-off manager answers with what was true before" "is answered with what was true before";
+    "a controller does not hear its proxies" "what tidegate_proxy say to";
     "a disk is full" "the table cannot be stored";
     "a lost race is looked at again" "update out of sequence";
+    "a link is slow" ", it takes up to ";
     "a manager without quorum lists what it knows" "lists what this node knows by itself";
     "a message of a newer controller" "of a newer controller is passed over";
     "a process is frozen" "is frozen";
     "a proxy has no controller" "no controller is heard";
+    "a proxy does not hear its controllers" "what tidegate_controller say to";
+    "a request waits" " wait in proxy ";
     "a restarted manager replays its history" "of its history are replayed";
     "a stored table is torn" "the stored table is passed over";
     "a stream is held" "holds a stream to";
     "a stream ends with its task" "loses its stream to";
     "a task ails" ": ails: ";
+    "an address is given to another service" "an address of ";
     "an answer is cut short" "is cut short";
     "an election" "loses its leader";
     "Docker answers again" "Docker answers again";
@@ -46,6 +52,8 @@ marks! {
     "the SwarmKit watch cannot be resumed" "the SwarmKit watch cannot be resumed";
     "the SwarmKit watch falls silent" "the SwarmKit watch falls silent";
     "the SwarmKit watch is resumed" "the SwarmKit watch is resumed";
+    "the product is blind" "the product may be blind";
+    "the product sees again" "the product sees again";
     "the proxies are made anew" "the proxies are made anew";
 }
 

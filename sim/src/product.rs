@@ -276,6 +276,7 @@ async fn controller(
         authorities: authorities.keys().copied().collect::<BTreeSet<u64>>(),
         wall_at_start: clock.wall(),
     };
+    let (recorder, asked) = shared.records(&me, &settings);
     let app = ControllerApp {
         api: FakeDocker::new(
             shared.clone(),
@@ -287,9 +288,8 @@ async fn controller(
         settings,
         me,
         authorities,
-        recorder: None,
+        recorder,
     };
-    let (_queries, asked) = mpsc::channel(1);
     run_controller(app, incoming, asked, stop).await;
 }
 

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
+use tidegate::app::controller::ControllerQuery;
 use tidegate::clock::Clock;
 use tidegate::secrets::Secrets;
 use tidegate_core::id::{NodeId, TaskId, Version};
@@ -59,6 +60,11 @@ pub struct Shared {
     pub(crate) volumes: RefCell<BTreeMap<String, String>>,
     /// Of proxies, by service and task.
     pub(crate) secrets: RefCell<BTreeMap<(String, String), Secrets>>,
+    /// Whether controllers are recorded, and where each is asked for it.
+    pub(crate) recorded: Cell<bool>,
+    pub(crate) recordings: RefCell<BTreeMap<TaskId, mpsc::Sender<ControllerQuery>>>,
+    /// The service of proxies that each secret is for.
+    owners: RefCell<BTreeMap<String, String>>,
     pub(crate) healed: Cell<bool>,
     pub(crate) under_way: Cell<u64>,
     pub(crate) outcomes: RefCell<Vec<Outcome>>,
@@ -114,6 +120,9 @@ impl Shared {
             entries: RefCell::new(Entries::At(Vec::new())),
             volumes: RefCell::default(),
             secrets: RefCell::default(),
+            recorded: Cell::new(false),
+            recordings: RefCell::default(),
+            owners: RefCell::default(),
             healed: Cell::new(false),
             under_way: Cell::new(0),
             outcomes: RefCell::default(),
@@ -132,6 +141,25 @@ impl Shared {
         let proxies = secrets.iter().filter(|((of, _), _)| of == service);
         let content = |known: &Secrets| known.get(secret).content.map(|text| text.expose().to_owned());
         proxies.map(|(_, known)| content(known)).collect()
+    }
+
+    /// Only proxies of this service may ever have the content of a secret.
+    pub(crate) fn belongs(&self, secret: &str, service: &str) {
+        let mut owners = self.owners.borrow_mut();
+        owners.insert(secret.to_owned(), service.to_owned());
+    }
+
+    /// Tells the witness of every proxy that has the content of a secret which is not its own.
+    pub(crate) fn judge_secrets(&self) {
+        let secrets = self.secrets.borrow();
+        for (secret, owner) in self.owners.borrow().iter() {
+            let others = secrets.iter().filter(|((service, _), _)| service != owner);
+            for ((service, task), _) in others.filter(|(_, known)| known.get(secret).content.is_some()) {
+                let now = self.now();
+                let what = format!("{now}: task {task} of {service} has the secret {secret}, which is {owner}'s");
+                self.witness.breaks(what);
+            }
+        }
     }
 
     /// Virtual time since the simulation began, on every host alike.

@@ -302,7 +302,7 @@ impl World {
     /// message a time of its own, in order on each connection.
     pub fn delay(&mut self, a: &Side, b: &Side, at_most: Duration) {
         self.shared
-            .trace("world", &format!("between {a} and {b} it takes up to {at_most:?}"));
+            .trace("world", &format!("between {a} and {b}, it takes up to {at_most:?}"));
         let pairs = self.pairs(a, b);
         for (ip, other) in &pairs {
             self.sim.set_link_max_message_latency(*ip, *other, at_most);

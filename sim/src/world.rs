@@ -449,6 +449,7 @@ impl World {
         }
         if now.since_start().as_millis().is_multiple_of(bounds::EVERY.as_millis()) {
             self.shared.witness.judge_idle(now);
+            self.shared.judge_secrets();
             self.look_for_what_blinds();
         }
         if let Some(panic) = panics::taken() {

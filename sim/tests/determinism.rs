@@ -1,5 +1,5 @@
 //! The same seed of every scenario, twice, in processes of their own: the whole product with TLS, HTTP/2 and connection
-//! reuse must live the same life, or no failing seed could be replayed.
+//! reuse must live the same life, or no failing seed could be replayed. `SIM_SCENARIO` takes one of them alone.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -14,7 +14,9 @@ const OUT: &str = "SIM_TRACE_FILE";
 fn the_same_seed_gives_the_same_trace_in_another_process() {
     if let Some(out) = std::env::var_os(OUT) {
         let mut text = String::new();
-        for scenario in scenario::ALL {
+        let chosen = std::env::var("SIM_SCENARIO").ok();
+        let is_chosen = |scenario: &&scenario::Scenario| chosen.as_deref().is_none_or(|name| name == scenario.name);
+        for scenario in scenario::ALL.iter().filter(is_chosen) {
             let report = seed::run(SEED, scenario.run).unwrap_or_else(|failure| panic!("{}", seed::describe(&failure)));
             let name = scenario.name;
             for line in report.lines {

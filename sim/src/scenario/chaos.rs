@@ -47,6 +47,7 @@ pub fn chaos(seed: &Seed) {
         ..Deployment::default()
     };
     let cast = cast(&mut world, &mut dice);
+    world.record();
     world.deploy(&deployment);
     let [shop, blog] = shop_and_blog(&mut world);
     let services = enter(&mut world, &cast, &mut dice, [shop, blog]);
@@ -70,6 +71,7 @@ pub fn chaos(seed: &Seed) {
         }
     }
     settle(&mut world);
+    world.replay_recordings();
     judge(world);
 }
 

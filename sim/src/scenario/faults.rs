@@ -332,26 +332,26 @@ pub fn operator_mistakes(seed: &Seed) {
     let mut world = world(seed, DockerFaults::draw);
     world.deploy(&Deployment::default());
     let [shop, blog] = shop_and_blog(&mut world);
-    let odd = serve(&mut world, "odd", 1, &[("hosts", "odd.example.org")], |_| {});
-    let mut edited = false;
+    let mut names = ["odd", "even"];
+    serve(&mut world, names[0], 1, &[("hosts", "odd.example.org")], |_| {});
+    let (mut edited, mut taken) = (false, 0);
     for _ in 0..7 {
         let Some(mut dice) = world.act("a mistake") else {
             continue;
         };
-        let odd = world.service("odd").unwrap_or(odd.clone());
+        let odd = world.service(names[0]).expect("it is there under one of its names");
         match dice.below(9) {
             0 => _ = world.try_relabel(&odd, "hosts", "shop.example.org"),
             1 => _ = world.try_relabel(&odd, "hosts", "*.*.org, ,http://x/"),
             2 => _ = world.try_relabel(&odd, "port", "eighty"),
             3 => _ = world.try_relabel(&odd, "context_root", "no slash"),
             4 => {
-                if let Some(id) = world.service("odd") {
-                    // A rename is a removal and a creation, with the same labels.
-                    world
-                        .command("removes odd", |swarm, now| swarm.remove_service(&id, now))
-                        .ok();
-                    serve(&mut world, "odd", 1, &[("hosts", "odd.example.org")], |_| {});
-                }
+                // Docker renames no service: it is removed and made anew, with the same labels.
+                world
+                    .command("removes odd", |swarm, now| swarm.remove_service(&odd, now))
+                    .expect("it is there");
+                names.swap(0, 1);
+                serve(&mut world, names[0], 1, &[("hosts", "odd.example.org")], |_| {});
             }
             5 => {
                 if let Some(proxies) = world.service(PROXIES) {
@@ -361,7 +361,10 @@ pub fn operator_mistakes(seed: &Seed) {
                     });
                 }
             }
-            6 => take_away_a_label_and_go_on(&mut world, &mut dice),
+            6 => {
+                taken += 1;
+                take_away_a_label_and_go_on(&mut world, &mut dice, taken);
+            }
             7 => {
                 relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
                 relabel(&mut world, &blog, "hosts", "blog.example.org,store.example.org");
@@ -397,8 +400,9 @@ pub fn operator_mistakes(seed: &Seed) {
 }
 
 /// Somebody takes a label of the proxies away that controllers put back, and goes on editing other things while they do:
-/// whoever loses that race looks again, and the label is there soon after the last edit.
-fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng) {
+/// whoever loses that race looks again, and the label is there soon after the last edit. Controllers that are overruled again
+/// and again wait longer each time: a second, then twice as long.
+fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng, taken: u32) {
     for round in 0..12 {
         let Some(proxies) = world.service(PROXIES) else { return };
         world.try_edit("an operator edits the proxies", &proxies, |shape| {
@@ -410,7 +414,7 @@ fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng) {
         let pause = dice.between(1, 60);
         world.run_for(Duration::from_millis(pause));
     }
-    let limit = FOLLOWED_WITH_FAULTS;
+    let limit = FOLLOWED_WITH_FAULTS + Duration::from_secs(1 << taken);
     world.until("the label is put back", limit, |world| {
         let proxies = world.service(PROXIES);
         let shape = world
