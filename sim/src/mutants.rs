@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{fs, io};
+use std::{fs, io, thread};
 
 use serde::Deserialize;
 
@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<bool, String> {
     let (mut alive, mut broken) = (Vec::new(), Vec::new());
     let begun = Instant::now();
     // A suite that fails without a fault would seem to catch every one.
-    match hunt(None, 1, options, &tree, FIRST_LIMIT)? {
+    match hunt(None, options.seeds, options, &tree, FIRST_LIMIT)? {
         Found::Alive => println!("without a fault the suite holds, {} s", begun.elapsed().as_secs()),
         Found::Caught(by) => return Err(format!("the suite fails without any fault: {by}")),
         Found::Broken(text) => return Err(format!("without any fault: {text}")),
@@ -216,26 +216,44 @@ fn hunt(first: Option<&str>, seeds: u64, options: &Options, tree: &Path, limit: 
     let Some(program) = executable(&text).filter(|_| end == End::Held) else {
         return Ok(Found::Broken(not_built(end, &text, limit)));
     };
-    // The scenario that should notice, seed by seed, and then all of them.
+    // The scenario that should notice, seed by seed, and then all of them; as many at once as there are processors.
     let others = ALL.iter().map(|scenario| scenario.name);
     let first = first
         .iter()
         .flat_map(|first| (1..=seeds).map(move |seed| (*first, seed)));
     let all = (1..=seeds).flat_map(|seed| others.clone().map(move |name| (name, seed)));
-    for (tried, (scenario, seed)) in first.chain(all).enumerate() {
-        let seed_text = seed.to_string();
-        let run = [&program, "run", "--scenario", scenario, "--seed", &seed_text];
-        let (end, text) = ended(&run, tree, RUN_LIMIT, &[])?;
-        let why = match end {
-            End::Held => continue,
-            End::Never => format!("not over after {} s", RUN_LIMIT.as_secs()),
-            End::Failed => {
-                let broken = text.lines().find_map(|line| line.trim().strip_prefix("broken: "));
-                broken.unwrap_or("it ends").chars().take(90).collect()
-            }
+    let runs: Vec<(&str, u64)> = first.chain(all).collect();
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    for (chunk, runs) in runs.chunks(processors).enumerate() {
+        let simulate = |(scenario, seed): &(&str, u64)| {
+            let seed = seed.to_string();
+            ended(
+                &[&program, "run", "--scenario", scenario, "--seed", &seed],
+                tree,
+                RUN_LIMIT,
+                &[],
+            )
         };
-        let run = tried + 1;
-        return Ok(Found::Caught(format!("{scenario}, seed {seed}, run {run}: {why}")));
+        let results: Vec<_> = thread::scope(|scope| {
+            let started: Vec<_> = runs.iter().map(|run| scope.spawn(move || simulate(run))).collect();
+            let ended = started.into_iter().map(|thread| thread.join());
+            ended
+                .map(|result| result.expect("it only waits for a program"))
+                .collect()
+        });
+        for (number, ((scenario, seed), result)) in runs.iter().zip(results).enumerate() {
+            let (end, text) = result?;
+            let why = match end {
+                End::Held => continue,
+                End::Never => format!("not over after {} s", RUN_LIMIT.as_secs()),
+                End::Failed => {
+                    let broken = text.lines().find_map(|line| line.strip_prefix("  broken: "));
+                    broken.unwrap_or("it ends").chars().take(90).collect()
+                }
+            };
+            let run = chunk * processors + number + 1;
+            return Ok(Found::Caught(format!("{scenario}, seed {seed}, run {run}: {why}")));
+        }
     }
     Ok(Found::Alive)
 }
