@@ -306,8 +306,8 @@ impl Pool {
             }
             Outcome::NoWay => self.handle_no_way(at, now),
             Outcome::Failed => self.handle_bad_answer(at, now),
-            Outcome::Untried if self.endpoints[at].state == State::Probation => self.handle_connect_failure(at, now),
-            Outcome::Stale | Outcome::Untried => {}
+            Outcome::Untried => self.handle_untried(at, now),
+            Outcome::Stale => {}
         }
     }
 

@@ -41,7 +41,8 @@ impl Pool {
         }
         let is_growing = |at: &usize| self.growth(&self.endpoints[*at], now).is_some();
         let (growing, mut left): (Vec<usize>, Vec<usize>) = offered.iter().partition(|at| is_growing(at));
-        if left.is_empty() {
+        // Who has no share takes nothing off a newcomer.
+        if !left.iter().any(|at| self.has_share(&self.endpoints[*at])) {
             return None;
         }
         left.extend(growing.into_iter().filter(|at| {

@@ -4,6 +4,8 @@
 //! `SIM_SEED=0x2a` runs one seed, `SIM_SEEDS=5000` as many of each test. A failure prints the last steps before it and the
 //! command that repeats it.
 
+mod pool;
+mod prober;
 mod reconcile;
 mod snapshot;
 

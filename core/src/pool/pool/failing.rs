@@ -30,6 +30,7 @@ impl Pool {
                 let pause = endpoint.probe_pause();
                 self.timers.set(endpoint.token, now + pause);
                 self.index();
+                self.wake(now); // who waits for it may go elsewhere
             }
             State::Probation => {
                 // Only the probe's own answer asks for the next; late refusals of requests change nothing.
@@ -49,6 +50,16 @@ impl Pool {
             }
             State::Ejected | State::LastResort => self.transition(at, Event::Distrust, now),
             State::Leaving => {}
+        }
+    }
+
+    /// What this proxy had no means to try says nothing about the endpoint; a probe is made again.
+    pub(super) fn handle_untried(&mut self, at: usize, now: Instant) {
+        let endpoint = &mut self.endpoints[at];
+        if endpoint.state == State::Probation && core::mem::take(&mut endpoint.probe_running) {
+            endpoint.probes = endpoint.probes.saturating_add(1);
+            let pause = endpoint.probe_pause();
+            self.timers.set(endpoint.token, now + pause);
         }
     }
 

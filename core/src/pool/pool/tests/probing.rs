@@ -122,3 +122,17 @@ fn an_answer_shows_that_one_that_refused_is_there_and_wakes_who_waits() {
     assert_eq!(world.take(), [Action::Wake]);
     assert_eq!(world.ports(4), [1]);
 }
+
+#[test]
+fn a_proxy_without_sockets_takes_nothing_from_one_that_fails_its_checks_and_is_all_there_is() {
+    let mut world = World::new(&specs(1));
+    let one = world
+        .pool
+        .addresses()
+        .map(|(picked, _)| picked)
+        .next()
+        .expect("there is one");
+    world.unfit(&[1], 0);
+    world.outcome(one, Outcome::Untried, 1);
+    assert_eq!(world.ports(2), [1], "it is used still");
+}

@@ -1,5 +1,7 @@
 //! Endpoints that come in beside others.
 
+use std::vec;
+
 use super::sharing::service;
 use super::*;
 
@@ -161,5 +163,31 @@ proptest! {
             prop_assert_eq!(served[0], served[1]);
             prop_assert_eq!(worlds[0].states(), worlds[1].states());
         }
+    }
+}
+
+#[test]
+fn a_newcomer_takes_all_where_the_others_have_no_share() {
+    for balance in [Balance::RoundRobin, Balance::LeastRequests] {
+        let member = |number, service| Member {
+            spec: spec(number),
+            service,
+        };
+        let policy = growing(balance, &[Some(100), Some(0)]);
+        let mut world = World::with(policy.clone(), &[]);
+        // An update of one replica, new before old, beside a service that is given nothing.
+        let tables = [
+            vec![member(1, 0), member(9, 1)],
+            vec![member(1, 0), member(2, 0), member(9, 1)],
+            vec![member(2, 0), member(9, 1)],
+        ];
+        for (number, table) in (0..).zip(tables) {
+            world.step(Input::Fact(Fact::Spec(table, policy.clone())), number * 1_000);
+        }
+        assert_eq!(
+            world.thousand(|_| None, 2_100).iter().sum::<u32>(),
+            1_000,
+            "{balance:?}"
+        );
     }
 }
