@@ -22,7 +22,7 @@ use turmoil::net::TcpStream;
 use crate::shared::Shared;
 
 /// A user's patience with one request.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A user's patience with a connection to a proxy.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -118,6 +118,7 @@ impl fmt::Display for Outcome {
             done,
             wish,
             method,
+            proxy,
             ..
         } = self;
         let over = match wish.channel {
@@ -125,7 +126,11 @@ impl fmt::Display for Outcome {
             Channel::Tls => " over TLS",
             Channel::Passthrough => " over TLS of the app",
         };
-        write!(f, "{method} {}{}{over} sent {sent} done {done}: ", wish.host, wish.path)?;
+        let Wish { host, path, .. } = wish;
+        write!(
+            f,
+            "{method} {host}{path}{over} sent {sent} done {done} through {proxy}: "
+        )?;
         match &self.answer {
             Answer::Broken(why) => write!(f, "broken: {why}"),
             Answer::Status { code, service, .. } => {

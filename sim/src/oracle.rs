@@ -14,17 +14,15 @@ use tidegate_core::id::TaskId;
 use tidegate_core::simulated::Swarm;
 use tidegate_core::time::Instant;
 
-use crate::client::{Answer, Outcome, Wish};
-use crate::product::PROXIES;
-use crate::witness::{AFTERMATH, Arrival, Late, StreamEnd, UNDER_WAY, Witness};
+use crate::client::{Answer, Outcome, PATIENCE, Wish};
+use crate::witness::{Arrival, Late, StreamEnd, UNDER_WAY, Witness};
 
 /// How long a fault that nobody announces may go unseen.
 const OWN_EYES: Duration = Duration::from_millis(1500);
 
-/// How long after a blow a user may wait for an echo before the stream counts as ended by it.
+/// A stream that ends within this time after a blow may have ended by it: users wait 5 s for an echo, and a task that is cut off
+/// may have been heard for a while.
 const STREAM_ENDS: Duration = Duration::from_secs(15);
-/// How long a request waits in a proxy or on its way at most.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One service's claim during an era.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -176,6 +174,7 @@ fn claims(swarm: &Swarm, frozen: &dyn Fn(&TaskId) -> bool) -> Vec<Claim> {
             continue; // no user enters there
         }
         let tasks = swarm.tasks(std::slice::from_ref(&service.id)).unwrap_or_default();
+        let has_port = label("port").is_none_or(|port| port.parse::<u16>().is_ok());
         claims.push(Claim {
             service: service.name.clone(),
             hosts: hosts.split(',').map(|host| host.trim().to_lowercase()).collect(),
@@ -183,7 +182,8 @@ fn claims(swarm: &Swarm, frozen: &dyn Fn(&TaskId) -> bool) -> Vec<Claim> {
             serving: tasks
                 .into_iter()
                 .map(|task| task.id)
-                .filter(|task| swarm.can_answer(task) && !frozen(task))
+                // Nobody knows where tasks listen whose operator wrote no port.
+                .filter(|task| has_port && swarm.can_answer(task) && !frozen(task))
                 .collect(),
         });
     }
@@ -201,8 +201,6 @@ pub struct Seen<'a> {
     pub grace: Duration,
     /// What really happened.
     pub witness: &'a Witness,
-    /// Services whose apps drop or keep requests by themselves.
-    pub unreliable: &'a BTreeSet<String>,
 }
 
 impl Seen<'_> {
@@ -224,7 +222,7 @@ impl Seen<'_> {
             .flat_map(|era| era.owners(&outcome.wish))
             .map(|claim| claim.service.clone())
             .collect();
-        owners.iter().any(|owner| self.unreliable.contains(owner))
+        owners.iter().any(|owner| self.witness.fails_by_itself(owner))
             // Nobody may send it again, so an app that fails it has failed it.
             || (outcome.once_only && self.witness.is_ailing(&owners))
             || self.witness.blows().iter().any(|blow| {
@@ -310,7 +308,6 @@ pub fn only_owners_are_asked(seen: Seen<'_>) -> Result<(), String> {
 
 /// No request reaches a task that the Swarm wants gone, once there was time to follow, while others serve.
 pub fn nobody_asks_who_leaves(seen: Seen<'_>) -> Result<(), String> {
-    let blows = seen.witness.blows();
     for late in seen.witness.late() {
         let Late {
             service,
@@ -321,15 +318,12 @@ pub fn nobody_asks_who_leaves(seen: Seen<'_>) -> Result<(), String> {
         } = &late;
         let window = seen.oracle.window(*since, *at, seen.grace);
         let in_time = *at <= *since + seen.grace + UNDER_WAY;
-        if in_time || window.blind || seen.witness.is_mended(*at) || seen.unreliable.contains(service) {
+        if in_time || window.blind || seen.witness.is_mended(*at) {
             continue;
         }
-        let struck = blows.iter().any(|blow| {
-            let concerns = blow.services.contains(service) || blow.services.contains(PROXIES);
-            concerns && blow.at <= *at && blow.at + AFTERMATH >= *since
-        });
+        let is_forced = seen.witness.may_use_what_leaves(service, *since, *at);
         let others = seen.oracle.serving_all_along(service, *since, *at);
-        if !struck && others > 0 {
+        if !is_forced && others > 0 {
             let late = at.since(*since);
             return Err(format!(
                 "{at}: a request reached task {task} of {service} through proxy {proxy} {late:?} after the Swarm wanted it gone, \

@@ -16,7 +16,10 @@ pub(crate) fn watch() {
     LISTENING.call_once(|| {
         let before = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
-            HEARD.with(|heard| heard.borrow_mut().get_or_insert(panic.to_string()).len());
+            // On a thread that ends nobody listens any more.
+            let _ = HEARD.try_with(|heard| {
+                heard.borrow_mut().get_or_insert_with(|| panic.to_string());
+            });
             before(panic);
         }));
     });

@@ -158,7 +158,7 @@ impl World {
         self.until("every proxy runs", limit, |world| world.proxies() == wanted);
         self.enter_at_service(PROXIES, PROXY_HTTP_PORT);
         // Each controller starts anew once, when the Swarm has its authority.
-        self.until("every controller runs", limit, |world| world.blinds().is_none());
+        self.until("every controller runs", limit, |world| world.what_blinds().is_none());
         self.deployed = true;
         id
     }

@@ -15,11 +15,11 @@ use tidegate_core::swarm::model::{Node, Service, Task};
 use crate::backend::Ailment;
 use crate::processes::Process;
 use crate::product::{CONTROLLERS, PROXIES};
-use crate::scenario::FOLLOWED_WITH_FAULTS;
+use crate::scenario::{FOLLOWED_WITH_FAULTS, SETTLED};
 use crate::shared::Disk;
 use crate::walls::Side;
 use crate::witness::Table;
-use crate::world::World;
+use crate::world::{World, service_of};
 
 /// What routes a service.
 const HOSTS: &str = "com.docker.lb.hosts";
@@ -28,6 +28,19 @@ const SILENCE: Duration = Duration::from_secs(20);
 
 /// Sides that a link is bad between, and the addresses that they had when it became so.
 pub(crate) type BadLink = (Side, Side, Vec<(IpAddr, IpAddr)>);
+
+/// Whether an operator wrote what routes a service as it is to be written; what becomes of it otherwise is judged elsewhere.
+fn is_well_labelled(service: &Service) -> bool {
+    let label = |key: &str| service.labels.get(&format!("com.docker.lb.{key}"));
+    let is_plain = |host: &str| {
+        let part =
+            |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        host.trim().split('.').all(part)
+    };
+    label("hosts").is_some_and(|hosts| hosts.split(',').all(is_plain))
+        && label("port").is_none_or(|port| port.parse::<u16>().is_ok())
+        && label("context_root").is_none_or(|path| path.starts_with('/'))
+}
 
 /// Those of two sides, which are no longer in the list.
 fn taken(links: &mut Vec<BadLink>, a: &Side, b: &Side) -> Vec<(IpAddr, IpAddr)> {
@@ -73,37 +86,34 @@ impl World {
     }
 
     /// What keeps facts from the product now, and how long it may need to look around once that is over.
-    pub(crate) fn blinds(&self) -> Option<(&'static str, Duration)> {
-        let of = |name: &str| self.service(name).map(|id| self.tasks(&id)).unwrap_or_default();
-        let is_shut = |task: &Task| {
+    pub(crate) fn what_blinds(&self) -> Option<(&'static str, Duration)> {
+        let managed = self.shared.with_swarm(|swarm, _| swarm.managed());
+        let own = managed
+            .iter()
+            .filter(|service| service.shape.labels.contains_key(ROLE_LABEL));
+        let mut own = own.flat_map(|service| self.tasks(&service.id));
+        let stands_still = |task: Task| {
             self.shared
                 .gates
                 .borrow()
                 .get(&task.id)
                 .is_some_and(|gate| gate.is_shut())
         };
-        let controllers = of(CONTROLLERS);
-        let mut own = controllers
-            .iter()
-            .chain(of(PROXIES).iter())
-            .cloned()
-            .collect::<Vec<_>>();
-        own.retain(|task| is_shut(task));
-        let can = |task: &&Task| self.shared.with_swarm(|swarm, _| swarm.can_answer(&task.id));
-        let wanted = self.shared.with_swarm(|swarm, _| {
-            let shape = swarm.shape(&swarm.service_named(CONTROLLERS)?)?;
-            shape.replicas
+        let controllers = managed.iter().find(|service| service.shape.name == CONTROLLERS);
+        let are_there = controllers.is_some_and(|controllers| {
+            let wanted = controllers.shape.replicas.unwrap_or_default().max(1);
+            self.ready(&controllers.id) as u64 >= wanted
         });
         let control = Side::Service(CONTROLLERS.to_owned());
         if !self.walls.is_empty() || !self.deaf.is_empty() {
             Some(("a wall", SILENCE))
         } else if self.slow.iter().any(|(a, b, _)| *a == control || *b == control) {
             Some(("a slow link", FOLLOWED_WITH_FAULTS))
-        } else if !own.is_empty() {
+        } else if own.any(stands_still) {
             Some(("a process stands still", SILENCE))
         } else if !self.has_leader() || self.nodes(true).iter().any(|node| self.is_lost(&node.id)) {
             Some(("a manager is lost", SILENCE))
-        } else if (controllers.iter().filter(can).count() as u64) < wanted.unwrap_or_default().max(1) {
+        } else if !are_there {
             Some(("a controller is missing", FOLLOWED_WITH_FAULTS))
         } else if self.shared.disk.get() != Disk::Well {
             Some(("a disk is bad", FOLLOWED_WITH_FAULTS))
@@ -114,12 +124,15 @@ impl World {
 
     /// Tells the oracle when facts may not reach the product, and when it has them again: that is, when nothing has kept them
     /// from it for a while, and every proxy serves by what Docker says.
+    ///
+    /// # Panics
+    /// If proxies do not do so within the time in which everything settles.
     pub(crate) fn look_for_what_blinds(&mut self) {
         if !self.deployed {
             return;
         }
         let now = self.now();
-        if let Some((what, pause)) = self.blinds() {
+        if let Some((what, pause)) = self.what_blinds() {
             if !self.oracle.is_blind() {
                 self.shared
                     .trace("oracle", &format!("the product may be blind: {what}"));
@@ -127,21 +140,28 @@ impl World {
             }
             let pause = self.clear.map_or(pause, |(_, before)| before.max(pause));
             self.clear = Some((now, pause));
-        } else if let Some((since, pause)) = self.clear
-            && now.since(since) >= pause
-            && self.tables_match().is_ok()
-        {
-            self.shared.trace("oracle", "the product sees again");
-            self.oracle.sees(now);
-            self.clear = None;
+            return;
+        }
+        let Some((since, pause)) = self.clear else { return };
+        if now.since(since) < pause {
+            return;
+        }
+        match self.tables_match() {
+            Ok(()) => {
+                self.shared.trace("oracle", "the product sees again");
+                self.oracle.sees(now);
+                self.clear = None;
+            }
+            Err(why) => assert!(
+                now.since(since) < pause + SETTLED,
+                "{SETTLED:?} after it should see again, a proxy does not serve by what Docker says: {why}"
+            ),
         }
     }
 
     /// Name of the service of a task.
     pub(crate) fn service_of(&self, task: &TaskId) -> Option<String> {
-        let shape =
-            |swarm: &tidegate_core::simulated::Swarm| Some(swarm.shape(&swarm.task(task)?.service)?.name.clone());
-        self.shared.with_swarm(|swarm, _| shape(swarm))
+        self.shared.with_swarm(|swarm, _| service_of(swarm, task))
     }
 
     fn tasks_on(&self, node: &NodeId) -> Vec<TaskId> {
@@ -262,10 +282,7 @@ impl World {
     pub fn ail(&mut self, task: &TaskId, ailment: Ailment) {
         self.shared
             .trace(&self.shared.task_name(task), &format!("ails: {ailment:?}"));
-        let service = self.shared.with_swarm(|swarm, _| {
-            let service = &swarm.task(task)?.service;
-            Some(swarm.shape(service)?.name.clone())
-        });
+        let service = self.service_of(task);
         // One that is unfit answers whoever reaches it.
         if ailment != Ailment::Unfit {
             self.shared.witness.ails(&service.unwrap_or_default());
@@ -288,6 +305,7 @@ impl World {
             self.sim.partition_oneway(*ip, *other);
         }
         self.deaf.push((from.clone(), to.clone(), pairs));
+        self.look_for_what_blinds();
     }
 
     /// It is heard again.
@@ -308,6 +326,7 @@ impl World {
             self.sim.set_link_max_message_latency(*ip, *other, at_most);
         }
         self.slow.push((a.clone(), b.clone(), pairs));
+        self.look_for_what_blinds();
     }
 
     /// It takes as long as it did at first.
@@ -398,7 +417,8 @@ impl World {
         if let Some(spec) = table.snapshot.routes.values().find(|spec| !is_routed(&spec.service)) {
             return Err(format!("{} is served and should not be", spec.name));
         }
-        for service in services.iter().filter(|service| service.labels.contains_key(HOSTS)) {
+        let routed = services.iter().filter(|service| service.labels.contains_key(HOSTS));
+        for service in routed.filter(|service| is_well_labelled(service)) {
             let own = service
                 .labels
                 .get("com.docker.lb.service_cluster")

@@ -12,11 +12,12 @@ use tidegate_core::snapshot::model::Snapshot;
 use tidegate_core::time::Instant;
 
 use crate::lines::Lines;
+use crate::product::PROXIES;
 
 /// A request that a proxy had sent off before it put a table to work arrives within this time.
 pub(crate) const UNDER_WAY: Duration = Duration::from_millis(600);
 /// An endpoint that fails makes its pool use what it has; for this long after a blow a leaving task may be all of it.
-pub(crate) const AFTERMATH: Duration = Duration::from_secs(10);
+const AFTERMATH: Duration = Duration::from_secs(10);
 
 /// How often a request that may be sent again reaches a task at most: once, its retries (`retries_max`), a second copy.
 const SENT_MAX: u32 = 1 + 3 + 1;
@@ -114,7 +115,7 @@ pub struct Witness {
     /// Tasks that a proxy knows to be leaving while it has others: of which service, and since when.
     left: RefCell<BTreeMap<(IpAddr, TaskId), (String, Instant)>>,
     /// Services whose apps fail by themselves: proxies may use whatever they have of them.
-    unreliable: RefCell<BTreeSet<String>>,
+    moody: RefCell<BTreeSet<String>>,
     /// Proxies that cannot be reached, from and until when.
     unreachable: RefCell<Vec<Span>>,
     /// Proxies that answer what they have and take nothing new, from and until when.
@@ -167,9 +168,14 @@ impl Witness {
         });
     }
 
-    /// Apps of this service fail by themselves.
-    pub(crate) fn is_unreliable(&self, service: &str) {
-        self.unreliable.borrow_mut().insert(service.to_owned());
+    /// Apps of this service drop or keep requests by themselves.
+    pub(crate) fn moody(&self, service: &str) {
+        self.moody.borrow_mut().insert(service.to_owned());
+    }
+
+    /// Whether they do.
+    pub(crate) fn fails_by_itself(&self, service: &str) -> bool {
+        self.moody.borrow().contains(service)
     }
 
     /// All faults so far.
@@ -243,12 +249,17 @@ impl Witness {
     /// way, or a fault may have made it use what it has.
     fn left_long_ago(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> Option<Duration> {
         let (service, left) = self.left.borrow().get(&(proxy, task.clone())).cloned()?;
-        if self.unreliable.borrow().contains(&service) {
-            return None;
-        }
-        let struck = |blow: &Blow| blow.services.contains(&service) && blow.at + AFTERMATH >= left;
-        let struck = self.blows.borrow().iter().any(struck);
-        (now > left + UNDER_WAY && !struck && !self.is_mended(now)).then(|| now.since(left))
+        let is_forced = self.may_use_what_leaves(&service, left, now);
+        (now > left + UNDER_WAY && !is_forced && !self.is_mended(now)).then(|| now.since(left))
+    }
+
+    /// Whether proxies may have had to use a task of a service that leaves since `left`: its apps fail by themselves, or a fault
+    /// struck others of it, or a proxy itself, which goes on later with what it had begun.
+    pub(crate) fn may_use_what_leaves(&self, service: &str, left: Instant, now: Instant) -> bool {
+        let concerns = |blow: &Blow| blow.services.contains(service) || blow.services.contains(PROXIES);
+        let struck = |blow: &Blow| concerns(blow) && blow.at <= now && blow.at + AFTERMATH >= left;
+        let fails = self.fails_by_itself(service) || self.ailing.borrow().contains(service);
+        fails || self.blows.borrow().iter().any(struck)
     }
 
     /// A proxy counts a task among those that take requests.

@@ -5,7 +5,7 @@
 //! the same for the same seed.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
@@ -68,7 +68,6 @@ pub struct World {
     /// Whether the product is deployed.
     pub(crate) deployed: bool,
     observed: Option<Version>,
-    unreliable: BTreeSet<String>,
     pub(crate) apps: BTreeMap<String, App>,
     pub(crate) launchers: Vec<(String, Rc<Launcher>)>,
     pub(crate) oracle: Oracle,
@@ -149,7 +148,6 @@ impl World {
             clear: None,
             deployed: false,
             observed: None,
-            unreliable: BTreeSet::new(),
             sim: builder.build(),
             shared,
             hosts: BTreeMap::new(),
@@ -188,8 +186,7 @@ impl World {
     /// How tasks of the service called `name` behave, instead of the default app.
     pub fn app(&mut self, name: &str, app: App) {
         if app.flaky > 0 || app.leaky {
-            self.unreliable.insert(name.to_owned());
-            self.shared.witness.is_unreliable(name);
+            self.shared.witness.moody(name);
         }
         self.apps.insert(name.to_owned(), app);
     }
@@ -384,6 +381,27 @@ impl World {
         took
     }
 
+    /// Waits until every proxy serves by what Docker says.
+    ///
+    /// # Panics
+    /// If it takes longer than `limit`, with the first difference.
+    pub fn until_tables_match(&mut self, limit: Duration) {
+        let begin = self.now();
+        while let Err(why) = self.tables_match() {
+            let waited = self.now().since(begin);
+            assert!(
+                waited < limit,
+                "after {limit:?} not every proxy serves by what Docker says: {why}"
+            );
+            self.tick();
+        }
+        let took = self.now().since(begin);
+        self.shared.trace(
+            "world",
+            &format!("after {took:?}: every proxy serves by what Docker says"),
+        );
+    }
+
     /// Judges everything so far.
     ///
     /// # Panics
@@ -395,7 +413,6 @@ impl World {
             outcomes: &outcomes,
             grace: self.grace,
             witness: &self.shared.witness,
-            unreliable: &self.unreliable,
         };
         if let Err(broken) = expectation(seen) {
             panic!("{broken}");
@@ -495,7 +512,7 @@ impl World {
 }
 
 /// The name of the service of a task.
-fn service_of(swarm: &Swarm, task: &TaskId) -> Option<String> {
+pub(crate) fn service_of(swarm: &Swarm, task: &TaskId) -> Option<String> {
     Some(swarm.shape(&swarm.task(task)?.service)?.name.clone())
 }
 

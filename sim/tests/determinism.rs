@@ -16,6 +16,10 @@ fn the_same_seed_gives_the_same_trace_in_another_process() {
         let mut text = String::new();
         let chosen = std::env::var("SIM_SCENARIO").ok();
         let is_chosen = |scenario: &&scenario::Scenario| chosen.as_deref().is_none_or(|name| name == scenario.name);
+        assert!(
+            scenario::ALL.iter().any(|scenario| is_chosen(&scenario)),
+            "SIM_SCENARIO names none: {chosen:?}"
+        );
         for scenario in scenario::ALL.iter().filter(is_chosen) {
             let report = seed::run(SEED, scenario.run).unwrap_or_else(|failure| panic!("{}", seed::describe(&failure)));
             let name = scenario.name;

@@ -53,3 +53,10 @@ fn a_proxy_that_its_node_ends_unannounced_is_not_blamed() {
 fn a_proxy_that_finds_no_controller_serves_on_by_its_last_table() {
     holds(0x47f, scenario::streams);
 }
+
+/// The Swarm said that a task of a lost node was over while a request waited there in doubt: nobody told the request that nobody
+/// answers, as the pool had forgotten the endpoint.
+#[test]
+fn a_request_is_not_left_at_an_endpoint_that_no_table_has_any_more() {
+    holds(0x2711, scenario::chaos);
+}

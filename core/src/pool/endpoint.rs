@@ -90,6 +90,8 @@ pub(super) struct Endpoint {
     pub(super) doubted: Option<Instant>,
     /// It does not answer at all: what waits there waits in vain.
     pub(super) vanished: bool,
+    /// No table has it any more: it is kept for what is under way there.
+    pub(super) gone: bool,
     /// Since when its share grows, where it ever came in beside others.
     pub(super) growing_since: Option<Instant>,
     /// What it answered while it was ready.
@@ -135,6 +137,7 @@ impl Endpoint {
             heard: Instant::START,
             doubted: None,
             vanished: false,
+            gone: false,
             growing_since: None,
             answers: Window::default(),
             streak: Streak::default(),

@@ -89,7 +89,7 @@ pub enum Action {
     Abandon(Token),
     /// Close idle connections to this endpoint; requests under way go on.
     CloseIdle(Token),
-    /// The endpoint is gone: close idle connections and forget everything kept for it; requests under way go on.
+    /// The endpoint is gone, and nothing is under way there: close idle connections and forget everything kept for it.
     Forget(Token),
     /// Try to connect, and hand in [`Outcome::Connected`], [`Outcome::ConnectFailed`] or [`Outcome::ConnectTimedOut`].
     Probe(Picked),
@@ -185,33 +185,48 @@ impl Pool {
         }
     }
 
-    /// Takes the endpoints that are wanted now. One that is known already (same id, address and network) keeps its state.
+    /// Takes the endpoints that are wanted now. One that is known already (same id, address and network) keeps its state. One
+    /// that no table has any more leaves, and is forgotten when nothing is under way there: until then requests that wait for it
+    /// may doubt it, as one whose node was lost answers none.
     pub fn apply<'a>(&mut self, wanted: impl Iterator<Item = &'a Member>, policy: PoolPolicy, now: Instant) {
         self.policy = policy;
         self.cursors.resize(self.policy.services.len(), 0);
         let key = |spec: &EndpointSpec| (spec.id.clone(), spec.addr, spec.via.clone());
         let mut new: BTreeMap<EndpointKey, &Member> = wanted.map(|member| (key(&member.spec), member)).collect();
-        let mut told = Vec::new();
+        let (mut told, mut gone) = (Vec::new(), Vec::new());
         let (timers, actions, answers) = (&mut self.timers, &mut self.actions, &mut self.answers);
         self.endpoints.retain_mut(|endpoint| {
             let member = new.remove(&endpoint.key());
             match member {
                 Some(member) => {
                     endpoint.service = member.service;
+                    endpoint.gone = false;
                     let confirmed = core::mem::replace(&mut endpoint.unsure, member.spec.unsure) && !endpoint.unsure;
                     if confirmed && endpoint.state == State::Probation && !endpoint.probe_running {
                         timers.set_at_latest(endpoint.token, now);
                     }
                     told.push((endpoint.token, member.spec.leaving));
                 }
+                None if endpoint.in_flight > 0 => {
+                    // Positions of services are the new table's, and its own may not be among them.
+                    (endpoint.gone, endpoint.service) = (true, usize::MAX);
+                    gone.push(endpoint.token);
+                }
                 None => {
                     Counts::take_away(answers, &endpoint.answers);
                     timers.clear(&endpoint.token);
                     actions.push_back(Action::Forget(endpoint.token));
+                    return false;
                 }
             }
-            member.is_some()
+            true
         });
+        for token in gone {
+            let Some(at) = self.position(token) else { continue };
+            self.endpoints[at].last_resort_until = now;
+            self.transition(at, Event::Leave, now);
+            self.transition(at, Event::Lapse, now);
+        }
         let newest = Token(self.next_token);
         for member in new.into_values() {
             let token = Token(self.next_token);
@@ -268,11 +283,16 @@ impl Pool {
         }));
     }
 
-    /// A request, or the connection that it was upgraded to, ended; see [`Pool::may_go`].
+    /// A request, or the connection that it was upgraded to, ended; see [`Pool::may_go`]. The last one at an endpoint that no table
+    /// has leaves an [`Action::Forget`] to be polled.
     pub fn release(&mut self, token: Token) {
-        if let Some(at) = self.position(token) {
-            let endpoint = &mut self.endpoints[at];
-            endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        let Some(at) = self.position(token) else { return };
+        let endpoint = &mut self.endpoints[at];
+        endpoint.in_flight = endpoint.in_flight.saturating_sub(1);
+        if endpoint.gone && endpoint.in_flight == 0 {
+            self.endpoints.remove(at);
+            self.index();
+            self.actions.push_back(Action::Forget(token));
         }
     }
 
@@ -306,7 +326,7 @@ impl Pool {
             }
             Outcome::NoWay => self.handle_no_way(at, now),
             Outcome::Failed => self.handle_bad_answer(at, now),
-            Outcome::Untried => self.handle_untried(at, now),
+            Outcome::Untried => self.probe_again(at, now),
             Outcome::Stale => {}
         }
     }
@@ -355,9 +375,10 @@ impl Pool {
         self.counters
     }
 
-    /// All endpoints with their tokens and the networks whose legs connect, by ascending token.
+    /// All endpoints of the table with their tokens and the networks whose legs connect, by ascending token.
     pub fn addresses(&self) -> impl Iterator<Item = (Picked, Option<&NetworkId>)> + '_ {
-        self.endpoints.iter().map(|endpoint| {
+        let of_table = self.endpoints.iter().filter(|endpoint| !endpoint.gone);
+        of_table.map(|endpoint| {
             let (token, addr) = (endpoint.token, endpoint.addr);
             (Picked { token, addr }, endpoint.via.as_ref())
         })
@@ -372,7 +393,7 @@ impl Pool {
         Some(self.endpoints[at].service)
     }
 
-    /// All endpoints, for people.
+    /// All endpoints, for people, also those that no table has and something is under way at.
     pub fn views(&self) -> impl Iterator<Item = EndpointView> + '_ {
         self.endpoints.iter().map(Endpoint::view)
     }
@@ -540,6 +561,10 @@ impl Machine for Pool {
         for (at, endpoint) in self.endpoints.iter().enumerate() {
             debug_assert_eq!(self.ready.contains(&at), endpoint.state == State::Ready);
             let timer = self.timers.get(&endpoint.token);
+            debug_assert!(
+                !endpoint.gone || (endpoint.in_flight > 0 && endpoint.state == State::Leaving),
+                "{endpoint:?} is kept for nothing"
+            );
             match endpoint.state {
                 State::Ejected | State::LastResort => debug_assert!(timer.is_some(), "{endpoint:?} has no timer"),
                 State::Probation => debug_assert!(

@@ -213,7 +213,8 @@ impl<'a> World<'a> {
 
     fn release(&mut self, token: Token) {
         self.pool.release(token);
-        self.shadow.end(token);
+        let forgotten = self.shadow.end(token).then_some(Action::Forget(token));
+        assert_eq!(self.pool.poll_action(), forgotten, "whether {token} is forgotten");
         self.wake_next();
     }
 

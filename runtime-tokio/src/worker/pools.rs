@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
-use tidegate_core::machine::{Input, step};
+use tidegate_core::machine::{Input, Machine as _, step};
 use tidegate_core::pool::{
     Action, EndpointView, Fact, Member, Outcome, Pick, Picked, Pool, PoolCounters, Ticket, Token,
 };
@@ -306,8 +306,13 @@ impl PoolHandle {
             .withdraw_retry(failure, self.shared.clock.now())
     }
 
-    pub(crate) fn release(&self, token: Token) {
-        self.machine.borrow_mut().release(token);
+    pub(crate) fn release(self: &Rc<Self>, token: Token) {
+        let mut machine = self.machine.borrow_mut();
+        machine.release(token);
+        while let Some(action) = machine.poll_action() {
+            self.perform(action);
+        }
+        drop(machine);
         self.wake_next();
     }
 

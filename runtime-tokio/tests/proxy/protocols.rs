@@ -6,6 +6,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Frame;
 use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
+use tidegate_core::pool::State;
 use tidegate_core::route::spec::UpstreamProtocol;
 use tokio::task::spawn_local;
 
@@ -277,11 +278,18 @@ fn a_stream_of_an_endpoint_that_leaves_goes_on() {
         assert!(proxy.get("shop.example", "/").await.ends_with("new"));
         spec.endpoints = vec![endpoint(new.addr)];
         proxy.publish(&snapshot([spec]));
-        until("the old one is forgotten", async || {
-            proxy.pool("shop").await.endpoints.len() == 1
+        // No table has it any more; it is kept for what is under way there, and takes nothing new.
+        until("the old one leaves", async || {
+            let endpoints = proxy.pool("shop").await.endpoints;
+            let old = endpoints.iter().find(|endpoint| endpoint.addr == old.addr);
+            old.is_some_and(|old| (old.state, old.in_flight) == (State::Leaving, 1))
         })
         .await;
         gate.notify_one();
         assert!(request.await.expect("an answer").ends_with("old"));
+        until("the old one is forgotten", async || {
+            proxy.pool("shop").await.endpoints.len() == 1
+        })
+        .await;
     });
 }

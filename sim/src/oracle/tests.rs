@@ -47,13 +47,12 @@ fn got(sent: u64, path: &str, code: u16, service: Option<&str>) -> Vec<Outcome> 
 
 fn judge(oracle: &Oracle, outcomes: &[Outcome]) -> [bool; 3] {
     let grace = Duration::from_millis(100);
-    let (witness, unreliable) = Default::default();
+    let witness = Witness::default();
     let seen = Seen {
         oracle,
         outcomes,
         grace,
         witness: &witness,
-        unreliable: &unreliable,
     };
     [
         no_request_lost(seen),
@@ -106,14 +105,13 @@ fn who_is_blind_answers_by_what_lives_on_and_follows_once_it_sees() {
 #[test]
 fn a_request_that_reaches_another_service_is_told_though_nobody_answers_it() {
     let eras = oracle(&[(0, &[("a", "shop", "/", 1), ("b", "blog", "/", 1)])]);
-    let (witness, unreliable): (Witness, _) = Default::default();
+    let witness = Witness::default();
     let judge = |witness: &Witness| {
         only_owners_are_asked(Seen {
             oracle: &eras,
             outcomes: &[],
             grace: Duration::ZERO,
             witness,
-            unreliable: &unreliable,
         })
     };
     let arrives = |service: &str, host: &str| {
@@ -136,14 +134,13 @@ fn a_request_that_reaches_another_service_is_told_though_nobody_answers_it() {
 #[test]
 fn what_reaches_a_task_that_is_to_go_is_told_once_there_was_time_to_follow() {
     let eras = oracle(&[(0, &[("a", "shop", "/", 2)])]);
-    let (witness, unreliable): (Witness, _) = Default::default();
+    let witness = Witness::default();
     let judge = |witness: &Witness| {
         nobody_asks_who_leaves(Seen {
             oracle: &eras,
             outcomes: &[],
             grace: Duration::from_millis(1000),
             witness,
-            unreliable: &unreliable,
         })
         .is_ok()
     };
@@ -167,7 +164,7 @@ fn what_reaches_a_task_that_is_to_go_is_told_once_there_was_time_to_follow() {
 #[test]
 fn what_a_fault_struck_is_excused_for_as_long_as_nobody_can_know() {
     let served = oracle(&[(0, &[("a", "shop", "/", 1)])]);
-    let (witness, unreliable): (Witness, _) = Default::default();
+    let witness = Witness::default();
     witness.blow(Instant::from_millis(500), ["a".to_owned()].into(), &[], "a crash");
     let judge = |sent| {
         let outcomes = got(sent, "/", 502, None);
@@ -176,7 +173,6 @@ fn what_a_fault_struck_is_excused_for_as_long_as_nobody_can_know() {
             outcomes: &outcomes,
             grace: Duration::from_millis(100),
             witness: &witness,
-            unreliable: &unreliable,
         })
         .is_ok()
     };
@@ -186,14 +182,13 @@ fn what_a_fault_struck_is_excused_for_as_long_as_nobody_can_know() {
 
 #[test]
 fn a_stream_whose_ends_live_on_may_not_end() {
-    let (witness, unreliable): (Witness, _) = Default::default();
+    let witness = Witness::default();
     let judge = |witness: &Witness| {
         let seen = Seen {
             oracle: &Oracle::default(),
             outcomes: &[],
             grace: Duration::ZERO,
             witness,
-            unreliable: &unreliable,
         };
         no_stream_lost(seen).is_ok()
     };
@@ -213,8 +208,41 @@ fn a_stream_whose_ends_live_on_may_not_end() {
 }
 
 #[test]
+fn a_stream_may_end_by_a_blow_to_its_own_task_while_that_is_fresh() {
+    let late = 1000 + u64::try_from(STREAM_ENDS.as_millis()).unwrap() + 1;
+    let judge = |struck: &str, ended: u64| {
+        let witness = Witness::default();
+        witness.blow(
+            Instant::from_millis(1000),
+            ["a".to_owned()].into(),
+            &[struck.into()],
+            "a cut",
+        );
+        witness.stream(StreamEnd {
+            opened: Instant::from_millis(100),
+            ended: Instant::from_millis(ended),
+            service: "a".to_owned(),
+            task: "t1".into(),
+            proxy: [10, 0, 0, 9].into(),
+            why: "no echo".to_owned(),
+        });
+        let seen = Seen {
+            oracle: &Oracle::default(),
+            outcomes: &[],
+            grace: Duration::ZERO,
+            witness: &witness,
+        };
+        no_stream_lost(seen).is_ok()
+    };
+    assert!(judge("t1", 6000));
+    assert!(!judge("t2", 6000), "another task of its service was struck");
+    assert!(!judge("t1", late), "it lived on");
+    assert!(!judge("t1", 900), "it ended before");
+}
+
+#[test]
 fn a_stream_may_end_with_its_proxy() {
-    let (witness, unreliable): (Witness, _) = Default::default();
+    let witness = Witness::default();
     let proxy = [10, 0, 0, 9].into();
     witness.stream(StreamEnd {
         opened: Instant::from_millis(100),
@@ -230,7 +258,6 @@ fn a_stream_may_end_with_its_proxy() {
         outcomes: &[],
         grace: Duration::ZERO,
         witness: &witness,
-        unreliable: &unreliable,
     };
     assert_eq!(no_stream_lost(seen), Ok(()));
 }

@@ -150,7 +150,7 @@ pub fn passthrough(seed: &Seed) {
     let shop = serve(&mut world, "shop", 2, &labels, |_| {});
     users(&mut world, 4);
     held(&mut world, PROXIES, "shop.1");
-    world.until("proxies know both", SETTLED, |world| world.tables_match().is_ok());
+    world.until_tables_match(SETTLED);
     world.load(vec![
         Wish::new("vault.example.org", "/").over(Channel::Passthrough),
         Wish::new("shop.example.org", "/").over(Channel::Tls),

@@ -139,9 +139,7 @@ fn enter(world: &mut World, cast: &[&str], dice: &mut Rng, mut scaled: [ServiceI
         world.stream_user(&format!("viewer-{number}"), &Wish::new("blog.example.org", "/live"));
     }
     world.load(wishes);
-    world.until("proxies know all of them", SETTLED, |world| {
-        world.tables_match().is_ok()
-    });
+    world.until_tables_match(SETTLED);
     services
 }
 

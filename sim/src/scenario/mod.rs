@@ -75,7 +75,7 @@ scenarios! {
 pub(super) const FOLLOWED: Duration = Duration::from_millis(1500);
 /// The same where it errs, hangs or loses events: limits on calls and the safety net's interval come on top.
 pub(crate) const FOLLOWED_WITH_FAULTS: Duration = Duration::from_secs(12);
-pub(super) const SETTLED: Duration = Duration::from_secs(60);
+pub(crate) const SETTLED: Duration = Duration::from_secs(60);
 
 pub(super) fn world(seed: &Seed, faults: impl Fn(&mut Rng) -> DockerFaults) -> World {
     let faults = faults(&mut Rng::new(seed.value()).fork("faults"));
@@ -206,14 +206,11 @@ pub(super) fn settle(world: &mut World) {
             .shared()
             .with_swarm(|swarm, _| swarm.leaderless_since().is_none() && swarm.is_at_rest())
     });
-    let end = world.now() + SETTLED;
-    while let Err(why) = world.tables_match() {
-        assert!(
-            world.now() < end,
-            "after {SETTLED:?} not every proxy serves by what Docker says: {why}"
-        );
-        world.run_for(Duration::from_millis(1));
-    }
+    // Tasks without a node that may take them are at rest as well.
+    world.until("nothing keeps facts from the product", SETTLED, |world| {
+        world.what_blinds().is_none()
+    });
+    world.until_tables_match(SETTLED);
 }
 
 /// Wishes for the services that every story has.

@@ -34,6 +34,7 @@ impl Pool {
                 *endpoint = (*before).clone();
                 (endpoint.token, endpoint.in_flight, endpoint.service) = (token, in_flight, service);
                 endpoint.unsure = unsure;
+                endpoint.gone = false;
                 endpoint.probe_running = false;
                 endpoint.answers = Window::default();
                 self.timers.clear(&token);

@@ -32,15 +32,7 @@ impl Pool {
                 self.index();
                 self.wake(now); // who waits for it may go elsewhere
             }
-            State::Probation => {
-                // Only the probe's own answer asks for the next; late refusals of requests change nothing.
-                if endpoint.probe_running {
-                    endpoint.probe_running = false;
-                    endpoint.probes = endpoint.probes.saturating_add(1);
-                    let pause = endpoint.probe_pause();
-                    self.timers.set(endpoint.token, now + pause);
-                }
-            }
+            State::Probation => self.probe_again(at, now),
             State::Ready => {
                 let fails = endpoint.count_failure(fail_timeout, now);
                 let proven = endpoint.proven;
@@ -53,8 +45,9 @@ impl Pool {
         }
     }
 
-    /// What this proxy had no means to try says nothing about the endpoint; a probe is made again.
-    pub(super) fn handle_untried(&mut self, at: usize, now: Instant) {
+    /// A probe came to nothing. Only its own answer asks for the next: late refusals of requests change nothing, and what this
+    /// proxy had no means to try says nothing about the endpoint.
+    pub(super) fn probe_again(&mut self, at: usize, now: Instant) {
         let endpoint = &mut self.endpoints[at];
         if endpoint.state == State::Probation && core::mem::take(&mut endpoint.probe_running) {
             endpoint.probes = endpoint.probes.saturating_add(1);

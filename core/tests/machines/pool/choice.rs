@@ -136,10 +136,17 @@ impl Shadow {
         }
     }
 
-    pub(super) fn end(&mut self, token: Token) {
-        if let Some(seat) = self.seats.get_mut(&token) {
-            seat.under_way -= 1;
+    /// A request ended; whether that was the last thing at an endpoint that no table has any more.
+    pub(super) fn end(&mut self, token: Token) -> bool {
+        let Some(seat) = self.seats.get_mut(&token) else {
+            return false;
+        };
+        seat.under_way -= 1;
+        let is_over = seat.gone && seat.under_way == 0;
+        if is_over {
+            self.seats.remove(&token);
         }
+        is_over
     }
 
     /// A request has nowhere to go, and takes a place among those that wait, or goes back to its own.

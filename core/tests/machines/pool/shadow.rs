@@ -25,7 +25,7 @@ pub(super) enum Cause {
     Unfit,
 }
 
-/// An endpoint of the present table.
+/// An endpoint of the present table, or of an earlier one with requests that are under way still.
 #[derive(Clone, Debug)]
 pub(super) struct Seat {
     pub(super) key: EndpointKey,
@@ -34,6 +34,8 @@ pub(super) struct Seat {
     pub(super) under_way: u32,
     /// It was told to stop, and may be the last resort until then.
     pub(super) leaves: Option<Instant>,
+    /// The present table does not have it.
+    pub(super) gone: bool,
     pub(super) unsure: bool,
     pub(super) unfit: bool,
     /// The last connection to it failed.
@@ -64,6 +66,7 @@ impl Seat {
             state: State::Ready,
             under_way: 0,
             leaves: None,
+            gone: false,
             unsure: false,
             unfit: false,
             absent: false,
@@ -170,7 +173,8 @@ impl Shadow {
     /// What a pool that takes the place of another one knows, if both have one table: the same about everybody, by new tokens.
     pub(super) fn adopt(&mut self, old: &Shadow, adopted: &[(Token, Token)], now: Instant) {
         let (before, after): (Vec<_>, Vec<_>) = adopted.iter().copied().unzip();
-        assert!(old.seats.keys().all(|token| before.contains(token)), "{adopted:?}");
+        let mut of_table = old.seats.iter().filter(|(_, seat)| !seat.gone);
+        assert!(of_table.all(|(token, _)| before.contains(token)), "{adopted:?}");
         assert!(self.seats.keys().all(|token| after.contains(token)), "{adopted:?}");
         for (old_token, token) in adopted {
             let mut seat = old.seats[old_token].clone();
@@ -312,12 +316,18 @@ impl Shadow {
     /// What holds after every step.
     pub(super) fn compare(&self, pool: &Pool) {
         pool.check_invariants();
-        let known = pool.addresses().map(|(picked, _)| picked.token);
-        assert!(known.eq(self.seats.keys().copied()), "the pool has other endpoints");
-        for (((picked, via), view), seat) in pool.addresses().zip(pool.views()).zip(self.seats.values()) {
-            let token = picked.token;
-            let key = (&view.id, view.addr, via);
-            assert_eq!(key, (&seat.key.0, seat.key.1, seat.key.2.as_ref()), "{token}");
+        let of_table = self.seats.iter().filter(|(_, seat)| !seat.gone);
+        let of_table = of_table.map(|(token, seat)| (*token, seat.key.1, seat.key.2.as_ref()));
+        let known = pool.addresses().map(|(picked, via)| (picked.token, picked.addr, via));
+        assert!(known.eq(of_table), "the pool has other endpoints");
+        assert_eq!(
+            pool.views().count(),
+            self.seats.len(),
+            "endpoints with those that are gone"
+        );
+        for (view, (token, seat)) in pool.views().zip(&self.seats) {
+            let token = *token;
+            assert_eq!((&view.id, view.addr), (&seat.key.0, seat.key.1), "{token}");
             assert_eq!(view.state, seat.state, "the state of {token}, {seat:?}");
             assert_eq!(view.in_flight, seat.under_way, "requests under way at {token}");
             assert_eq!(pool.keeps_idle(token), seat.state == State::Ready, "{token}");
@@ -339,29 +349,40 @@ impl Shadow {
             .seats
             .iter()
             .filter(|(_, seat)| !self.wanted.contains_key(&seat.key));
-        self.asked.forgotten = gone.map(|(token, _)| *token).collect();
-        for token in &self.asked.forgotten {
-            self.seats.remove(token);
+        let gone: Vec<Token> = gone.map(|(token, _)| *token).collect();
+        for token in gone {
+            if self.seat(token).under_way == 0 {
+                self.seats.remove(&token);
+                self.asked.forgotten.push(token);
+                continue;
+            }
+            let seat = self.seat(token);
+            (seat.gone, seat.leaves, seat.service) = (true, Some(now), usize::MAX);
+            self.go(token, State::Leaving, now);
         }
         self.answers.retain(|(_, of, _)| self.seats.contains_key(of));
-        for ((picked, via), view) in pool.addresses().zip(pool.views()) {
+        let ids: BTreeMap<_, _> = self.wanted.keys().map(|key| ((key.1, &key.2), &key.0)).collect();
+        for (picked, via) in pool.addresses() {
             let token = picked.token;
             if self.last_token.is_none_or(|last| last < token) {
                 self.last_token = Some(token);
-                let seat = Seat::new((view.id, view.addr, via.cloned()));
-                self.seats.insert(token, seat);
+                let via = via.cloned();
+                let id = ids[&(picked.addr, &via)].clone();
+                self.seats.insert(token, Seat::new((id, picked.addr, via)));
             }
         }
-        let here: Vec<_> = self.seats.values().map(|seat| &seat.key).collect();
+        let here = self.seats.values().filter(|seat| self.wanted.contains_key(&seat.key));
+        let here: Vec<_> = here.map(|seat| &seat.key).collect();
         assert_eq!(here.len(), self.wanted.len(), "{here:?}");
         let tokens: Vec<Token> = self.seats.keys().copied().collect();
         for token in tokens {
             let seat = self.seat(token).clone();
             let Some(member) = self.wanted.get(&seat.key).cloned() else {
-                panic!("nobody wants {seat:?}")
+                continue; // it is gone
             };
             let (state, leaving) = (seat.state, member.spec.leaving);
             let seat = self.seat(token);
+            seat.gone = false;
             seat.service = member.service;
             let is_sure_now = seat.unsure && !member.spec.unsure;
             seat.unsure = member.spec.unsure;

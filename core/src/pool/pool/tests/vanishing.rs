@@ -75,6 +75,53 @@ fn a_leaving_endpoint_that_vanishes_is_left_too() {
 }
 
 #[test]
+fn a_request_leaves_an_endpoint_that_vanished_also_when_no_table_has_it_any_more() {
+    for (first, state) in [(Outcome::Connected, "ready"), (Outcome::Failed, "ejected")] {
+        let (mut world, all) = heard(2);
+        let mut others = Vec::new();
+        let waits = loop {
+            match world.endpoint(&[], 100) {
+                picked if picked == all[0] => break picked,
+                other => others.push(other),
+            }
+        };
+        world.outcome(waits, first, 100);
+        world.take();
+        assert_eq!(world.states(), format!("{state} ready"));
+        assert_eq!(world.doubt(waits, 300), [Action::Probe(waits)]);
+        // The Swarm says that the task is over while the probe is on its way.
+        world.apply(&[spec(2)], 400);
+        assert_eq!(world.states(), "leaving ready");
+        assert_eq!(
+            world.pool.addresses().count(),
+            1,
+            "nobody connects to it for anything new"
+        );
+        world.take();
+        world.outcome(waits, Outcome::ConnectTimedOut, 700);
+        assert_eq!(world.take(), [Action::Abandon(waits.token)]);
+        others.iter().for_each(|other| world.pool.release(other.token));
+        world.pool.release(waits.token);
+        assert_eq!(world.pool.poll_action(), Some(Action::Forget(waits.token)));
+        assert_eq!(world.states(), "ready");
+    }
+}
+
+#[test]
+fn an_endpoint_that_a_later_table_has_again_is_the_same_one() {
+    let (mut world, all) = heard(1);
+    let picked = world.endpoint(&[], 0);
+    assert_eq!(picked, all[0]);
+    world.apply(&[spec(2)], 1);
+    world.apply(&[spec(1), spec(2)], 2);
+    assert_eq!(world.states(), "ready ready");
+    world.pool.release(picked.token);
+    assert_eq!(world.pool.poll_action(), None, "nothing is forgotten");
+    let ports: Vec<u16> = (0..50).map(|_| world.endpoint(&[], 3).addr.port()).collect();
+    assert!(ports.contains(&picked.addr.port()), "{ports:?}");
+}
+
+#[test]
 fn a_proxy_without_sockets_blames_nobody_and_goes_on_probing() {
     let (mut world, all) = heard(2);
     for now in 0..10 {
