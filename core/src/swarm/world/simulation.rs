@@ -1,9 +1,6 @@
 //! A Swarm that changes at random, events and a feed of which news is lost, repeated and invented, and answers that fail, are old or
 //! empty, against what is really there.
-//!
-//! `SIM_SEED=0x2a` runs one seed, `SIM_SEEDS=500` as many, as in `core/tests/machines`.
 
-use core::ops::RangeInclusive;
 use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -257,40 +254,9 @@ fn contents(world: &World) -> BTreeMap<ServiceId, (Service, Vec<Task>)> {
     world.services().iter().map(strip).collect()
 }
 
-/// The seeds that are asked for.
-fn seeds(usually: u64) -> RangeInclusive<u64> {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        let parsed = match text.strip_prefix("0x") {
-            Some(digits) => u64::from_str_radix(digits, 16),
-            None => text.parse(),
-        };
-        Some(parsed.unwrap_or_else(|_| panic!("{name}={text}: write a number, or 0x and digits")))
-    };
-    match (number("SIM_SEED"), number("SIM_SEEDS")) {
-        (Some(seed), _) => seed..=seed,
-        (None, count) => 1..=count.unwrap_or(usually),
-    }
-}
-
-/// Says how to run a seed again if it fails.
-struct Again(u64);
-
-impl Drop for Again {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let seed = self.0;
-            std::eprintln!(
-                "seed {seed:#x} fails; again: SIM_SEED={seed:#x} cargo test -p tidegate-core --lib the_world_follows"
-            );
-        }
-    }
-}
-
 #[test]
 fn the_world_follows_a_lying_docker_and_loses_nothing_that_exists() {
-    for seed in seeds(12) {
-        let _again = Again(seed);
+    for seed in 0..12 {
         let mut story = Story::new(seed);
         for _ in 0..STEPS {
             story.step();
