@@ -264,7 +264,13 @@ impl World {
         };
         self.shared.trace(&self.shared.task_name(task), "goes on");
         gate.thaw();
-        for ip in self.addresses_of(std::slice::from_ref(task)) {
+        // Who was told to stop before takes nobody new afterwards either.
+        let serves = self.processes.get(task).is_some_and(Process::serves);
+        for ip in self
+            .addresses_of(std::slice::from_ref(task))
+            .into_iter()
+            .filter(|_| serves)
+        {
             self.shared.witness.reachable(ip, self.now());
         }
         self.observe();

@@ -60,3 +60,9 @@ fn a_proxy_that_finds_no_controller_serves_on_by_its_last_table() {
 fn a_request_is_not_left_at_an_endpoint_that_no_table_has_any_more() {
     holds(0x2711, scenario::chaos);
 }
+
+/// A proxy that drains is frozen and goes on: it takes nobody new, as before.
+#[test]
+fn a_proxy_that_drains_and_was_frozen_is_not_blamed() {
+    holds(0x4e27, scenario::chaos);
+}
