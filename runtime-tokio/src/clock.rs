@@ -1,7 +1,7 @@
 //! The one place that reads a clock. Everything else takes `now` as an argument.
 //!
 //! Monotonic time is tokio's, so it stands still and jumps as a simulation wants; wall time is the system's, or in a
-//! simulation a fixed epoch plus the simulated time.
+//! simulation a fixed epoch plus the simulated time, and as wrong as the simulation wants.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -88,4 +88,22 @@ fn tokio_now() -> tokio::time::Instant {
 #[expect(clippy::disallowed_methods, reason = "the one exception: this is the clock")]
 fn system_now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_simulated_clock_that_runs_may_be_set_and_time_since_the_start_does_not_jump() {
+        static OFF: AtomicI64 = AtomicI64::new(0);
+        let seconds = Duration::from_secs;
+        let clock = Clock::simulated(seconds(1000), &OFF);
+        tokio::time::advance(seconds(5)).await;
+        let seen = [0, 60, -60].map(|off| {
+            OFF.store(off, Ordering::Relaxed);
+            (clock.now().since_start(), clock.wall())
+        });
+        assert_eq!(seen, [1005, 1065, 945].map(|wall| (seconds(5), seconds(wall))));
+    }
 }

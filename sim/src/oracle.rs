@@ -115,12 +115,11 @@ impl Oracle {
             owners.flat_map(|claim| claim.serving.iter().cloned()).collect()
         };
         let mut eras = self.eras(window).map(serving);
-        let Some(first) = eras.next() else { return false };
-        if window.blind {
+        match window.blind {
             // It may know none but those that were there when it saw last.
-            return !eras.fold(first, |all, era| &all & &era).is_empty();
+            true => !in_all(eras).is_empty(),
+            false => eras.all(|era| !era.is_empty()),
         }
-        !first.is_empty() && eras.all(|era| !era.is_empty())
     }
 
     /// How many tasks of a service could answer all the time between two moments.
@@ -129,8 +128,7 @@ impl Oracle {
             let claims = era.claims.iter().filter(|claim| claim.service == service);
             claims.flat_map(|claim| claim.serving.iter().cloned()).collect()
         };
-        let eras = self.between(from, to).map(serving);
-        eras.reduce(|all, era| &all & &era).map_or(0, |all| all.len())
+        in_all(self.between(from, to).map(serving)).len()
     }
 
     /// The eras that overlap the time between two moments.
@@ -140,6 +138,11 @@ impl Oracle {
         let overlapping = eras.filter(move |(era, end)| era.from <= to && end.is_none_or(|end| end >= from));
         overlapping.map(|(era, _)| era)
     }
+}
+
+/// The tasks that are in all of these.
+fn in_all(eras: impl Iterator<Item = BTreeSet<TaskId>>) -> BTreeSet<TaskId> {
+    eras.reduce(|all, era| &all & &era).unwrap_or_default()
 }
 
 impl Era {

@@ -70,12 +70,15 @@ impl World {
             let text = text.unwrap_or_else(|why| panic!("controller {task} has no recording: {why}"));
             let recording = Recording::read(&text).unwrap_or_else(|why| panic!("controller {task}: {why}"));
             let mut replay = Replay::new(recording);
+            let mut steps = 0;
             while let Some(step) = replay.step(Instant::at(Duration::MAX)) {
+                steps += 1;
                 assert!(
                     step.recorded.is_none(),
                     "controller {task} replays to something else:\n{step}"
                 );
             }
+            assert!(steps > 0, "controller {task} recorded nothing");
             replayed += 1;
         }
         assert!(replayed > 0, "no controller was recorded");

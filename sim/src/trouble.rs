@@ -265,13 +265,10 @@ impl World {
         self.shared.trace(&self.shared.task_name(task), "goes on");
         gate.thaw();
         // Who was told to stop before takes nobody new afterwards either.
-        let serves = self.processes.get(task).is_some_and(Process::serves);
-        for ip in self
-            .addresses_of(std::slice::from_ref(task))
-            .into_iter()
-            .filter(|_| serves)
-        {
-            self.shared.witness.reachable(ip, self.now());
+        if self.processes.get(task).is_some_and(Process::serves) {
+            for ip in self.addresses_of(std::slice::from_ref(task)) {
+                self.shared.witness.reachable(ip, self.now());
+            }
         }
         self.observe();
     }
@@ -318,7 +315,11 @@ impl World {
     pub fn undeafen(&mut self, from: &Side, to: &Side) {
         self.shared.trace("world", &format!("{to} hear {from} again"));
         for (ip, other) in taken(&mut self.deaf, from, to) {
-            self.sim.repair_oneway(ip, other);
+            if self.are_apart(ip, other) {
+                self.sim.hold(ip, other);
+            } else {
+                self.sim.repair_oneway(ip, other);
+            }
         }
     }
 

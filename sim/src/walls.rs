@@ -64,10 +64,7 @@ impl World {
         self.shared.trace("world", &format!("all passes between {a} and {b}"));
         self.shared.witness.mended(self.now());
         for (ip, other) in self.pairs(a, b) {
-            let apart = self.walls.iter().any(|(x, y)| {
-                (self.is_of(ip, x) && self.is_of(other, y)) || (self.is_of(ip, y) && self.is_of(other, x))
-            });
-            if !apart {
+            if !self.are_apart(ip, other) {
                 self.sim.release(ip, other);
             }
         }
@@ -75,15 +72,17 @@ impl World {
 
     /// Walls that stand hold a new host as well.
     pub(crate) fn raise_walls(&mut self, ip: IpAddr) {
-        for (a, b) in self.walls.clone() {
-            for other in self.others(ip) {
-                let apart =
-                    (self.is_of(ip, &a) && self.is_of(other, &b)) || (self.is_of(ip, &b) && self.is_of(other, &a));
-                if apart {
-                    self.sim.hold(ip, other);
-                }
+        for other in self.others(ip) {
+            if self.are_apart(ip, other) {
+                self.sim.hold(ip, other);
             }
         }
+    }
+
+    /// Whether a wall stands between two addresses.
+    pub(crate) fn are_apart(&self, ip: IpAddr, other: IpAddr) -> bool {
+        let mut walls = self.walls.iter();
+        walls.any(|(a, b)| (self.is_of(ip, a) && self.is_of(other, b)) || (self.is_of(ip, b) && self.is_of(other, a)))
     }
 
     /// Addresses of two sides, each pair once.

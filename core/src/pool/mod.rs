@@ -19,7 +19,8 @@
 //!   moment rather than fail), and for others after `max_fails` failures.
 //!   So is one that fails its active checks ([`prober`]), until it passes them; connections say nothing about it then.
 //! - **last resort**: was told to stop and its app does not know yet. Serves only while its pool has nothing better.
-//! - **leaving**: takes nothing, finishes what it has.
+//! - **leaving**: takes nothing, finishes what it has. So does one that no table has any more, until nothing is under way there:
+//!   requests that wait for it may doubt it still, as its node may be lost.
 //!
 //! Connect failures and bad answers are kept apart because the first says that retrying is harmless and probing tells
 //! the truth, while for the second only time does.

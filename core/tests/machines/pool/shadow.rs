@@ -7,7 +7,7 @@ use tidegate_core::id::NetworkId;
 use tidegate_core::machine::Machine as _;
 use tidegate_core::pool::prober::Unfit;
 use tidegate_core::pool::{
-    Action, EndpointKey, Member, Outcome, Pool, PoolCounters, PoolPolicy, ServicePolicy, State, Ticket, Token,
+    Action, EndpointKey, Member, Outcome, Picked, Pool, PoolCounters, PoolPolicy, ServicePolicy, State, Ticket, Token,
 };
 use tidegate_core::time::{Duration, Instant};
 
@@ -270,35 +270,29 @@ impl Shadow {
             Cause::Unfit => self.check_actively(now),
         }
         self.compare(pool);
-        let asks = |is_one: fn(&Action) -> Option<Token>| {
-            let mut tokens: Vec<Token> = actions.iter().filter_map(is_one).collect();
-            tokens.sort();
-            tokens
+        let sorted = |mut actions: Vec<Action>| {
+            actions.sort_by_key(|action| format!("{action:?}"));
+            actions
         };
-        let of_forget = |action: &Action| {
-            if let Action::Forget(token) = action {
-                Some(*token)
-            } else {
-                None
-            }
+        let is_asked = |action: &&Action| !matches!(action, Action::CloseIdle(_) | Action::Wake);
+        let probe = |token: &Token| {
+            let (token, addr) = (*token, self.seats[token].key.1);
+            Action::Probe(Picked { token, addr })
         };
-        let of_probe = |action: &Action| {
-            if let Action::Probe(picked) = action {
-                Some(picked.token)
-            } else {
-                None
-            }
-        };
-        let of_abandon = |action: &Action| {
-            if let Action::Abandon(token) = action {
-                Some(*token)
-            } else {
-                None
-            }
-        };
-        assert_eq!(asks(of_forget), self.asked.forgotten, "{cause:?}: who is forgotten");
-        assert_eq!(asks(of_probe), self.asked.probed, "{cause:?}: who is probed");
-        assert_eq!(asks(of_abandon), self.asked.abandoned, "{cause:?}: who is abandoned");
+        let Asked {
+            forgotten,
+            probed,
+            abandoned,
+            ..
+        } = &self.asked;
+        let forgets = forgotten.iter().map(|token| Action::Forget(*token));
+        let abandons = abandoned.iter().map(|token| Action::Abandon(*token));
+        let asked = forgets.chain(abandons).chain(probed.iter().map(probe)).collect();
+        assert_eq!(
+            sorted(actions.iter().filter(is_asked).copied().collect()),
+            sorted(asked),
+            "{cause:?}: who is forgotten, abandoned and probed"
+        );
         for token in &self.asked.closed {
             let is_closed = actions.contains(&Action::CloseIdle(*token));
             assert!(is_closed, "{cause:?}: idle connections to {token} stay open");

@@ -136,3 +136,36 @@ fn a_proxy_without_sockets_takes_nothing_from_one_that_fails_its_checks_and_is_a
     world.outcome(one, Outcome::Untried, 1);
     assert_eq!(world.ports(2), [1], "it is used still");
 }
+
+#[test]
+fn who_waits_for_one_that_turns_out_not_to_be_there_is_woken_and_goes_elsewhere() {
+    let one_at_a_time = ServicePolicy {
+        requests_max: 1,
+        ..super::sharing::service(0, None)
+    };
+    let policy = PoolPolicy {
+        services: [one_at_a_time].into(),
+        panic_threshold_percent: 100,
+        ..policy()
+    };
+    let mut world = World::with(policy, &specs(2));
+    world.unfit(&[1, 2], 0);
+    let busy = world.endpoint(&[], 1);
+    let other = world
+        .pool
+        .addresses()
+        .map(|(picked, _)| picked)
+        .find(|picked| *picked != busy);
+    let other = other.expect("there are two");
+    // It failed at the other one, and waits for a place at this one.
+    let Pick::Park(ticket) = world.pick(&[other.token], 2) else {
+        panic!("it waits");
+    };
+    world.take();
+    world.outcome(busy, Outcome::ConnectFailed, 3);
+    assert_eq!(world.take(), [Action::Wake]);
+    let pick = world
+        .pool
+        .pick(None, &[other.token], Some(ticket), &mut world.rng, at(4));
+    assert_eq!(pick, Pick::Endpoint(other));
+}
