@@ -4,7 +4,8 @@
 //! At first start a controller asks for an authority in a secret that its own service then mounts. The secret's content
 //! cannot be read back through the API, so a controller that loses the race to create it mounts the winner's. Whoever
 //! has the newest authority's key makes one identity per service cluster, in a secret that the proxies mount.
-//! Everything is renewed when a third of its life is left; old and new are both accepted meanwhile.
+//! Everything is renewed when a third of its life is left; old and new are both accepted meanwhile. What is over is unmounted
+//! first and removed then, since Docker keeps a secret that is in use.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -42,10 +43,12 @@ pub const PROXY_FILE: &str = "tidegate-identity";
 pub struct IdentityPlan {
     /// Secrets to make now.
     pub create: Vec<NewSecret>,
-    /// Secrets to remove: their life is over.
-    pub remove: Vec<SecretId>,
+    /// Secrets to remove once nothing mounts them, by name: their life is over.
+    pub remove: BTreeMap<String, SecretId>,
     /// What the controllers' service should mount: secret name -> file name.
     pub controller_mounts: BTreeMap<String, String>,
+    /// Secrets that it should no longer mount: authorities whose life is over, where there is another one.
+    pub controller_unmounts: BTreeSet<String>,
     /// What each cluster's proxies should mount, where it exists.
     pub proxy_secrets: BTreeMap<ClusterName, String>,
     /// What the courier should mount, where it exists.
@@ -100,9 +103,8 @@ pub fn plan<'a>(
         let Some(known) = Known::read(secret, installation) else {
             continue;
         };
-        if known.not_after <= wall {
-            plan.remove.push(secret.id.clone());
-            continue;
+        if known.is_over(wall) {
+            plan.remove.insert(secret.name.clone(), secret.id.clone());
         }
         let kind = secret.labels.get(IDENTITY_LABEL).map(String::as_str);
         let cluster = secret.labels.get(CLUSTER_LABEL);
@@ -123,14 +125,17 @@ pub fn plan<'a>(
             (_, None) => {}
         }
     }
+    // Numbers of what is over are not given again: it may be mounted still, and its name is taken until then.
+    let next_authority = next_generation(&authorities);
+    let (over, authorities): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        authorities.into_iter().partition(|(_, known)| known.is_over(wall));
     let newest = authorities
         .last_key_value()
         .map(|(generation, known)| (*generation, known.not_after));
     if newest.is_none_or(|(_, not_after)| is_old(not_after, AUTHORITY_LIFE, wall)) {
-        let generation = newest.map_or(1, |(generation, _)| generation + 1);
-        let labels = labels(installation, "authority", generation, wall + AUTHORITY_LIFE);
+        let labels = labels(installation, "authority", next_authority, wall + AUTHORITY_LIFE);
         plan.create.push(NewSecret {
-            name: format!("{installation}-authority-{generation}"),
+            name: format!("{installation}-authority-{next_authority}"),
             labels,
             content: Content::Authority,
         });
@@ -139,13 +144,15 @@ pub fn plan<'a>(
         plan.controller_mounts
             .insert(known.name.to_string(), format!("{AUTHORITY_FILE}{generation}"));
     }
+    if newest.is_some() {
+        plan.controller_unmounts = over.values().map(|known| known.name.to_string()).collect();
+    }
     let roots: BTreeSet<u64> = authorities.keys().copied().collect();
     let wanted = clusters.cloned().map(Some).chain(with_courier.then_some(None));
     for member in wanted {
-        let last = members
-            .get(&member)
-            .and_then(|generations| generations.last_key_value());
-        if let Some((_, known)) = last {
+        let generations = members.remove(&member).unwrap_or_default();
+        let last = generations.values().next_back().filter(|known| !known.is_over(wall));
+        if let Some(known) = last {
             match &member {
                 Some(cluster) => {
                     plan.proxy_secrets.insert(cluster.clone(), known.name.to_string());
@@ -154,12 +161,12 @@ pub fn plan<'a>(
             }
         }
         let is_good =
-            last.is_some_and(|(_, known)| !is_old(known.not_after, CERTIFICATE_LIFE, wall) && known.roots == roots);
+            last.is_some_and(|known| !is_old(known.not_after, CERTIFICATE_LIFE, wall) && known.roots == roots);
         let can_sign = newest.is_some_and(|(generation, _)| mounted.contains(&generation)) && roots.is_subset(mounted);
         if is_good || !can_sign {
             continue;
         }
-        let generation = last.map_or(1, |(generation, _)| generation + 1);
+        let generation = next_generation(&generations);
         let kind = if member.is_some() { "proxy" } else { "courier" };
         let mut labels = labels(installation, kind, generation, wall + CERTIFICATE_LIFE);
         let listed: Vec<String> = roots.iter().map(u64::to_string).collect();
@@ -189,6 +196,10 @@ struct Known<'a> {
 }
 
 impl<'a> Known<'a> {
+    fn is_over(&self, wall: Duration) -> bool {
+        self.not_after <= wall
+    }
+
     /// None for secrets that are not ours, or whose labels an operator broke.
     fn read(secret: &'a Secret, installation: &str) -> Option<Known<'a>> {
         let label = |key: &str| secret.labels.get(key).map(String::as_str);
@@ -221,6 +232,10 @@ fn labels(installation: &str, kind: &str, generation: u64, not_after: Duration) 
     .to_vec()
 }
 
+fn next_generation(all: &BTreeMap<u64, Known<'_>>) -> u64 {
+    all.last_key_value().map_or(1, |(generation, _)| generation + 1)
+}
+
 /// Whether less than a third of a life is left.
 fn is_old(not_after: Duration, life: Duration, wall: Duration) -> bool {
     not_after.saturating_sub(wall) < life / 3
@@ -246,7 +261,7 @@ mod tests {
                 labels: new.labels.iter().cloned().collect(),
             });
         }
-        secrets.retain(|secret| !plan.remove.contains(&secret.id));
+        secrets.retain(|secret| !plan.remove.contains_key(&secret.name));
     }
 
     fn plan_at(secrets: &[Secret], mounted: &[u64], wall: Duration) -> IdentityPlan {
@@ -327,6 +342,56 @@ mod tests {
     }
 
     #[test]
+    fn an_authority_that_is_over_is_unmounted_and_nobody_trusts_it() {
+        let mut secrets = Vec::new();
+        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
+        let late = NOW + AUTHORITY_LIFE * 3 / 4;
+        let renewal = plan_at(&secrets, &[1], late);
+        carry_out(&mut secrets, &renewal);
+        assert!(plan_at(&secrets, &[1, 2], late).controller_unmounts.is_empty());
+        let plan = plan_at(&secrets, &[1, 2], NOW + AUTHORITY_LIFE);
+        let first = "tidegate-authority-1".to_string();
+        assert_eq!(plan.controller_unmounts, [first.clone()].into());
+        assert!(plan.remove.contains_key(&first));
+        assert_eq!(plan.controller_mounts.len(), 1);
+        let trusts_second = |new: &NewSecret| matches!(&new.content, Content::Courier { roots } | Content::Proxy { roots, .. } if *roots == [2].into());
+        assert!(plan.create.iter().all(trusts_second));
+        assert_eq!(plan.create.len(), 3);
+    }
+
+    #[test]
+    fn where_everything_is_over_new_names_are_taken_as_docker_keeps_what_is_mounted() {
+        let mut secrets = Vec::new();
+        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
+        let made = plan_at(&secrets, &[1], NOW);
+        carry_out(&mut secrets, &made);
+        let much_later = NOW + AUTHORITY_LIFE * 2;
+        let plan = plan_at(&secrets, &[1], much_later);
+        assert_eq!(plan.remove.len(), 4);
+        let names = |plan: &IdentityPlan| -> Vec<String> { plan.create.iter().map(|new| new.name.clone()).collect() };
+        assert_eq!(names(&plan), ["tidegate-authority-2"]);
+        assert!(plan.controller_unmounts.is_empty(), "there is no other one yet");
+        // Docker removes nothing that is mounted.
+        carry_out(
+            &mut secrets,
+            &IdentityPlan {
+                remove: BTreeMap::new(),
+                ..plan
+            },
+        );
+        let plan = plan_at(&secrets, &[1, 2], much_later);
+        assert_eq!(plan.controller_unmounts.len(), 1);
+        assert_eq!(
+            names(&plan),
+            [
+                "tidegate-proxy-default-2",
+                "tidegate-proxy-east-2",
+                "tidegate-courier-2"
+            ]
+        );
+    }
+
+    #[test]
     fn secrets_of_others_are_left_alone() {
         let mut secrets = Vec::new();
         carry_out(&mut secrets, &plan_at(&[], &[], NOW));
@@ -339,7 +404,7 @@ mod tests {
             labels: BTreeMap::new(),
         });
         let plan = plan_at(&secrets, &[], NOW + AUTHORITY_LIFE * 2);
-        assert_eq!(plan.remove, []);
+        assert!(plan.remove.is_empty());
         assert_eq!(plan.create.len(), 1);
         assert!(plan.controller_mounts.is_empty());
     }

@@ -18,7 +18,9 @@ use tidegate::control::LinkFact;
 use tidegate::control::publish::publish;
 use tidegate::control::store::NoStore;
 use tidegate::control::subscribe::{Controllers, Subscription, SubscriptionStatus, subscribe};
-use tidegate::identity::{Authority, CONTROLLER_NAME, IdentityPem, Role, client_config, server_config};
+use tidegate::identity::{
+    Authority, CONTROLLER_NAME, IdentityPem, Role, client_config, controller_config, server_config,
+};
 use tidegate::net::{Net, TokioNet};
 use tidegate::secrets::Secrets;
 use tidegate_core::id::ClusterName;
@@ -27,7 +29,7 @@ use tidegate_core::settings::proxy::ProxySettings;
 use tidegate_core::snapshot::Publisher;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
 use tokio_util::sync::CancellationToken;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -298,6 +300,39 @@ async fn a_proxy_of_a_later_version_is_understood_as_far_as_it_can_be() {
         assert!(matches!(end, Some(LinkFact::Disconnected { .. })), "{end:?}");
     })
     .await;
+}
+
+/// Whether a proxy that trusts `trusted` alone talks to a controller with these authorities.
+async fn is_believed(authorities: &BTreeMap<u64, Authority>, trusted: &Authority) -> bool {
+    let clock = Clock::system();
+    let server = controller_config(authorities, clock).unwrap();
+    let role = Role::Proxy(ClusterName::from("east"));
+    let newest = authorities.values().next_back().unwrap();
+    let identity = newest.issue(&role, &[trusted.certificate_pem()], clock.wall()).unwrap();
+    let connector = TlsConnector::from(client_config(&identity, clock).unwrap());
+    let (ours, theirs) = tokio::io::duplex(16 * 1024);
+    let name = CONTROLLER_NAME.try_into().unwrap();
+    let (client, _) = tokio::join!(connector.connect(name, ours), TlsAcceptor::from(server).accept(theirs));
+    client.is_ok()
+}
+
+#[tokio::test]
+async fn a_controller_shows_a_certificate_of_the_oldest_authority_that_outlives_it() {
+    let now = Clock::system().wall();
+    let years = |years: u64| Duration::from_secs(years * 365 * 24 * 3600);
+    let made = |ago: u64| Authority::generate(now - years(ago)).unwrap();
+    for (first_made, shown) in [(7, 1), (8, 1), (10, 2), (11, 2)] {
+        // As it is read back: an authority knows its end from its certificate.
+        let first = Authority::from_pem("first", &made(first_made).to_pem()).unwrap();
+        let authorities = BTreeMap::from([(1, first), (2, made(0))]);
+        for (generation, authority) in &authorities {
+            let is_believed = is_believed(&authorities, authority).await;
+            assert_eq!(is_believed, *generation == shown, "made {first_made} years ago");
+        }
+    }
+    let last = BTreeMap::from([(1, made(11))]);
+    assert!(is_believed(&last, &last[&1]).await, "there is no other one");
+    assert!(controller_config(&BTreeMap::new(), Clock::system()).is_err());
 }
 
 #[test]

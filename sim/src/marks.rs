@@ -44,6 +44,7 @@ marks! {
     "a task ails" ": ails: ";
     "an address is given to another service" "an address of ";
     "an answer is cut short" "is cut short";
+    "an authority's life is over" "whose life is over secret=\"tidegate-authority-";
     "an election" "loses its leader";
     "Docker answers again" "Docker answers again";
     "no quorum" "has no quorum";

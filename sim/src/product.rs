@@ -20,7 +20,7 @@ use tidegate::control::store::Store;
 use tidegate::control::subscribe::{Controllers, Subscription, subscribe};
 use tidegate::control::witness::SecondWitness;
 use tidegate::control::{LINES_WAITING_MAX, LinkFact};
-use tidegate::identity::{Authority, IdentityPem, Role, client_config, server_config};
+use tidegate::identity::{Authority, IdentityPem, client_config, controller_config};
 use tidegate::net::Net;
 use tidegate::secrets::Secrets;
 use tidegate::telemetry::log::AccessLog;
@@ -256,17 +256,12 @@ async fn controller(
         Protocol::Present => false,
     };
     let incoming = if is_newer { newer(incoming) } else { incoming };
-    // Signed by the oldest authority, which every proxy knows.
-    let tls = authorities.values().next().map(|oldest| {
-        let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
-        let identity = oldest
-            .issue(&Role::Controller, &roots, clock.wall())
-            .expect("a certificate can be issued");
-        watch::channel(server_config(&identity, clock).expect("an identity that was just issued"))
-    });
-    if let Some((_, tls)) = &tls {
+    if !authorities.is_empty() {
+        let tls = controller_config(&authorities, clock).expect("a certificate can be issued");
         let listener = net.listen(any(CONTROL_PORT)).await.expect("a new host has no listener");
-        tokio::task::spawn_local(publish(net, clock, listener, tls.clone(), links.clone(), stop.clone()));
+        // Renewed while it runs only after months.
+        let (_, tls) = watch::channel(tls);
+        tokio::task::spawn_local(publish(net, clock, listener, tls, links.clone(), stop.clone()));
     }
     let me = Me {
         task: start.task.to_string(),
@@ -300,14 +295,15 @@ fn variable(start: &Start, name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// What a task has mounted as who it is.
-fn identity(files: &BTreeMap<String, String>) -> IdentityPem {
-    let pem = files.get(PROXY_FILE).expect("the task mounts its identity");
-    IdentityPem::from_pem(PROXY_FILE, pem).expect("an identity that a controller made")
+/// What a task has mounted as who it is; none where it was removed meanwhile, as its life is over.
+fn identity(files: &BTreeMap<String, String>) -> Option<IdentityPem> {
+    let pem = files.get(PROXY_FILE)?;
+    Some(IdentityPem::from_pem(PROXY_FILE, pem).expect("an identity that a controller made"))
 }
 
 async fn courier(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let (clock, files) = (shared.clock(&start.node), mounted(&shared, &start));
+    let Some(identity) = identity(&files) else { return };
     let controller = variable(&start, "TIDEGATE_CONTROLLER");
     let (host, port) = controller.split_once(':').expect("host and port of the controllers");
     let app = CourierApp {
@@ -316,7 +312,7 @@ async fn courier(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         task: start.task.to_string(),
         host: host.to_owned(),
         port: port.parse().expect("a port is a number"),
-        tls: client_config(&identity(&files), clock).expect("an identity that a controller made"),
+        tls: client_config(&identity, clock).expect("an identity that a controller made"),
     };
     let secrets = files.into_iter().filter(|(name, _)| name != PROXY_FILE);
     let parcels = secrets.map(|(name, text)| Parcel {
@@ -332,6 +328,7 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let (clock, net) = (shared.clock(&start.node), SimNet::new(shared.clone()));
     let variable = |name: &str| variable(&start, name);
     let files = mounted(&shared, &start);
+    let Some(identity) = identity(&files) else { return };
     let controller = variable("TIDEGATE_CONTROLLER");
     let (host, port) = controller.split_once(':').expect("host and port of the controllers");
     let secrets = Secrets::brought();
@@ -344,7 +341,7 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
             net: net.clone(),
             host: host.to_owned(),
             port: port.parse().expect("a port is a number"),
-            tls: client_config(&identity(&files), clock).expect("an identity that a controller made"),
+            tls: client_config(&identity, clock).expect("an identity that a controller made"),
         },
         store: Volume {
             shared: shared.clone(),

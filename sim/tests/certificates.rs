@@ -14,6 +14,11 @@ fn a_certificate_that_was_forgotten_is_named_and_the_next_one_is_trusted_at_once
 }
 
 #[test]
+fn identities_are_renewed_for_years_without_a_lost_request() {
+    sweep(2, scenario::identities);
+}
+
+#[test]
 fn an_app_that_ends_tls_itself_is_updated_and_scaled_without_a_lost_request() {
     sweep(1, scenario::passthrough);
 }

@@ -212,7 +212,7 @@ impl Fleet {
             wall,
         );
         self.next_identity_look = now + IDENTITY_EVERY;
-        self.keep_identities(&plan, own, now);
+        self.keep_identities(&plan, world, own, now);
         if let Some(control) = self.control_network(world, now) {
             self.keep_services(world, book, own, &plan, &control, now);
         }
@@ -224,15 +224,14 @@ impl Fleet {
         if !self.under_way.remove(what) {
             return;
         }
-        match result {
+        let is_done = match &result {
             // Somebody else was quicker: as good as done by us.
-            Ok(()) | Err(ApiError::Exists(_) | ApiError::Conflict(_)) => {
-                self.failures.remove(what);
-                self.said.remove(&describe(what));
-                // Time for the list to show it, so that it is not done twice.
-                self.pauses.set(what.clone(), now + CHORE_RETRY.0);
-            }
-            Err(error) => {
+            Ok(()) | Err(ApiError::Exists(_) | ApiError::Conflict(_)) => true,
+            Err(ApiError::NotFound(_)) => matches!(what, Chore::OldSecret(_)),
+            Err(_) => false,
+        };
+        match result {
+            Err(error) if !is_done => {
                 let failures = self.failures.entry(what.clone()).or_default();
                 let pause = backoff(*failures, CHORE_RETRY.0, CHORE_RETRY.1);
                 *failures = failures.saturating_add(1);
@@ -240,11 +239,17 @@ impl Fleet {
                 let text = format!("{}: {error}; tried again", describe(what));
                 self.say(describe(what), text);
             }
+            Ok(()) | Err(_) => {
+                self.failures.remove(what);
+                self.said.remove(&describe(what));
+                // Time for the list to show it, so that it is not done twice.
+                self.pauses.set(what.clone(), now + CHORE_RETRY.0);
+            }
         }
         let lane = match what {
             Chore::Network => Lane::Networks,
             Chore::OwnService => Lane::Managed,
-            Chore::Secret(_) => Lane::Secrets,
+            Chore::OldSecret(_) | Chore::Secret(_) => Lane::Secrets,
         };
         self.actions.push_back(FleetAction::Look(lane));
     }
@@ -287,7 +292,7 @@ impl Fleet {
         self.drain_reconciler(now);
     }
 
-    fn keep_identities(&mut self, plan: &IdentityPlan, own: &ManagedService, now: Instant) {
+    fn keep_identities(&mut self, plan: &IdentityPlan, world: &World, own: &ManagedService, now: Instant) {
         for new in &plan.create {
             self.chore(
                 Chore::Secret(new.name.clone()),
@@ -295,17 +300,21 @@ impl Fleet {
                 now,
             );
         }
-        for id in &plan.remove {
-            self.actions
-                .push_back(FleetAction::Do(ControllerAction::RemoveSecret(id.clone())));
+        let is_mounted = |name: &String| {
+            let mut services = world.managed().values();
+            services.any(|service| service.shape.secrets.contains_key(name))
+        };
+        for (name, id) in plan.remove.iter().filter(|(name, _)| !is_mounted(name)) {
+            let (id, name) = (id.clone(), name.clone());
+            let what = Chore::OldSecret(name.clone());
+            self.chore(what, ControllerAction::RemoveSecret { id, name }, now);
         }
-        let missing = plan
-            .controller_mounts
-            .iter()
-            .any(|(name, file)| own.shape.secrets.get(name) != Some(file));
-        if missing {
+        let mut secrets = own.shape.secrets.clone();
+        secrets.extend(plan.controller_mounts.clone());
+        secrets.retain(|name, _| !plan.controller_unmounts.contains(name));
+        if secrets != own.shape.secrets {
             let mut shape = Box::new(own.shape.clone());
-            shape.secrets.extend(plan.controller_mounts.clone());
+            shape.secrets = secrets;
             let action = ControllerAction::WriteOwnService {
                 id: own.id.clone(),
                 version: own.version,
@@ -523,7 +532,8 @@ fn by_name<'a>(world: &'a World, name: &str) -> Option<&'a Network> {
 fn describe(what: &Chore) -> String {
     match what {
         Chore::Network => "making the control network".to_string(),
-        Chore::OwnService => "mounting the authority into the controllers' service".to_string(),
+        Chore::OldSecret(name) => format!("removing the secret {name}, whose life is over"),
+        Chore::OwnService => "changing which authorities the controllers' service mounts".to_string(),
         Chore::Secret(name) => format!("making the secret {name}"),
     }
 }

@@ -114,8 +114,8 @@ pub enum ControllerFact {
     },
     /// The connection of a courier, or of a proxy for its secrets, ended.
     SecretsEnded(Connection),
-    /// The answer to [`ControllerAction::CreateNetwork`], [`ControllerAction::CreateSecret`] or
-    /// [`ControllerAction::WriteOwnService`].
+    /// The answer to [`ControllerAction::CreateNetwork`], [`ControllerAction::CreateSecret`],
+    /// [`ControllerAction::RemoveSecret`] or [`ControllerAction::WriteOwnService`].
     Done {
         /// Which.
         what: Chore,
@@ -141,6 +141,8 @@ pub enum Chore {
     Network,
     /// The controllers' own service.
     OwnService,
+    /// The secret of this name, whose life is over.
+    OldSecret(String),
     /// The secret of this name.
     Secret(String),
 }
@@ -190,8 +192,13 @@ pub enum ControllerAction {
         /// Its cause.
         cause: String,
     },
-    /// Remove a secret whose life is over. Nothing is done with the answer: Docker refuses while it is in use.
-    RemoveSecret(SecretId),
+    /// Remove a secret whose life is over.
+    RemoveSecret {
+        /// Which.
+        id: SecretId,
+        /// Its name.
+        name: String,
+    },
     /// Send a line to a proxy.
     Send(Send),
     /// Change Docker.

@@ -12,6 +12,7 @@ use crate::swarm::{model::STACK_LABEL, world::Answer};
 mod courier;
 mod feed;
 mod freshness;
+mod identities;
 mod legs;
 mod recording;
 mod successors;
@@ -225,9 +226,12 @@ impl Harness {
                 self.notices.push(text);
                 None
             }
-            ControllerAction::RemoveSecret(id) => {
-                swarm.remove_secret(&id, now).ok();
-                None
+            ControllerAction::RemoveSecret { id, name } => {
+                let result = swarm.remove_secret(&id, now);
+                Some(ControllerFact::Done {
+                    what: Chore::OldSecret(name),
+                    result,
+                })
             }
             ControllerAction::Acked { .. } | ControllerAction::Published { .. } | ControllerAction::Send(_) => None,
         }

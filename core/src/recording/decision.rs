@@ -97,7 +97,7 @@ pub(super) fn note(action: &ControllerAction) -> Option<Noted> {
                 cause: cause.clone(),
             });
         }
-        ControllerAction::RemoveSecret(id) => format!("remove the secret {id}"),
+        ControllerAction::RemoveSecret { name, .. } => format!("remove the secret {name}"),
         ControllerAction::Send(send) => {
             let kind = ["full", "delta"].into_iter().find(|kind| {
                 let begin = send.line.strip_prefix("{\"");

@@ -171,6 +171,7 @@ fn fact(fact: &ControllerFact) -> String {
             let what = match what {
                 Chore::Network => "making the control network".to_string(),
                 Chore::OwnService => "writing the controllers' own service".to_string(),
+                Chore::OldSecret(name) => format!("removing the secret {name}"),
                 Chore::Secret(name) => format!("making the secret {name}"),
             };
             format!("{what}: {}", outcome(result))

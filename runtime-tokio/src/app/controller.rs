@@ -326,11 +326,13 @@ impl<A: SwarmApi> Shell<A> {
                     }
                 });
             }
-            ControllerAction::RemoveSecret(id) => {
-                let (api, calling) = (self.api.clone(), self.calling.clone());
-                tokio::task::spawn_local(async move {
-                    if let Err(error) = calling.run("remove_secret", api.remove_secret(&id)).await {
-                        tracing::debug!(%error, "an old identity is still in use");
+            ControllerAction::RemoveSecret { id, name } => {
+                tracing::info!(secret = name, "removing an identity whose life is over");
+                self.spawn(move |api, calling| async move {
+                    let result = calling.run("remove_secret", api.remove_secret(&id)).await;
+                    ControllerFact::Done {
+                        what: Chore::OldSecret(name),
+                        result,
                     }
                 });
             }
@@ -342,7 +344,7 @@ impl<A: SwarmApi> Shell<A> {
                 });
             }
             ControllerAction::WriteOwnService { id, version, shape } => {
-                tracing::info!("mounting the authority: the controllers restart once");
+                tracing::info!("changing which authorities the controllers mount: each restarts once");
                 self.spawn(move |api, calling| async move {
                     let result = calling
                         .run("update_service", api.update_service(&id, version, &shape))

@@ -10,6 +10,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_core::identity::{AUTHORITY_LIFE, CERTIFICATE_LIFE};
 use time::OffsetDateTime;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::Role;
 
@@ -34,6 +35,8 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Authority {
     certificate_pem: String,
+    /// The end of its life, since 1970.
+    ends: Duration,
     issuer: Issuer<'static, KeyPair>,
     key_pem: String,
 }
@@ -52,6 +55,7 @@ impl Authority {
         let key_pem = key.serialize_pem();
         Ok(Authority {
             certificate_pem,
+            ends: wall + AUTHORITY_LIFE,
             issuer: Issuer::new(params, key),
             key_pem,
         })
@@ -68,9 +72,12 @@ impl Authority {
         let key = KeyPair::try_from(&key).map_err(|e| unreadable(e.to_string()))?;
         let key_pem = key.serialize_pem();
         let certificate_pem = pem_of_certificate(pem);
+        let (_, read) = X509Certificate::from_der(&certificate).map_err(|e| unreadable(e.to_string()))?;
+        let ends = read.validity().not_after.timestamp();
         let issuer = Issuer::from_ca_cert_der(&certificate, key).map_err(|e| unreadable(e.to_string()))?;
         Ok(Authority {
             certificate_pem,
+            ends: Duration::from_secs(ends.try_into().unwrap_or_default()),
             issuer,
             key_pem,
         })
@@ -84,6 +91,11 @@ impl Authority {
     /// The certificate, which everyone may see.
     pub fn certificate_pem(&self) -> &str {
         &self.certificate_pem
+    }
+
+    /// Whether it outlives what it signs at `wall`.
+    pub(super) fn outlives(&self, wall: Duration) -> bool {
+        self.ends >= wall + CERTIFICATE_LIFE
     }
 
     /// A certificate for `role`; its holder will trust `roots` (PEM certificates of authorities).

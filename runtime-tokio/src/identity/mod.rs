@@ -2,7 +2,7 @@
 //!
 //! The authority's key stays with controllers. A proxy's certificate names its service cluster, and lets it read that
 //! cluster's table and secrets and nothing else; a courier's lets it hand secrets over, and read nothing. Several generations of authorities may be valid at once: everyone trusts all of
-//! them; servers present a certificate of the oldest (which every client knows), clients one of the newest.
+//! them; servers present a certificate of the oldest (which every client knows) that outlives it, clients one of the newest.
 
 mod authority;
 mod tls;
@@ -11,9 +11,32 @@ pub use authority::{Authority, IdentityError, IdentityPem};
 pub(crate) use tls::ClockTime;
 pub use tls::{client_config, peer_role, server_config};
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use tidegate_core::id::ClusterName;
+
+use crate::clock::Clock;
+
+/// What a controller with these authorities, by generation, shows and accepts from now on. Renew it when a third of
+/// [`tidegate_core::identity::CERTIFICATE_LIFE`] has passed.
+///
+/// # Errors
+/// If there is no authority, or none that a certificate can be made with.
+pub fn controller_config(
+    authorities: &BTreeMap<u64, Authority>,
+    clock: Clock,
+) -> Result<Arc<ServerConfig>, IdentityError> {
+    let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
+    let wall = clock.wall();
+    let oldest = authorities.values().find(|authority| authority.outlives(wall));
+    let signer = oldest.or_else(|| authorities.values().next_back());
+    let signer = signer.ok_or_else(|| IdentityError::Tls("there is no authority".to_owned()))?;
+    server_config(&signer.issue(&Role::Controller, &roots, wall)?, clock)
+}
 
 /// What a certificate lets its holder do.
 #[derive(Clone, Debug, PartialEq, Eq)]

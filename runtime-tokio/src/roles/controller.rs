@@ -21,7 +21,7 @@ use crate::cli::ControllerArgs;
 use crate::clock::Clock;
 use crate::config;
 use crate::control::publish::publish;
-use crate::identity::{Authority, IdentityError, Role, server_config};
+use crate::identity::{Authority, IdentityError, controller_config};
 use crate::net::TokioNet;
 
 /// Facts of proxies that wait for the controller.
@@ -53,7 +53,7 @@ pub(super) async fn run(args: ControllerArgs) -> Result<ExitCode, Failure> {
     } else {
         let listener = listen("the control port", "--set controller.listen=ADDR", control).await?;
         let failed = |error: IdentityError| Failure::usage(format!("error: {error}"));
-        let (renewed, tls) = watch::channel(own_tls(&authorities, clock).map_err(failed)?);
+        let (renewed, tls) = watch::channel(controller_config(&authorities, clock).map_err(failed)?);
         let authorities = load_authorities(&args.secrets)?;
         tokio::task::spawn_local(renew(authorities, clock, renewed, stop.clone()));
         tokio::task::spawn_local(publish(TokioNet, clock, listener, tls, links.clone(), stop.clone()));
@@ -100,16 +100,6 @@ fn load_authorities(secrets: &Path) -> Result<BTreeMap<u64, Authority>, Failure>
     Ok(found)
 }
 
-/// Signed by the oldest authority, which every proxy knows; all of them are trusted.
-fn own_tls(authorities: &BTreeMap<u64, Authority>, clock: Clock) -> Result<Arc<ServerConfig>, IdentityError> {
-    let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
-    let oldest = authorities
-        .values()
-        .next()
-        .ok_or_else(|| IdentityError::Tls("there is no authority".to_owned()))?;
-    server_config(&oldest.issue(&Role::Controller, &roots, clock.wall())?, clock)
-}
-
 /// Takes a new certificate long before the present one ends.
 async fn renew(
     authorities: BTreeMap<u64, Authority>,
@@ -125,7 +115,7 @@ async fn renew(
             () = stop.cancelled() => return,
             () = clock.sleep_until(Some(at)) => {}
         }
-        match own_tls(&authorities, clock) {
+        match controller_config(&authorities, clock) {
             Ok(tls) => {
                 renewed.send_replace(tls);
             }

@@ -186,7 +186,7 @@ pub fn passthrough(seed: &Seed) {
 }
 
 /// Makes a secret with a certificate for `host` that ends so long from now.
-fn secret(world: &mut World, name: &str, host: &str, life: Duration) {
+pub(super) fn secret(world: &mut World, name: &str, host: &str, life: Duration) {
     let pem = world.shared().pki().issue(name, host, world.now() + life);
     world
         .command(&format!("makes the secret {name}"), |swarm, now| {
@@ -196,7 +196,7 @@ fn secret(world: &mut World, name: &str, host: &str, life: Duration) {
 }
 
 /// Waits until every proxy of a service has a secret.
-fn held(world: &mut World, service: &str, secret: &str) {
+pub(super) fn held(world: &mut World, service: &str, secret: &str) {
     world.until(&format!("{service} has {secret}"), SETTLED, |world| {
         let (contents, issued) = (
             world.shared().contents(service, secret),

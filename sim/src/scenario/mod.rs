@@ -5,6 +5,7 @@ mod ailing;
 mod certificates;
 mod chaos;
 mod faults;
+mod identities;
 mod planned;
 
 use std::time::Duration;
@@ -17,6 +18,7 @@ pub use ailing::ailing;
 pub use certificates::{certificates, forgotten_certificate, passthrough};
 pub use chaos::chaos;
 pub use faults::*;
+pub use identities::identities;
 pub use planned::*;
 
 use crate::client::Wish;
@@ -55,6 +57,7 @@ scenarios! {
     "controller-restart" controller_restart, "the controller dies under load: traffic goes on, and its successor follows changes";
     "crowded" crowded, "more requests than may wait for a service without tasks: the others are refused at once, and all places are given back";
     "forgotten-certificate" forgotten_certificate, "a certificate ends because nobody renewed it: the proxies say so, and users trust the next one at once";
+    "identities" identities, "years go by: certificates of the control network and the authority that signs them are renewed under load";
     "leader-change" leader_change, "a leader change gives one service's addresses to another: nobody is answered by the wrong one";
     "newer-controller" newer_controller, "controllers of a later version, also side by side with present ones that come and go: what is unknown is passed over";
     "node-loss" node_loss, "a worker loses its power, link or dockerd: own eyes see it long before the Swarm does";

@@ -100,7 +100,7 @@ impl Desk {
                 | ControllerAction::Diagnosed(_)
                 | ControllerAction::Notice(_)
                 | ControllerAction::Published { .. }
-                | ControllerAction::RemoveSecret(_)
+                | ControllerAction::RemoveSecret { .. }
                 | ControllerAction::Write { .. }
                 | ControllerAction::OpenFeed { .. }
                 | ControllerAction::WriteOwnService { .. } => continue,
