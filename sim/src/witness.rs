@@ -143,6 +143,10 @@ pub struct Witness {
     ailing: RefCell<BTreeSet<String>>,
     /// Tasks that by now no proxy should use.
     unfit: RefCell<BTreeSet<TaskId>>,
+    /// Tasks that Docker calls running and that could answer once.
+    able: RefCell<BTreeSet<TaskId>>,
+    /// Those that cannot answer, and since when one can again.
+    unable: RefCell<BTreeMap<TaskId, Option<Instant>>>,
 }
 
 impl Witness {
@@ -249,7 +253,7 @@ impl Witness {
     /// way, or a fault may have made it use what it has.
     fn left_long_ago(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> Option<Duration> {
         let (service, left) = self.left.borrow().get(&(proxy, task.clone())).cloned()?;
-        let is_forced = self.may_use_what_leaves(&service, left, now);
+        let is_forced = self.may_use_what_leaves(&service, left, now) || self.has_nothing_else(proxy, task, now);
         (now > left + UNDER_WAY && !is_forced && !self.is_mended(now)).then(|| now.since(left))
     }
 
@@ -260,6 +264,41 @@ impl Witness {
         let struck = |blow: &Blow| concerns(blow) && blow.at <= now && blow.at + AFTERMATH >= left;
         let fails = self.fails_by_itself(service) || self.ailing.borrow().contains(service);
         fails || self.blows.borrow().iter().any(struck)
+    }
+
+    /// Whether a proxy has a task that leaves in its table, and beside it none but such that cannot answer, however long ago they
+    /// were struck, or came back so lately that they may still rest.
+    fn has_nothing_else(&self, proxy: IpAddr, task: &TaskId, now: Instant) -> bool {
+        let (tables, unable) = (self.tables.borrow(), self.unable.borrow());
+        let mut specs = tables
+            .get(&proxy)
+            .into_iter()
+            .flat_map(|table| table.snapshot.routes.values());
+        let Some(spec) = specs.find(|spec| {
+            spec.endpoints
+                .iter()
+                .any(|endpoint| endpoint.id.as_str() == task.as_str())
+        }) else {
+            return false;
+        };
+        let rests = |id: &str| {
+            let back = unable.get(&TaskId::from(id));
+            back.is_some_and(|back| back.is_none_or(|back| back + AFTERMATH >= now))
+        };
+        let mut others = spec.endpoints.iter().filter(|endpoint| endpoint.leaving.is_none());
+        others.all(|other| rests(other.id.as_str()))
+    }
+
+    /// Whether a task that Docker calls running can answer.
+    pub(crate) fn sees(&self, task: &TaskId, can_answer: bool, now: Instant) {
+        let mut unable = self.unable.borrow_mut();
+        if !can_answer {
+            unable.insert(task.clone(), None);
+        } else if self.able.borrow_mut().insert(task.clone()) {
+            unable.remove(task); // it has begun
+        } else if let Some(back) = unable.get_mut(task) {
+            back.get_or_insert(now);
+        }
     }
 
     /// A proxy counts a task among those that take requests.
@@ -464,6 +503,9 @@ impl Witness {
 
 #[cfg(test)]
 mod tests {
+    use tidegate_core::id::{EndpointId, ServiceId};
+    use tidegate_core::route::spec::{EndpointSpec, Leaving, RouteSpec};
+
     use super::*;
 
     fn at(ms: u64) -> Instant {
@@ -500,6 +542,37 @@ mod tests {
         witness.reachable(own, at(9800));
         witness.judge_idle(at(10_500));
         assert_eq!(witness.broken().len(), 2);
+    }
+
+    #[test]
+    fn a_task_that_leaves_may_be_used_while_the_others_cannot_answer() {
+        let witness = Witness::default();
+        let (proxy, cluster) = (IpAddr::from([10, 0, 0, 9]), ClusterName::from("default"));
+        let [leaving, other] = ["t1", "t2"].map(TaskId::from);
+        let mut spec = RouteSpec::new(ServiceId::from("s1"), "shop", "2024-01-01T00:00:00Z");
+        spec.endpoints = [&leaving, &other]
+            .map(|task| EndpointSpec {
+                id: EndpointId::from(task.as_str()),
+                addr: ([10, 0, 0, 7], 80).into(),
+                via: None,
+                node: None,
+                leaving: (*task == leaving).then_some(Leaving { last_resort_ms: 2500 }),
+                unsure: false,
+            })
+            .into();
+        let snapshot = Snapshot {
+            routes: [(spec.service.clone(), Arc::new(spec))].into(),
+            ..Snapshot::default()
+        };
+        witness.table(proxy, &cluster, &Arc::new(snapshot), at(1000));
+        witness.sees(&other, true, at(0));
+        let is_told = |now| witness.left_long_ago(proxy, &leaving, now).is_some();
+        assert!(is_told(at(2000)));
+        witness.sees(&other, false, at(2000));
+        assert!(!is_told(at(60_000)), "there is nothing else, however long");
+        witness.sees(&other, true, at(60_000));
+        assert!(!is_told(at(69_000)), "it may still rest");
+        assert!(is_told(at(71_000)));
     }
 
     #[test]

@@ -486,6 +486,10 @@ impl World {
             if task.desired.is_past_running() {
                 self.shared.witness.leaves(&task.id, now);
             }
+            if task.is_serving() {
+                let can_answer = swarm.can_answer(&task.id) && !frozen(&task.id);
+                self.shared.witness.sees(&task.id, can_answer, now);
+            }
         }
     }
 

@@ -66,3 +66,10 @@ fn a_request_is_not_left_at_an_endpoint_that_no_table_has_any_more() {
 fn a_proxy_that_drains_and_was_frozen_is_not_blamed() {
     holds(0x4e27, scenario::chaos);
 }
+
+/// The only other task was on a manager whose dockerd had been killed long before, which no Swarm without a leader says: what leaves
+/// is all that there is.
+#[test]
+fn a_task_that_leaves_may_be_used_while_the_others_are_on_a_lost_node() {
+    holds(0x9c65, scenario::chaos);
+}
