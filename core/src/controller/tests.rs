@@ -14,6 +14,7 @@ mod feed;
 mod freshness;
 mod identities;
 mod legs;
+mod memory;
 mod recording;
 mod successors;
 mod tls;

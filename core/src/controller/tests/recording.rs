@@ -78,7 +78,7 @@ fn life(seed: u64, seconds: u64, limits: RecorderSettings) -> Harness {
     harness
 }
 
-fn act(
+pub(super) fn act(
     harness: &mut Harness,
     rng: &mut Rng,
     serial: u64,

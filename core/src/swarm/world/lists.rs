@@ -159,10 +159,15 @@ impl World {
             outdated |= self.fold_tasks_of(&id, tasks, confirm_empty, sent, now);
         }
         // Tasks of a service that no list has yet: a new one, or a finished job's.
-        let known_strangers = self.strangers.len();
-        self.strangers
-            .extend(by_service.into_keys().filter(|id| !self.services.contains_key(id)));
-        if self.strangers.len() > known_strangers {
+        let is_strange = |id: &ServiceId| !self.services.contains_key(id);
+        let strangers: BTreeSet<ServiceId> = by_service.into_keys().filter(is_strange).collect();
+        let is_new = !strangers.is_subset(&self.strangers);
+        if whole {
+            self.strangers = strangers; // of others no task is left
+        } else {
+            self.strangers.extend(strangers);
+        }
+        if is_new {
             self.want(Lane::Services, now);
         }
         outdated
