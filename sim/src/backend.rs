@@ -171,7 +171,8 @@ async fn serve(shared: Rc<Shared>, start: Start, app: App, stream: TcpStream, fr
             let body = request.body_mut().collect().await.map_err(|_| Dropped)?.to_bytes();
             if let Some(name) = request.headers().get(WISH).and_then(|name| name.to_str().ok()) {
                 let may_be_sent_again = request.method().is_safe();
-                shared.witness().arrives_as(name, may_be_sent_again, shared.now());
+                let (witness, service) = (shared.witness(), &start.name);
+                witness.arrives_as(name, may_be_sent_again, service, from, shared.now());
             }
             if app.flaky > 0
                 && shared.draw(&format!("moods of {}", start.task), 1, 1000).as_millis() as u64 <= app.flaky

@@ -91,6 +91,10 @@ impl FakeDocker {
             ));
         }
         match reach {
+            Reach::Stopping => {
+                self.note(&format!("{what} is refused by a manager that stops"));
+                return Err(ApiError::NotManager("This node is not a swarm manager.".to_owned()));
+            }
             Reach::Stopped => {
                 let refused = "connect: connection refused";
                 return Err(ApiError::Unreachable(refused.to_owned()));
@@ -157,9 +161,14 @@ impl SwarmApi for FakeDocker {
     }
 
     async fn networks(&self) -> Result<Vec<Network>, ApiError> {
-        // Answered by the node alone: without quorum it lists what it knows itself, and says nothing of an error.
-        let alone = self.shared.with_swarm(|swarm, _| swarm.leaderless_since().is_some());
-        if alone && matches!(self.shared.reach(&self.node), Reach::Hangs | Reach::Leaderless) {
+        // Answered by the node alone: without quorum, or while it stops, it lists what it knows itself, and says nothing of an error.
+        let leaderless = self.shared.with_swarm(|swarm, _| swarm.leaderless_since().is_some());
+        let is_alone = match self.shared.reach(&self.node) {
+            Reach::Hangs | Reach::Leaderless => leaderless,
+            Reach::Stopping => true,
+            Reach::Answers | Reach::Believes | Reach::Starts(_) | Reach::Stopped => false,
+        };
+        if is_alone {
             self.note("GET /networks lists what this node knows by itself");
             return Ok(self
                 .shared
@@ -218,7 +227,7 @@ impl SwarmApi for FakeDocker {
         self.shared.wait(latency).await;
         let broken = |why: &str| FeedEnd::Broken(ApiError::Unreachable(why.to_owned()));
         match self.shared.reach(&self.node) {
-            Reach::Stopped => return Err(FeedEnd::NotThere("control.sock: no such file".to_owned())),
+            Reach::Stopped | Reach::Stopping => return Err(FeedEnd::NotThere("control.sock: no such file".to_owned())),
             // Whom to trust is asked for first, and there is nobody to say so.
             Reach::Hangs => {
                 self.shared.wait(HANG).await;

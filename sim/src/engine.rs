@@ -15,6 +15,8 @@ use tokio::sync::mpsc;
 const BELIEVES: Duration = Duration::from_secs(10);
 /// Without a leader calls hang until this long after the loss, and are refused at once from then on.
 const HOPES: Duration = Duration::from_secs(30);
+/// A manager that stops as at a reboot is no manager any more, and gone after this long.
+const STOPS: Duration = Duration::from_secs(2);
 /// Events of its history that a restarted manager replays.
 const REPLAYED_MAX: usize = 300;
 
@@ -30,6 +32,9 @@ enum Engine {
         until: Instant,
     },
     Stopped,
+    Stopping {
+        until: Instant,
+    },
 }
 
 /// What becomes of a call.
@@ -45,6 +50,8 @@ pub(crate) enum Reach {
     Leaderless,
     /// Refused: nobody listens.
     Stopped,
+    /// Refused: this node is no manager any more, as it stops.
+    Stopping,
     /// Answered from this moment on.
     Starts(Instant),
 }
@@ -70,7 +77,8 @@ impl fmt::Debug for Engines {
 impl Engines {
     pub(crate) fn reach(&self, node: &NodeId, swarm: &Swarm, now: Instant) -> Reach {
         match self.unwell.get(node) {
-            Some(Engine::Stopped) => Reach::Stopped,
+            Some(Engine::Stopping { until }) if *until > now => Reach::Stopping,
+            Some(Engine::Stopped | Engine::Stopping { .. }) => Reach::Stopped,
             Some(Engine::Starting { until }) if *until > now => Reach::Starts(*until),
             Some(Engine::CutOff { since, .. }) => match now.since(*since) {
                 long if long < BELIEVES => Reach::Believes,
@@ -89,10 +97,26 @@ impl Engines {
     pub(crate) fn believed(&mut self, node: &NodeId) -> Option<&mut Swarm> {
         match self.unwell.get_mut(node) {
             Some(Engine::CutOff { believed, .. }) => Some(believed),
-            Some(Engine::Starting { .. } | Engine::Stopped) | None => None,
+            Some(Engine::Starting { .. } | Engine::Stopped | Engine::Stopping { .. }) | None => None,
         }
     }
 
+    /// It is told to stop: at first it tells everybody that it is no manager, then its streams end with it.
+    pub(crate) fn stops(&mut self, node: &NodeId, now: Instant) {
+        self.unwell
+            .insert(node.clone(), Engine::Stopping { until: now + STOPS });
+        self.watchers.retain(|(of, _)| of != node);
+    }
+
+    /// Those that were told to stop have stopped, when their time is over.
+    pub(crate) fn end_stopped(&mut self, now: Instant) {
+        let is_over = |engine: &Engine| matches!(engine, Engine::Stopping { until } if *until <= now);
+        let over = self.unwell.iter().filter(|(_, engine)| is_over(engine));
+        let over: Vec<NodeId> = over.map(|(node, _)| node.clone()).collect();
+        over.iter().for_each(|node| self.stop(node));
+    }
+
+    /// It is gone at once.
     pub(crate) fn stop(&mut self, node: &NodeId) {
         self.unwell.insert(node.clone(), Engine::Stopped);
         self.subscribers.retain(|(of, _)| of != node);
@@ -100,7 +124,8 @@ impl Engines {
     }
 
     pub(crate) fn start(&mut self, node: &NodeId, until: Instant) {
-        if matches!(self.unwell.get(node), Some(Engine::Stopped)) {
+        if matches!(self.unwell.get(node), Some(Engine::Stopped | Engine::Stopping { .. })) {
+            self.stop(node); // it may not have had the time
             self.unwell.insert(node.clone(), Engine::Starting { until });
             self.replaying.insert(node.clone(), ());
             // It starts from a snapshot, and knows nothing of how that came to be.
@@ -336,14 +361,26 @@ mod tests {
         for number in 0..1000 {
             engines.emit(&event(&number.to_string()));
         }
-        for (stop, start) in stops.iter().zip(&starts) {
-            engines.stop(&m1);
-            let errors = at("error", "GET");
-            let errors: Vec<f64> = errors.into_iter().filter(|at| (stop..start).contains(&at)).collect();
-            assert!(errors.len() >= 9, "every list and the stream fail: {errors:?}");
-            for error in errors {
-                assert_eq!(engines.reach(&m1, &swarm, ms(error)), Reach::Stopped);
+        for (number, (stop, start)) in stops.iter().zip(&starts).enumerate() {
+            let is_told = number == 0;
+            if is_told {
+                engines.stops(&m1, ms(*stop));
+            } else {
+                engines.stop(&m1);
             }
+            let errors = lines
+                .iter()
+                .filter(|(at, kind, _)| kind == "error" && (stop..start).contains(&at));
+            let (mut seen, mut refused) = (0, 0);
+            for (at, _, body) in errors {
+                let is_no_manager = body["status"] == 503;
+                let reach = if is_no_manager { Reach::Stopping } else { Reach::Stopped };
+                engines.end_stopped(ms(*at));
+                assert_eq!(engines.reach(&m1, &swarm, ms(*at)), reach, "{at}: {body}");
+                (seen, refused) = (seen + 1, refused + usize::from(is_no_manager));
+            }
+            assert!(seen >= 9, "every list and the stream fail: {seen}");
+            assert_eq!(refused > 0, is_told, "who is told to stop says that it is no manager");
             engines.start(&m1, ms(start + 4000.0));
             let after = ms(start + 100.0);
             assert_eq!(engines.reach(&m1, &swarm, after), Reach::Starts(ms(start + 4000.0)));

@@ -48,6 +48,7 @@ pub mod pki;
 mod processes;
 pub mod product;
 mod recordings;
+mod repeats;
 mod reset;
 pub mod scenario;
 pub mod seed;

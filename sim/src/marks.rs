@@ -32,6 +32,7 @@ marks! {
     "a lost race is looked at again" "update out of sequence";
     "a link is slow" ", it takes up to ";
     "a manager without quorum lists what it knows" "lists what this node knows by itself";
+    "a manager stops" "is refused by a manager that stops";
     "a message of a newer controller" "of a newer controller is passed over";
     "a process is frozen" "is frozen";
     "a proxy has no controller" "no controller is heard";

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tidegate_core::id::TaskId;
 use tidegate_core::simulated::Swarm;
+use tidegate_core::swarm::model::TaskState;
 use tidegate_core::time::Instant;
 
 use crate::client::{Answer, Outcome, PATIENCE, Wish};
@@ -19,6 +20,12 @@ use crate::witness::{Arrival, Late, StreamEnd, UNDER_WAY, Witness};
 
 /// How long a fault that nobody announces may go unseen.
 const OWN_EYES: Duration = Duration::from_millis(1500);
+
+/// How long a request waits for a service that has nobody: the setting `park_ms`, which no story changes.
+const WAITS_MAX: Duration = Duration::from_secs(10);
+
+/// It may have tried whom it knew before: four times, half a second each.
+const SEES_NOBODY: Duration = Duration::from_secs(2);
 
 /// A stream that ends within this time after a blow may have ended by it: users wait 5 s for an echo, and a task that is cut off
 /// may have been heard for a while.
@@ -35,6 +42,8 @@ pub struct Claim {
     pub path: String,
     /// Tasks that should run and can answer.
     pub serving: BTreeSet<TaskId>,
+    /// Whether no task runs, as far as Docker knows: there is nobody to ask.
+    pub is_deserted: bool,
 }
 
 /// A time during which the facts did not change.
@@ -182,6 +191,7 @@ fn claims(swarm: &Swarm, frozen: &dyn Fn(&TaskId) -> bool) -> Vec<Claim> {
             service: service.name.clone(),
             hosts: hosts.split(',').map(|host| host.trim().to_lowercase()).collect(),
             path: label("context_root").map_or("/", String::as_str).to_owned(),
+            is_deserted: tasks.iter().all(|task| task.state != TaskState::Running),
             serving: tasks
                 .into_iter()
                 .map(|task| task.id)
@@ -372,6 +382,27 @@ pub fn nothing_forbidden(seen: Seen<'_>) -> Result<(), String> {
         Some(broken) => Err(broken),
         None => Ok(()),
     }
+}
+
+/// Where there is nobody to ask all the time, who asks is told so once the time to wait is over.
+pub fn nobody_waits_in_vain(seen: Seen<'_>) -> Result<(), String> {
+    for outcome in seen.outcomes {
+        if outcome.done.since(outcome.sent) <= WAITS_MAX + SEES_NOBODY {
+            continue;
+        }
+        let window = seen.oracle.window(outcome.sent, outcome.done, Duration::ZERO);
+        let is_deserted = |era: &Era| {
+            let owners = era.owners(&outcome.wish);
+            !owners.is_empty() && owners.iter().all(|claim| claim.is_deserted)
+        };
+        let in_vain = !window.blind && seen.oracle.eras(window).all(is_deserted);
+        if in_vain && !seen.is_excused(outcome) {
+            return Err(format!(
+                "nobody was there, and after {WAITS_MAX:?} it was due to say so: {outcome}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// When no request is under way any more, none waits in a proxy.

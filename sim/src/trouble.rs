@@ -186,7 +186,8 @@ impl World {
                     let believed = self.shared.with_swarm(|swarm, _| swarm.clone());
                     self.shared.engines.borrow_mut().cut_off(node, believed, self.now());
                 }
-                Loss::Crash | Loss::Dockerd | Loss::Power => self.shared.engines.borrow_mut().stop(node),
+                Loss::Dockerd => self.shared.engines.borrow_mut().stops(node, self.now()),
+                Loss::Crash | Loss::Power => self.shared.engines.borrow_mut().stop(node),
             }
         }
         self.command(&format!("loses {loss:?} of {node}"), |swarm, now| {

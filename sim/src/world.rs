@@ -454,6 +454,7 @@ impl World {
             }
             self.step_swarm(Input::Fact(fact));
         }
+        self.shared.engines.borrow_mut().end_stopped(now);
         self.drain_swarm();
         let due = self.shared.swarm.borrow().poll_timeout();
         if due.is_some_and(|due| due.at <= now) {

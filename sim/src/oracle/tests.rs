@@ -13,6 +13,7 @@ fn oracle(eras: &[(u64, &[ClaimRow<'_>])]) -> Oracle {
                 service: (*service).to_owned(),
                 hosts: vec![(*host).to_owned()],
                 path: (*path).to_owned(),
+                is_deserted: *serving == 0,
                 serving: (0..*serving)
                     .map(|task| format!("{service}.{task}").as_str().into())
                     .collect(),
@@ -78,6 +79,7 @@ fn who_is_blind_answers_by_what_lives_on_and_follows_once_it_sees() {
         hosts: vec!["shop".to_owned()],
         path: "/".to_owned(),
         serving: tasks.iter().map(|task| TaskId::from(*task)).collect(),
+        is_deserted: tasks.is_empty(),
     };
     let era = |from, tasks: &[&str]| Era {
         from: Instant::from_millis(from),
@@ -277,4 +279,24 @@ fn the_longest_path_owns_and_an_unknown_path_is_not_found() {
     assert!(judge(&two, &got(500, "/x/yz", 200, Some("a")))[1]);
     assert!(judge(&two, &got(500, "/z", 404, None))[2]);
     assert!(!judge(&two, &got(500, "/z", 503, None))[2]);
+}
+
+#[test]
+fn who_waits_longer_than_may_be_for_nobody_is_told_of() {
+    let deserted = oracle(&[(0, &[("a", "shop", "/", 0)]), (40_000, &[("a", "shop", "/", 1)])]);
+    let witness = Witness::default();
+    let holds = |sent, took| {
+        let mut outcomes = got(sent, "/", 503, None);
+        outcomes[0].done = outcomes[0].sent + Duration::from_millis(took);
+        let seen = Seen {
+            oracle: &deserted,
+            outcomes: &outcomes,
+            grace: Duration::ZERO,
+            witness: &witness,
+        };
+        nobody_waits_in_vain(seen).is_ok()
+    };
+    assert!(holds(1000, 10_100));
+    assert!(!holds(1000, 12_100) && !holds(1000, 30_000));
+    assert!(holds(20_000, 25_000), "somebody came");
 }

@@ -24,8 +24,8 @@ pub use planned::*;
 use crate::client::Wish;
 use crate::faults::DockerFaults;
 use crate::oracle::{
-    no_request_lost, no_stream_lost, nobody_asks_who_leaves, nobody_waits, nothing_forbidden, only_owners_answer,
-    only_owners_are_asked, unknown_is_refused,
+    no_request_lost, no_stream_lost, nobody_asks_who_leaves, nobody_waits, nobody_waits_in_vain, nothing_forbidden,
+    only_owners_answer, only_owners_are_asked, unknown_is_refused,
 };
 use crate::seed::Seed;
 use crate::world::World;
@@ -185,6 +185,7 @@ pub(super) fn judge(mut world: World) {
     world.expect(nobody_asks_who_leaves);
     world.expect(no_request_lost);
     world.expect(unknown_is_refused);
+    world.expect(nobody_waits_in_vain);
     world.expect(no_stream_lost);
     world.run_for(Duration::from_millis(500)); // every proxy is looked at once more
     world.expect(nothing_forbidden);

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use tidegate_core::id::NodeId;
 use tidegate_core::reconcile::desired::ServiceShape;
+use tidegate_core::swarm::model::Task;
 
 use super::*;
-use crate::backend::{App, OnSigterm};
+use crate::backend::{Ailment, App, OnSigterm};
 use crate::client::{Answer, Outcome, Wish};
 use crate::faults::DockerFaults;
 use crate::product::{CONTROLLERS, Deployment};
@@ -212,13 +213,15 @@ pub fn controller_restart(seed: &Seed) {
     judge(world);
 }
 
-/// One task is replaced, old before new, under more users than may wait for it.
+/// One task is replaced, old before new, under more users than may wait for it. Then there is none for a while, and all of
+/// another service answer 500, which may be asked again.
 pub fn crowded(seed: &Seed) {
     const WAIT_AT_MOST: u32 = 3;
     let mut world = world(seed, DockerFaults::draw);
     let mut deployment = Deployment::default();
     for cluster in deployment.settings.clusters.values_mut() {
         cluster.proxy.parked_max = WAIT_AT_MOST;
+        cluster.proxy.retry_on_500 = true;
     }
     world.deploy(&deployment);
     let shop = serve(&mut world, "shop", 1, &[("hosts", "shop.example.org")], |_| {});
@@ -229,6 +232,24 @@ pub fn crowded(seed: &Seed) {
         roll(&mut world, &shop);
         answered(&mut world, "shop.example.org", "shop");
     }
+    let broken = serve(&mut world, "broken", 2, &[("hosts", "broken.example.org")], |_| {});
+    world.shared().witness().moody("broken");
+    for task in world.tasks(&broken) {
+        world.ail(&task.id, Ailment::Errors);
+    }
+    edit(&mut world, "scales shop to nothing", &shop, |shape| {
+        shape.replicas = Some(0)
+    });
+    let [broken, nobody] = ["broken", "shop"].map(|name| Wish::new(&format!("{name}.example.org"), "/"));
+    world.load(vec![broken.clone()]);
+    world.until("nobody is there", SETTLED, |world| {
+        world.tasks(&shop).iter().all(Task::is_over)
+    });
+    world.load(vec![broken, nobody]);
+    // As long as two wait in turn.
+    world.run_for(Duration::from_secs(21));
+    edit(&mut world, "scales shop", &shop, |shape| shape.replicas = Some(1));
+    answered(&mut world, "shop.example.org", "shop");
     settle(&mut world);
     judge(world);
 }
