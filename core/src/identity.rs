@@ -188,6 +188,16 @@ pub fn plan<'a>(
     plan
 }
 
+/// Which of these authorities, by generation with the end of its life, signs at `wall` what a controller shows: the oldest one
+/// that outlives it, since every proxy knows that one; the newest where none does. `None` where there is none.
+pub fn signs_for_controllers(ends: &BTreeMap<u64, Duration>, wall: Duration) -> Option<u64> {
+    let outlives = |end: &Duration| *end >= wall + CERTIFICATE_LIFE;
+    let oldest = ends.iter().find(|(_, end)| outlives(end));
+    oldest
+        .or_else(|| ends.last_key_value())
+        .map(|(generation, _)| *generation)
+}
+
 struct Known<'a> {
     name: &'a str,
     generation: u64,
@@ -276,6 +286,25 @@ mod tests {
         )
     }
 
+    /// Whom each new identity trusts.
+    fn trusted(plan: &IdentityPlan) -> Vec<Vec<u64>> {
+        let roots = |new: &NewSecret| match &new.content {
+            Content::Authority => Vec::new(),
+            Content::Courier { roots } | Content::Proxy { roots, .. } => roots.iter().copied().collect(),
+        };
+        plan.create.iter().map(roots).collect()
+    }
+
+    /// An authority, and identities that it signed.
+    fn settled() -> Vec<Secret> {
+        let mut secrets = Vec::new();
+        for mounted in [&[][..], &[1]] {
+            let made = plan_at(&secrets, mounted, NOW);
+            carry_out(&mut secrets, &made);
+        }
+        secrets
+    }
+
     #[test]
     fn a_fresh_swarm_gets_an_authority_then_identities() {
         let mut secrets = Vec::new();
@@ -301,10 +330,7 @@ mod tests {
 
     #[test]
     fn a_certificate_is_renewed_when_a_third_of_its_life_is_left() {
-        let mut secrets = Vec::new();
-        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
-        let made = plan_at(&secrets, &[1], NOW);
-        carry_out(&mut secrets, &made);
+        let mut secrets = settled();
         let early = NOW + CERTIFICATE_LIFE / 2;
         assert_eq!(plan_at(&secrets, &[1], early).create, []);
         let late = NOW + CERTIFICATE_LIFE * 3 / 4;
@@ -335,10 +361,20 @@ mod tests {
         assert_eq!(plan.controller_mounts.len(), 2, "both are mounted");
         assert_eq!(plan.create, [], "the newest key is not here yet");
         let plan = plan_at(&secrets, &[1, 2], late);
-        let both: BTreeSet<u64> = [1, 2].into();
-        let trusts_both = |new: &NewSecret| matches!(&new.content, Content::Courier { roots } | Content::Proxy { roots, .. } if *roots == both);
-        assert!(plan.create.iter().all(trusts_both));
-        assert_eq!(plan.create.len(), 3);
+        assert_eq!(trusted(&plan), [&[1, 2]; 3]);
+    }
+
+    #[test]
+    fn controllers_show_a_certificate_of_the_oldest_authority_that_outlives_it() {
+        let year = CERTIFICATE_LIFE;
+        let signer = |ends: &[(u64, Duration)]| signs_for_controllers(&ends.iter().copied().collect(), NOW);
+        assert_eq!(signer(&[(1, NOW + year), (2, NOW + year * 9)]), Some(1));
+        assert_eq!(
+            signer(&[(1, NOW + year - Duration::from_secs(1)), (2, NOW + year * 9)]),
+            Some(2)
+        );
+        assert_eq!(signer(&[(1, NOW - year), (2, NOW + year / 2)]), Some(2));
+        assert_eq!(signer(&[]), None);
     }
 
     #[test]
@@ -354,17 +390,12 @@ mod tests {
         assert_eq!(plan.controller_unmounts, [first.clone()].into());
         assert!(plan.remove.contains_key(&first));
         assert_eq!(plan.controller_mounts.len(), 1);
-        let trusts_second = |new: &NewSecret| matches!(&new.content, Content::Courier { roots } | Content::Proxy { roots, .. } if *roots == [2].into());
-        assert!(plan.create.iter().all(trusts_second));
-        assert_eq!(plan.create.len(), 3);
+        assert_eq!(trusted(&plan), [&[2]; 3]);
     }
 
     #[test]
     fn where_everything_is_over_new_names_are_taken_as_docker_keeps_what_is_mounted() {
-        let mut secrets = Vec::new();
-        carry_out(&mut secrets, &plan_at(&[], &[], NOW));
-        let made = plan_at(&secrets, &[1], NOW);
-        carry_out(&mut secrets, &made);
+        let mut secrets = settled();
         let much_later = NOW + AUTHORITY_LIFE * 2;
         let plan = plan_at(&secrets, &[1], much_later);
         assert_eq!(plan.remove.len(), 4);

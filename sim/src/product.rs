@@ -295,15 +295,20 @@ fn variable(start: &Start, name: &str) -> String {
         .unwrap_or_default()
 }
 
-/// What a task has mounted as who it is; none where it was removed meanwhile, as its life is over.
-fn identity(files: &BTreeMap<String, String>) -> Option<IdentityPem> {
-    let pem = files.get(PROXY_FILE)?;
+/// What a task has mounted as who it is; none where it was removed meanwhile, as its life is over: then the process ends.
+fn identity(shared: &Shared, start: &Start, files: &BTreeMap<String, String>) -> Option<IdentityPem> {
+    let Some(pem) = files.get(PROXY_FILE) else {
+        shared.trace(&shared.task_name(&start.task), "has no identity");
+        return None;
+    };
     Some(IdentityPem::from_pem(PROXY_FILE, pem).expect("an identity that a controller made"))
 }
 
 async fn courier(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let (clock, files) = (shared.clock(&start.node), mounted(&shared, &start));
-    let Some(identity) = identity(&files) else { return };
+    let Some(identity) = identity(&shared, &start, &files) else {
+        return;
+    };
     let controller = variable(&start, "TIDEGATE_CONTROLLER");
     let (host, port) = controller.split_once(':').expect("host and port of the controllers");
     let app = CourierApp {
@@ -328,7 +333,9 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let (clock, net) = (shared.clock(&start.node), SimNet::new(shared.clone()));
     let variable = |name: &str| variable(&start, name);
     let files = mounted(&shared, &start);
-    let Some(identity) = identity(&files) else { return };
+    let Some(identity) = identity(&shared, &start, &files) else {
+        return;
+    };
     let controller = variable("TIDEGATE_CONTROLLER");
     let (host, port) = controller.split_once(':').expect("host and port of the controllers");
     let secrets = Secrets::brought();

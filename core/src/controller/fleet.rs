@@ -224,24 +224,23 @@ impl Fleet {
         if !self.under_way.remove(what) {
             return;
         }
-        let is_done = match &result {
+        let failure = match (what, result) {
             // Somebody else was quicker: as good as done by us.
-            Ok(()) | Err(ApiError::Exists(_) | ApiError::Conflict(_)) => true,
-            Err(ApiError::NotFound(_)) => matches!(what, Chore::OldSecret(_)),
-            Err(_) => false,
+            (_, Ok(()) | Err(ApiError::Exists(_) | ApiError::Conflict(_)))
+            | (Chore::OldSecret(_), Err(ApiError::NotFound(_))) => None,
+            (_, Err(error)) => Some(error),
         };
-        match result {
-            Err(error) if !is_done => {
+        match failure {
+            Some(error) => {
                 let failures = self.failures.entry(what.clone()).or_default();
                 let pause = backoff(*failures, CHORE_RETRY.0, CHORE_RETRY.1);
                 *failures = failures.saturating_add(1);
                 self.pauses.set(what.clone(), now + pause);
-                let text = format!("{}: {error}; tried again", describe(what));
-                self.say(describe(what), text);
+                self.say(what.to_string(), format!("{what}: {error}; tried again"));
             }
-            Ok(()) | Err(_) => {
+            None => {
                 self.failures.remove(what);
-                self.said.remove(&describe(what));
+                self.said.remove(&what.to_string());
                 // Time for the list to show it, so that it is not done twice.
                 self.pauses.set(what.clone(), now + CHORE_RETRY.0);
             }
@@ -487,7 +486,7 @@ impl Fleet {
             return;
         }
         if self.settings.controller.read_only {
-            self.say(describe(&what), format!("read-only: would do: {}", describe(&what)));
+            self.say(what.to_string(), format!("read-only: would do: {what}"));
             return;
         }
         self.under_way.insert(what);
@@ -527,13 +526,4 @@ fn by_name<'a>(world: &'a World, name: &str) -> Option<&'a Network> {
         .networks()
         .values()
         .find(|network| network.swarm_scope && (network.name == name || network.id.as_str() == name))
-}
-
-fn describe(what: &Chore) -> String {
-    match what {
-        Chore::Network => "making the control network".to_string(),
-        Chore::OldSecret(name) => format!("removing the secret {name}, whose life is over"),
-        Chore::OwnService => "changing which authorities the controllers' service mounts".to_string(),
-        Chore::Secret(name) => format!("making the secret {name}"),
-    }
 }

@@ -16,6 +16,7 @@ use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
+use core::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ClusterName, ProxyId, SecretId, ServiceId, Version};
@@ -145,6 +146,17 @@ pub enum Chore {
     OldSecret(String),
     /// The secret of this name.
     Secret(String),
+}
+
+impl fmt::Display for Chore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Chore::Network => f.write_str("making the control network"),
+            Chore::OldSecret(name) => write!(f, "removing the secret {name}, whose life is over"),
+            Chore::OwnService => f.write_str("changing which authorities the controllers' service mounts"),
+            Chore::Secret(name) => write!(f, "making the secret {name}"),
+        }
+    }
 }
 
 /// What the controller wants done.

@@ -433,62 +433,6 @@ fn row_49_routes_that_go_by_client_addresses_want_proxies_in_host_mode() {
 }
 
 #[test]
-fn a_fresh_swarm_gets_identities_a_control_network_and_a_proxy_service_per_cluster() {
-    let mut harness = Harness::new();
-    let shop = harness.app("shop", "back", SHOP);
-    let first = harness.start(two_clusters(), me("c1", &[]));
-    let mounted = |h: &Harness| {
-        let own = h.swarm.service_named("tidegate_controller").unwrap();
-        h.swarm
-            .shape(&own)
-            .unwrap()
-            .secrets
-            .contains_key("tidegate-authority-1")
-    };
-    harness.run(30, mounted);
-    assert!(harness.proxies().is_empty(), "nobody can sign yet");
-    // The controllers restart with the authority's key.
-    harness.streams[first] = None;
-    harness.controllers.clear();
-    harness.streams.clear();
-    harness.mail.clear();
-    harness.start(two_clusters(), me("c2", &[1]));
-    harness.run(30, |h| h.proxies().len() == 2);
-    let control = harness.swarm.network_named("tidegate-control").unwrap().to_string();
-    for proxy in harness.proxies() {
-        let shape = &proxy.shape;
-        assert!(shape.networks.contains(&control), "{shape:?}");
-        assert!(
-            shape.secrets.values().any(|file| file == crate::identity::PROXY_FILE),
-            "{shape:?}"
-        );
-        assert!(
-            shape
-                .env
-                .iter()
-                .any(|env| env == "TIDEGATE_CONTROLLER=tasks.tidegate_controller:7171"),
-            "{shape:?}"
-        );
-        let routed = if shape.name == "tidegate_proxy" { "back" } else { "edge" };
-        let routed = harness.swarm.network_named(routed).unwrap().to_string();
-        assert_eq!(shape.networks, [control.clone(), routed].into(), "{}", shape.name);
-    }
-    assert!(harness.endpoints(0, "default", &shop).is_some());
-    assert_eq!(harness.notices, Vec::<String>::new());
-}
-
-#[test]
-fn an_empty_list_of_secrets_that_arrives_last_does_not_hold_up_the_first_identity() {
-    let mut harness = Harness::new();
-    harness.secrets_take_ms = 60;
-    // Nothing else changes that could make it look again.
-    harness.run(30, |harness| harness.swarm.poll_timeout().is_none());
-    harness.start(Settings::default(), me("c1", &[]));
-    harness.run(20, |harness| !harness.swarm.secrets().is_empty());
-    assert!(!harness.swarm.secrets().is_empty(), "an authority is made");
-}
-
-#[test]
 fn a_network_is_joined_with_its_first_route_and_left_with_its_last() {
     let mut harness = Harness::new();
     harness.start(attached_proxies(), me("c1", &[]));

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::Told;
 use super::decision::{ASK, asked};
 use super::lists::ListLine;
-use crate::controller::{Chore, ControllerFact};
+use crate::controller::ControllerFact;
 use crate::swarm::model::{ApiError, TaskEvent};
 use crate::swarm::world::{Answer, WorldFact};
 use crate::time::Instant;
@@ -168,12 +168,6 @@ fn fact(fact: &ControllerFact) -> String {
             format!("connection {} of a proxy of {cluster} ended", connection.0)
         }
         ControllerFact::Done { what, result } => {
-            let what = match what {
-                Chore::Network => "making the control network".to_string(),
-                Chore::OwnService => "writing the controllers' own service".to_string(),
-                Chore::OldSecret(name) => format!("removing the secret {name}"),
-                Chore::Secret(name) => format!("making the secret {name}"),
-            };
             format!("{what}: {}", outcome(result))
         }
         ControllerFact::OwnNetworks(on) => {

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 
 use tidegate_core::id::ClusterName;
+use tidegate_core::identity::signs_for_controllers;
 
 use crate::clock::Clock;
 
@@ -32,8 +33,11 @@ pub fn controller_config(
 ) -> Result<Arc<ServerConfig>, IdentityError> {
     let roots: Vec<&str> = authorities.values().map(Authority::certificate_pem).collect();
     let wall = clock.wall();
-    let oldest = authorities.values().find(|authority| authority.outlives(wall));
-    let signer = oldest.or_else(|| authorities.values().next_back());
+    let ends = authorities
+        .iter()
+        .map(|(generation, authority)| (*generation, authority.ends()));
+    let signer = signs_for_controllers(&ends.collect(), wall);
+    let signer = signer.and_then(|generation| authorities.get(&generation));
     let signer = signer.ok_or_else(|| IdentityError::Tls("there is no authority".to_owned()))?;
     server_config(&signer.issue(&Role::Controller, &roots, wall)?, clock)
 }

@@ -1,6 +1,5 @@
 //! Years go by: certificates of the control network are renewed, and so is the authority that signs them.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate_core::id::ServiceId;
@@ -11,7 +10,7 @@ use super::certificates::{held, secret};
 use super::*;
 use crate::client::{Channel, Wish};
 use crate::faults::DockerFaults;
-use crate::product::{CONTROLLERS, Deployment, PROXIES};
+use crate::product::{Deployment, PROXIES};
 use crate::seed::Seed;
 use crate::shared::EPOCH;
 
@@ -93,35 +92,26 @@ fn restart(world: &mut World, controllers: &ServiceId) {
 /// Whether nothing of ours is over, and what is mounted lasts: certificates until they are renewed in their turn.
 fn is_good(world: &World, wall: Duration) -> bool {
     let (secrets, services) = world.shared().with_swarm(|swarm, _| (swarm.secrets(), swarm.managed()));
-    let left = |secret: &Secret| {
-        let ends = secret.labels.get(NOT_AFTER_LABEL)?.parse().ok()?;
-        Some(Duration::from_secs(ends).saturating_sub(wall))
+    let is_mounted = |name: &String| services.iter().any(|service| service.shape.secrets.contains_key(name));
+    // Of each secret of ours: whether it is an authority, whether it is mounted, what is left of its life.
+    let read = |secret: &Secret| {
+        let is_authority = secret.labels.get(IDENTITY_LABEL)? == "authority";
+        let ends = Duration::from_secs(secret.labels.get(NOT_AFTER_LABEL)?.parse().ok()?);
+        Some((is_authority, is_mounted(&secret.name), ends.saturating_sub(wall)))
     };
-    let ours: Vec<&Secret> = secrets
-        .iter()
-        .filter(|secret| secret.labels.contains_key(IDENTITY_LABEL))
-        .collect();
-    let mounted: BTreeSet<&String> = services
-        .iter()
-        .flat_map(|service| service.shape.secrets.keys())
-        .collect();
-    let is_authority = |secret: &Secret| secret.labels[IDENTITY_LABEL] == "authority";
-    let lasts = |secret: &&Secret| left(secret).is_some_and(|left| left > CERTIFICATE_LIFE / 4);
+    let ours: Vec<(bool, bool, Duration)> = secrets.iter().filter_map(read).collect();
+    let lasts = |left: Duration| left > CERTIFICATE_LIFE / 4;
+    let mounted = |of_authorities: bool| {
+        let all = ours.iter().filter(|(_, is_mounted, _)| *is_mounted);
+        let lives = all.filter(move |(is_authority, ..)| *is_authority == of_authorities);
+        lives.map(|(_, _, left)| lasts(*left)).collect::<Vec<bool>>()
+    };
     let runs = services.iter().all(|service| {
         let tasks = world.tasks(&service.id);
         tasks.iter().all(|task| task.is_over() || task.is_serving())
     });
-    let authorities = ours.iter().filter(|secret| is_authority(secret));
-    let [certificates, signing]: [Vec<_>; 2] = [
-        ours.iter()
-            .filter(|secret| !is_authority(secret) && mounted.contains(&secret.name))
-            .collect(),
-        authorities.filter(|secret| mounted.contains(&secret.name)).collect(),
-    ];
-    runs && ours.iter().all(|secret| left(secret).is_some_and(|left| !left.is_zero()))
-        // Proxies' and the courier's.
-        && certificates.len() == 2
-        && certificates.into_iter().copied().all(|secret| lasts(&secret))
-        && signing.into_iter().copied().any(|secret| lasts(&secret))
-        && services.iter().any(|service| service.shape.name == CONTROLLERS)
+    // The proxies' certificate and the courier's.
+    runs && ours.iter().all(|(_, _, left)| !left.is_zero())
+        && mounted(false) == [true, true]
+        && mounted(true).contains(&true)
 }

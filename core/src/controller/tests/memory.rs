@@ -1,6 +1,6 @@
 //! What a controller keeps in memory is bounded by what there is now, however much there has been.
 
-use super::recording::act;
+use super::recording::{Lived, live};
 use super::*;
 use crate::recording::Hide;
 
@@ -15,14 +15,7 @@ fn kept_after(seed: u64, seconds: u64) -> BTreeMap<String, usize> {
     }
     harness.faults = Some(rng.fork("faults"));
     harness.start(settings.clone(), me("c1", &[1]));
-    let (mut apps, mut proxies, mut serial) = (Vec::new(), Vec::new(), 0);
-    let end = harness.now + Duration::from_secs(seconds);
-    while harness.now < end {
-        let next = harness.now + Duration::from_millis(rng.between(1, 1500));
-        harness.run(3600, |h| h.now >= next);
-        serial += 1;
-        act(&mut harness, &mut rng, serial, &mut apps, &mut proxies);
-    }
+    let Lived { apps, proxies, serial } = live(&mut harness, &mut rng, seconds);
     harness.faults = None;
     for app in apps {
         harness.swarm.remove_service(&app, harness.now).unwrap();

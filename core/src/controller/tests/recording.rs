@@ -65,26 +65,35 @@ fn life(seed: u64, seconds: u64, limits: RecorderSettings) -> Harness {
     harness.recorder = Some(recorder(limits, &settings, &me));
     harness.faults = Some(rng.fork("faults"));
     harness.start(settings, me);
-    let mut apps: Vec<ServiceId> = Vec::new();
-    let mut proxies: Vec<(Connection, ClusterName)> = Vec::new();
-    let mut serial = 0;
+    live(&mut harness, &mut rng, seconds);
+    harness
+}
+
+/// What is there at the end of a life.
+#[derive(Default)]
+pub(super) struct Lived {
+    pub(super) apps: Vec<ServiceId>,
+    pub(super) proxies: Vec<(Connection, ClusterName)>,
+    /// Acts so far, by which connections are numbered.
+    pub(super) serial: u64,
+}
+
+/// Lets its first controller live through so many seconds.
+pub(super) fn live(harness: &mut Harness, rng: &mut Rng, seconds: u64) -> Lived {
+    let mut lived = Lived::default();
     let end = harness.now + Duration::from_secs(seconds);
     while harness.now < end {
         let next = harness.now + Duration::from_millis(rng.between(1, 1500));
         harness.run(3600, |h| h.now >= next);
-        serial += 1;
-        act(&mut harness, &mut rng, serial, &mut apps, &mut proxies);
+        lived.serial += 1;
+        act(harness, rng, &mut lived);
     }
-    harness
+    lived
 }
 
-pub(super) fn act(
-    harness: &mut Harness,
-    rng: &mut Rng,
-    serial: u64,
-    apps: &mut Vec<ServiceId>,
-    proxies: &mut Vec<(Connection, ClusterName)>,
-) {
+fn act(harness: &mut Harness, rng: &mut Rng, lived: &mut Lived) {
+    let Lived { apps, proxies, serial } = lived;
+    let serial = *serial;
     let now = harness.now;
     let cluster = ClusterName::from(*rng.pick(&["default", "east"]).unwrap());
     let connection = Connection(serial);
