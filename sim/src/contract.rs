@@ -1,6 +1,8 @@
 //! What Tidegate relies on Docker for, as assertions that hold for the simulated Swarm (`sim/tests/contract.rs`) and for a
 //! real one (`tests/tests/swarm_harness.rs`) alike. Where a real one breaks them, the simulation is what has to change.
 
+mod orchestrated;
+mod simulated;
 mod watch;
 
 use std::collections::BTreeSet;
@@ -14,6 +16,7 @@ use tidegate_core::id::{ServiceId, TaskId};
 use tidegate_core::reconcile::desired::{ManagedService, ROLE_LABEL, ServiceShape};
 use tidegate_core::swarm::model::{ApiError, Event, EventAction, EventKind, Task};
 
+pub use self::orchestrated::{MISSING_IMAGE, Operator, hold_orchestration};
 pub use self::watch::hold_watch;
 
 /// Between two looks.
@@ -163,10 +166,32 @@ impl<A: SwarmApi> Ground<'_, A> {
             shape.update.monitor_ms = 100;
         })
         .await?;
-        let (mut told, mut fewest, mut untold) = (BTreeSet::new(), usize::MAX, BTreeSet::new());
-        let is_done = |tasks: &[Task]| {
+        let mut fewest = usize::MAX;
+        self.until_told("both tasks are replaced", service, &old, |tasks| {
             fewest = fewest.min(serving(tasks).len());
-            for task in tasks.iter().filter(|task| old.contains(&task.id)) {
+            let new = serving(tasks).iter().filter(|task| !old.contains(&task.id)).count();
+            new == 2 && tasks.iter().all(|task| !task.is_leaving())
+        })
+        .await?;
+        let expected = if start_first { 2 } else { 1 };
+        ensure(
+            fewest == expected,
+            &format!("{expected} tasks serve at least, start_first = {start_first}"),
+            fewest,
+        )
+    }
+
+    /// Waits until every one of these tasks has been told to stop and `done` says so. None may have ended before it was told.
+    async fn until_told(
+        &self,
+        what: &str,
+        service: &ServiceId,
+        leaving: &BTreeSet<TaskId>,
+        mut done: impl FnMut(&[Task]) -> bool,
+    ) -> Result<(), String> {
+        let (mut told, mut untold) = (BTreeSet::new(), BTreeSet::new());
+        self.until(what, service, |tasks| {
+            for task in tasks.iter().filter(|task| leaving.contains(&task.id)) {
                 if task.desired.is_past_running() {
                     told.insert(task.id.clone());
                 }
@@ -174,17 +199,10 @@ impl<A: SwarmApi> Ground<'_, A> {
                     untold.insert(task.id.clone());
                 }
             }
-            let new = serving(tasks).iter().filter(|task| !old.contains(&task.id)).count();
-            new == 2 && told.len() == old.len() && tasks.iter().all(|task| !task.is_leaving())
-        };
-        self.until("both tasks are replaced", service, is_done).await?;
-        ensure(untold.is_empty(), "no task ends before it is told to", &untold)?;
-        let expected = if start_first { 2 } else { 1 };
-        ensure(
-            fewest == expected,
-            &format!("{expected} tasks serve at least, start_first = {start_first}"),
-            fewest,
-        )
+            done(tasks) && told.len() == leaving.len()
+        })
+        .await?;
+        ensure(untold.is_empty(), "no task ends before it is told to", &untold)
     }
 
     async fn scaling_down_tells_tasks_too(&self, service: &ServiceId) -> Result<(), String> {

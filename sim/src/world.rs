@@ -4,7 +4,6 @@
 //! step and what is due, and its actions start, signal and cut off hosts. Nothing else moves anything, so the trace is
 //! the same for the same seed.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,8 +23,6 @@ use tokio::sync::watch;
 use crate::backend::{App, Signal};
 use crate::bounds;
 use crate::client::{self, Outcome, Wish};
-use crate::contract::{Ground, hold, hold_watch};
-use crate::docker::FakeDocker;
 use crate::faults::DockerFaults;
 use crate::oracle::{Oracle, Seen};
 use crate::panics;
@@ -236,38 +233,6 @@ impl World {
             Ok(())
         });
         self.fixed.push(self.sim.lookup(name));
-    }
-
-    /// Holds the simulated Swarm to what Tidegate relies on Docker for.
-    ///
-    /// # Panics
-    /// If it does not hold, with what was seen instead.
-    pub fn hold_to_contract(&mut self) {
-        let shared = self.shared.clone();
-        let manager = self.nodes(true).into_iter().next().expect("a Swarm has a manager");
-        let answer = Rc::new(RefCell::new(None));
-        let given = answer.clone();
-        self.sim.client("contract", async move {
-            let api = FakeDocker::new(shared.clone(), DockerFaults::none(), "contract", manager.id.clone());
-            let ground = Ground {
-                api: &api,
-                clock: shared.clock(&manager.id),
-                images: ["app:1", "app:2"],
-            };
-            let held = match hold(&ground).await {
-                Ok(()) => hold_watch(&ground, &api).await,
-                broken => broken,
-            };
-            given.replace(Some(held));
-            Ok(())
-        });
-        self.fixed.push(self.sim.lookup("contract"));
-        self.until("the contract is held", Duration::from_secs(600), |_| {
-            answer.borrow().is_some()
-        });
-        if let Some(Err(broken)) = answer.take() {
-            panic!("{broken}");
-        }
     }
 
     /// Where users send their requests.

@@ -73,3 +73,10 @@ fn a_proxy_that_drains_and_was_frozen_is_not_blamed() {
 fn a_task_that_leaves_may_be_used_while_the_others_are_on_a_lost_node() {
     holds(0x9c65, scenario::chaos);
 }
+
+/// Requests that found nobody while an app started counted as if they had been sent: right afterwards more were sent again than
+/// `retry_budget_percent` of those that its tasks had.
+#[test]
+fn requests_that_find_nobody_bear_no_retries() {
+    holds(0xea78, scenario::crowded);
+}

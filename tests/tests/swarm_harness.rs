@@ -1,6 +1,8 @@
 //! The harness itself: before it judges Tidegate, it shows that it can start, hurt and mend a Swarm. Then the Swarm is held
 //! to what simulations have the simulated one do.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use e2e::clock::{Look, once_ok, wait_for};
@@ -8,6 +10,8 @@ use e2e::report::say;
 use e2e::{gate, image, swarm, web};
 use sim::contract::{self, Ground};
 use tidegate::clock::Clock;
+use tidegate_core::id::{NetworkId, NodeId};
+use tidegate_core::swarm::model::Task;
 use tidegate_docker::Docker;
 
 #[test]
@@ -90,6 +94,46 @@ fn a_swarm_runs_the_app_and_survives_what_is_done_to_it() {
         .enable_all()
         .build()
         .unwrap();
-    let held = runtime.block_on(contract::hold(&ground));
+    let held = runtime.block_on(async {
+        contract::hold(&ground).await?;
+        contract::hold_orchestration(&ground, &Operator(&swarm)).await
+    });
     assert_eq!(held, Ok(()), "the simulated Swarm does what this one does not");
+}
+
+/// An operator at the command line.
+struct Operator<'a>(&'a swarm::Swarm);
+
+impl Operator<'_> {
+    fn docker(&self, arguments: &[&str]) -> Result<(), String> {
+        self.0.docker(arguments).map(drop).map_err(|error| format!("{error:#}"))
+    }
+}
+
+impl contract::Operator for Operator<'_> {
+    fn set_active(&self, node: &NodeId, is_active: bool) -> Result<(), String> {
+        let availability = if is_active { "active" } else { "drain" };
+        self.docker(&["node", "update", "--availability", availability, node.as_str()])
+    }
+
+    fn remove_network(&self, network: &NetworkId) -> Result<(), String> {
+        self.docker(&["network", "rm", network.as_str()])
+    }
+
+    fn resolve(&self, from: &Task, name: &str) -> Result<BTreeSet<IpAddr>, String> {
+        let filter = format!("label=com.docker.swarm.task.id={}", from.id);
+        for node in self.0.nodes() {
+            let list = node.docker(&["ps", "-q", "--filter", &filter]);
+            let list = list.map_err(|error| format!("{error:#}"))?;
+            if let Some(container) = list.lines().next() {
+                let told = node.docker(&["exec", container, "/app", "resolve", name]);
+                let told = told.map_err(|error| format!("{error:#}"))?;
+                return told
+                    .lines()
+                    .map(|line| line.parse().map_err(|_| told.clone()))
+                    .collect();
+            }
+        }
+        Err(format!("no container of task {} runs", from.id))
+    }
 }

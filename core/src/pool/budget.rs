@@ -1,5 +1,5 @@
-//! How many retries a pool may cause: a share of its requests, so that retries never become the load that keeps a pool
-//! down, with a floor so that a quiet pool can retry at all.
+//! How many retries a pool may cause: a share of the requests that are sent to it, so that retries never become the load that
+//! keeps a pool down, with a floor so that a quiet pool can retry at all.
 
 use super::window::{SECONDS, Window};
 use crate::time::Instant;
@@ -7,7 +7,7 @@ use crate::time::Instant;
 /// Retries that are allowed every second, however few requests there are.
 pub const FLOOR_PER_SECOND: u64 = 10;
 
-/// Requests and retries of the last ten seconds.
+/// Requests that were sent, and retries, of the last ten seconds.
 #[derive(Clone, Debug, Default)]
 pub struct RetryBudget {
     window: Window<Counts>,
@@ -15,24 +15,24 @@ pub struct RetryBudget {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counts {
-    requests: u64,
+    sent: u64,
     retries: u64,
 }
 
 impl RetryBudget {
-    /// Counts a first try.
-    pub fn handle_request(&mut self, now: Instant) {
-        self.window.present(now).requests += 1;
+    /// Counts a request that is sent for the first time.
+    pub fn handle_sent(&mut self, now: Instant) {
+        self.window.present(now).sent += 1;
     }
 
     /// Takes one retry from the budget; false, and nothing taken, where none is left.
-    /// `percent` is the share of requests that may be retries.
+    /// `percent` is the share of the requests sent that may be retries.
     pub fn withdraw(&mut self, percent: u32, now: Instant) -> bool {
         let seconds = self.window.all(now).iter();
-        let (requests, retries) = seconds.fold((0, 0), |(requests, retries), second| {
-            (requests + second.requests, retries + second.retries)
+        let (sent, retries) = seconds.fold((0, 0), |(sent, retries), second| {
+            (sent + second.sent, retries + second.retries)
         });
-        let allowed = requests * u64::from(percent) / 100 + FLOOR_PER_SECOND * SECONDS;
+        let allowed = sent * u64::from(percent) / 100 + FLOOR_PER_SECOND * SECONDS;
         if retries >= allowed {
             return false;
         }
@@ -60,7 +60,7 @@ mod tests {
     fn a_busy_pool_may_retry_its_share_on_top() {
         let mut budget = RetryBudget::default();
         for _ in 0..1000 {
-            budget.handle_request(at(5));
+            budget.handle_sent(at(5));
         }
         let granted = (0..1000).filter(|_| budget.withdraw(20, at(6))).count();
         assert_eq!(granted, 300);

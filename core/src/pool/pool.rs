@@ -252,9 +252,14 @@ impl Pool {
     }
 
     /// Counts a request, once, before its first pick.
-    pub fn handle_request(&mut self, now: Instant) {
-        self.budget.handle_request(now);
+    pub fn handle_request(&mut self) {
         self.counters.requests += 1;
+    }
+
+    /// A request goes to an endpoint that was connected to, for the first time: retries are a share of these. Who waits in vain, or
+    /// finds nobody who takes a connection, is no load that others could be added to.
+    pub fn handle_sent(&mut self, now: Instant) {
+        self.budget.handle_sent(now);
     }
 
     /// The second copy was answered first.

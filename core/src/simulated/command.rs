@@ -75,7 +75,9 @@ impl Swarm {
 
     pub(super) fn add_network(&mut self, name: &str, ingress: bool, internal: bool) -> NetworkId {
         let id = NetworkId::from(self.new_id());
-        let third = u8::try_from(self.networks.len() % 256).unwrap_or_default();
+        // Upwards, in steps of a /24: none comes twice.
+        let [.., second, third] = self.networks_made.to_be_bytes();
+        self.networks_made += 1;
         let mut labels = BTreeMap::new();
         if internal {
             labels.insert("internal".to_string(), "true".to_string());
@@ -89,7 +91,7 @@ impl Swarm {
             ingress,
             labels,
         };
-        let subnet = Subnet::new([10, 0, third]);
+        let subnet = Subnet::new([10, second, third]);
         self.networks.insert(id.clone(), NetworkRecord { network, subnet });
         id
     }
@@ -99,7 +101,7 @@ impl Swarm {
         self.missing_images.insert(image.to_string());
     }
 
-    /// Removes a network that nobody uses.
+    /// Removes a network that no service uses. Tasks that are on their way out keep it from nothing.
     pub fn remove_network(&mut self, id: &NetworkId, now: Instant) -> Result<(), ApiError> {
         self.has_leader()?;
         let name = match self.networks.get(id) {

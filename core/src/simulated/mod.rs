@@ -219,6 +219,7 @@ pub struct Swarm {
     rng: Rng,
     raft: u64,
     born: u64,
+    networks_made: u64,
     services: BTreeMap<ServiceId, ServiceRecord>,
     tasks: BTreeMap<TaskId, TaskRecord>,
     nodes: BTreeMap<NodeId, NodeRecord>,
@@ -246,6 +247,7 @@ impl Swarm {
             rng,
             raft: 10,
             born: 0,
+            networks_made: 0,
             services: BTreeMap::new(),
             tasks: BTreeMap::new(),
             nodes: BTreeMap::new(),
@@ -411,7 +413,7 @@ impl Machine for Swarm {
                 assert!(
                     self.networks
                         .get(&held.network)
-                        .is_some_and(|network| network.subnet.holds(held.addr)),
+                        .is_none_or(|network| network.subnet.holds(held.addr)),
                     "{} has an address that nobody gave it",
                     task.id
                 );

@@ -405,6 +405,27 @@ fn bad_requests_are_answered_as_docker_does() {
     assert!(matches!(renamed, Err(ApiError::Server(_))));
 }
 
+#[test]
+fn a_network_goes_under_tasks_that_leave_and_the_next_one_has_other_addresses() {
+    let mut shell = Shell::new(18);
+    let join = |shell: &mut Shell, network: &str| {
+        let id = shell.command(|swarm, now| swarm.create_network(network, false, now));
+        let mut shape = shape(network, 1, false);
+        shape.networks = [network.to_string()].into();
+        let service = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
+        shell.until(|swarm| !serving(swarm, &service).is_empty());
+        (id.unwrap(), service)
+    };
+    let (extra, service) = join(&mut shell, "extra");
+    let (_, kept) = join(&mut shell, "kept");
+    let kept = serving(&shell.swarm, &kept)[0].addresses[0].addr;
+    shell.command(|swarm, now| swarm.remove_service(&service, now)).unwrap();
+    shell.command(|swarm, now| swarm.remove_network(&extra, now)).unwrap();
+    let (_, another) = join(&mut shell, "another");
+    assert_ne!(serving(&shell.swarm, &another)[0].addresses[0].addr, kept);
+    shell.run_for(10_000);
+}
+
 /// Random commands and faults; the invariants are checked after every step.
 fn random_life(seed: u64) -> Vec<(u64, String)> {
     let mut shell = Shell::new(seed);

@@ -42,6 +42,8 @@ struct Request {
     key: Option<u64>,
     tried: Vec<Token>,
     arrived: Instant,
+    /// Somebody took its connection.
+    is_sent: bool,
 }
 
 /// A request at an endpoint.
@@ -150,7 +152,7 @@ impl<'a> World<'a> {
     }
 
     /// A request picks, for the first time or once more.
-    fn pick(&mut self, request: Request, ticket: Option<Ticket>) {
+    fn pick(&mut self, mut request: Request, ticket: Option<Ticket>) {
         let (key, tried, now) = (request.key, &request.tried, self.now);
         let finds = self.shadow.finds(tried, ticket, now);
         let pick = self.pool.pick(key, tried, ticket, &mut self.rng, now);
@@ -168,6 +170,12 @@ impl<'a> World<'a> {
                     self.leave(ticket);
                 }
                 self.find_again(&request, picked);
+                // Else nobody takes its connection.
+                if !request.is_sent && self.rng.chance(9, 10) {
+                    request.is_sent = true;
+                    self.pool.handle_sent(now);
+                    self.shadow.sent.push(shadow::second(now));
+                }
                 self.flights.push(Flight {
                     token: picked.token,
                     addr: picked.addr,
@@ -226,13 +234,13 @@ impl<'a> World<'a> {
     }
 
     fn arrive(&mut self) {
-        self.pool.handle_request(self.now);
+        self.pool.handle_request();
         self.shadow.counters.requests += 1;
-        self.shadow.requests.push(shadow::second(self.now));
         let request = Request {
             key: self.rng.chance(1, 4).then(|| self.rng.below(20)),
             tried: Vec::new(),
             arrived: self.now,
+            is_sent: false,
         };
         self.pick(request, None);
     }
@@ -332,6 +340,7 @@ impl<'a> World<'a> {
                     key,
                     tried: vec![first],
                     arrived,
+                    is_sent: true,
                 },
                 is_copy: true,
             });
@@ -346,8 +355,13 @@ impl<'a> World<'a> {
             let one = &mut self.waiting[at];
             one.is_woken = false;
             let (ticket, key, arrived) = (one.ticket, one.request.key, one.request.arrived);
-            let tried = one.request.tried.clone();
-            let request = Request { key, tried, arrived };
+            let (tried, is_sent) = (one.request.tried.clone(), one.request.is_sent);
+            let request = Request {
+                key,
+                tried,
+                arrived,
+                is_sent,
+            };
             self.pick(request, Some(ticket));
         }
         let park = self.policy.park;

@@ -43,6 +43,8 @@ pub(crate) struct Outbound {
     pub(crate) body: Option<Rc<SharedBody>>,
     pub(crate) trailers: bool,
     pub(crate) upgrade: Option<upgrade::Wanted>,
+    /// Whether it was sent to an endpoint of the pool, whatever came of that.
+    pub(crate) is_sent: bool,
 }
 
 impl Outbound {
@@ -64,6 +66,7 @@ impl Outbound {
             serving.request_edits.apply(&mut self.headers);
         }
         self.pool = pool;
+        self.is_sent = false;
     }
 }
 
@@ -325,6 +328,9 @@ pub(super) async fn send<N: Net>(
         }
     };
     metrics.count_connection(reused);
+    if !std::mem::replace(&mut outbound.is_sent, true) {
+        pool.handle_sent();
+    }
     let scheme = match &endpoint.tls {
         Some(_) => Scheme::HTTPS,
         None => Scheme::HTTP,

@@ -82,5 +82,6 @@ fn twin(outbound: &Outbound) -> Outbound {
         body: None,
         trailers: outbound.trailers,
         upgrade: None,
+        is_sent: true,
     }
 }

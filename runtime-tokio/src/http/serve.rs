@@ -163,6 +163,7 @@ fn check<N: Net>(
         body,
         trailers: asked.trailers,
         upgrade,
+        is_sent: false,
     };
     outbound.enter(shared, pool, exchange.origin().ip);
     Ok(outbound)

@@ -229,7 +229,12 @@ impl PoolHandle {
     }
 
     pub(crate) fn handle_request(&self) {
-        self.machine.borrow_mut().handle_request(self.shared.clock.now());
+        self.machine.borrow_mut().handle_request();
+    }
+
+    /// A request is sent for the first time.
+    pub(crate) fn handle_sent(&self) {
+        self.machine.borrow_mut().handle_sent(self.shared.clock.now());
     }
 
     /// `key` is what the client is known by again, `place` where the request waited.

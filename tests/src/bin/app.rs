@@ -12,7 +12,8 @@
 //!
 //! HTTP/1.1 and HTTP/2 with prior knowledge. Environment: `PORT` (8080), `VERSION`, `TASK`, `NODE` (told in answers),
 //! `STOP` (`drain`: requests under way end first; `now`: it ends at once on SIGTERM; `die`: so, and as one that does not handle it), `START_MS` (waits before it listens).
-//! `app check` asks the one beside it and exits 0 or 1, for health checks; `app sick` asks it for `/sick`.
+//! `app check` asks the one beside it and exits 0 or 1, for health checks; `app sick` asks it for `/sick`. `app resolve NAME` prints
+//! the addresses of a name as it is known in its container, a line each.
 //!
 //! It stands in for `traefik/whoami` in the stack files of `deploy/examples/`: `WHOAMI_NAME` and `WHOAMI_PORT_NUMBER` are
 //! understood, and `--port`, `--cert` and `--key`, with which it ends TLS itself.
@@ -20,7 +21,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
     let asked = match env::args().nth(1).as_deref() {
         Some("check") => Some(ask_own("/", "HTTP/1.1 200")),
         Some("sick") => Some(ask_own("/sick", "HTTP/1.1 204")),
+        Some("resolve") => Some(resolve(&env::args().nth(2).unwrap_or_default())),
         Some(_) | None => None,
     };
     match asked {
@@ -99,6 +101,13 @@ fn tls() -> anyhow::Result<Option<TlsAcceptor>> {
     let mut config = builder.with_no_client_auth().with_single_cert(certificates, key)?;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+fn resolve(name: &str) -> Option<()> {
+    for address in (name, 0).to_socket_addrs().ok()? {
+        println!("{}", address.ip());
+    }
+    Some(())
 }
 
 /// One request to the app of this container.

@@ -435,6 +435,20 @@ fn retries_of_what_was_sent_need_budget_and_others_do_not() {
     assert_eq!((counters.retries, counters.retries_refused), (600, 400));
 }
 
+#[test]
+fn retries_are_a_share_of_the_requests_that_were_sent() {
+    let mut world = World::new(&specs(2));
+    let retries = |world: &mut World| {
+        (0..500)
+            .filter(|_| world.pool.withdraw_retry(Failure::Died, at(0)))
+            .count()
+    };
+    (0..1000).for_each(|_| world.pool.handle_request());
+    assert_eq!(retries(&mut world), 100, "the floor");
+    (0..1000).for_each(|_| world.pool.handle_sent(at(0)));
+    assert_eq!(retries(&mut world), 200);
+}
+
 #[derive(Clone, Debug)]
 enum Move {
     Apply(Vec<(u16, Option<u32>)>),

@@ -186,10 +186,10 @@ impl Shadow {
         self.counters.parking_full += u64::from(!is_off);
     }
 
-    /// Takes one more try from the budget: of the requests of ten seconds a share, and ten for each second.
+    /// Takes one more try from the budget: of the requests sent in ten seconds a share, and ten for each second.
     pub(super) fn charge(&mut self, now: Instant) -> bool {
         let lately = |all: &[u64]| all.iter().filter(|at| **at + 10 > second(now)).count() as u64;
-        let allowed = lately(&self.requests) * u64::from(self.policy.retry_budget_percent) / 100 + 100;
+        let allowed = lately(&self.sent) * u64::from(self.policy.retry_budget_percent) / 100 + 100;
         let granted = lately(&self.charged) < allowed;
         if granted {
             self.charged.push(second(now));

@@ -132,8 +132,8 @@ pub(super) struct Shadow {
     pub(super) counters: PoolCounters,
     /// What endpoints answered since they are ready: when, who, and whether it was a failure.
     answers: Vec<(u64, Token, bool)>,
-    /// The seconds of all requests, and of all tries that were taken from the budget.
-    pub(super) requests: Vec<u64>,
+    /// The seconds of all requests that were sent, and of all tries that were taken from the budget.
+    pub(super) sent: Vec<u64>,
     pub(super) charged: Vec<u64>,
     asked: Asked,
 }
@@ -154,7 +154,7 @@ impl Shadow {
             last_token: None,
             counters: PoolCounters::default(),
             answers: Vec::new(),
-            requests: Vec::new(),
+            sent: Vec::new(),
             charged: Vec::new(),
             asked: Asked::default(),
         }
