@@ -81,7 +81,7 @@ pub async fn hold_orchestration<A: SwarmApi>(ground: &Ground<'_, A>, operator: &
 
     let service = ground.create().await?;
     ground.updates_say_how_they_go(&service).await?;
-    ground.a_label_wipes_what_an_update_says(&service).await?;
+    ground.a_label_ends_no_update(&service).await?;
     ground.an_update_that_fails_is_rolled_back(&service).await?;
     ground.an_update_that_fails_pauses(&service).await?;
     ground.api.remove_service(&service).await.map_err(text)?;
@@ -291,8 +291,9 @@ impl<A: SwarmApi> Ground<'_, A> {
         self.until_update(service, "completed").await
     }
 
-    /// A change that replaces nothing ends what an update says, and the update itself goes on (facts §5).
-    async fn a_label_wipes_what_an_update_says(&self, service: &ServiceId) -> Result<(), String> {
+    /// A change that replaces no task, in the middle of an update, keeps no task from being replaced. What is said of the update
+    /// meanwhile depends on how far it is, and is not relied on.
+    async fn a_label_ends_no_update(&self, service: &ServiceId) -> Result<(), String> {
         let old = ids(&serving(&self.tasks(service).await?));
         self.update(service, self.images[0], "pause").await?;
         self.until_update(service, "updating").await?;
