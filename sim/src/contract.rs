@@ -286,24 +286,37 @@ fn ids(tasks: &[Task]) -> BTreeSet<TaskId> {
     tasks.iter().map(|task| task.id.clone()).collect()
 }
 
+/// What events tell, up to the removal of a service.
+async fn told_until_removed(
+    events: &mut (impl Stream<Item = Result<Event, ApiError>> + Unpin),
+    service: &ServiceId,
+    clock: Clock,
+) -> Result<Vec<Event>, String> {
+    let is_end = |event: &Event| event.action == EventAction::Remove && event.id == service.as_str();
+    let mut told = Vec::new();
+    while !told.last().is_some_and(is_end) {
+        let next = tokio::select! { biased;
+            next = events.next() => next,
+            () = clock.pause(LIMIT) => return Err(format!("events tell of a service's removal, but: {told:?}")),
+        };
+        told.push(next.ok_or("the stream of events stays open")?.map_err(text)?);
+    }
+    Ok(told)
+}
+
 /// Events tell of a service's creation, of its changes, and of its removal, in this order, and of no task.
 async fn services_are_told_of(
     events: &mut (impl Stream<Item = Result<Event, ApiError>> + Unpin),
     service: &ServiceId,
     clock: Clock,
 ) -> Result<(), String> {
-    let mut told = Vec::new();
-    while told.last() != Some(&EventAction::Remove) {
-        let next = tokio::select! { biased;
-            next = events.next() => next,
-            () = clock.pause(LIMIT) => return Err(format!("events tell of a service's removal, but: {told:?}")),
-        };
-        let event = next.ok_or("the stream of events stays open")?.map_err(text)?;
-        if event.kind == EventKind::Service && event.id == service.as_str() {
-            told.push(event.action);
-        }
-    }
-    let (first, rest) = (told.first(), &told[1..told.len() - 1]);
+    let all = told_until_removed(events, service, clock).await?;
+    let own = all
+        .iter()
+        .filter(|event| event.kind == EventKind::Service && event.id == service.as_str());
+    let told: Vec<EventAction> = own.map(|event| event.action).collect();
+    let rest = told.get(1..told.len().saturating_sub(1)).unwrap_or_default();
+    let first = told.first();
     ensure(
         first == Some(&EventAction::Create) && rest.iter().all(|action| *action == EventAction::Update),
         "events tell of creation, updates and removal in this order",

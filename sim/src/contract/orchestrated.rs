@@ -6,13 +6,12 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use tidegate::swarm_api::SwarmApi;
 use tidegate_core::id::{NetworkId, NodeId, ServiceId, TaskId};
 use tidegate_core::reconcile::desired::ServiceShape;
 use tidegate_core::swarm::model::{ApiError, EventAction, EventKind, Network, NetworkAddress, Node, NodeState, Task};
 
-use super::{Ground, LIMIT, LOOK_EVERY, NAME, ensure, ids, serving, text};
+use super::{Ground, LIMIT, LOOK_EVERY, NAME, ensure, ids, serving, text, told_until_removed};
 
 /// An image that no node has and no registry gives.
 pub const MISSING_IMAGE: &str = "app:missing";
@@ -86,16 +85,11 @@ pub async fn hold_orchestration<A: SwarmApi>(ground: &Ground<'_, A>, operator: &
     ground.an_update_that_fails_pauses(&service).await?;
     ground.api.remove_service(&service).await.map_err(text)?;
 
-    let mut told = Vec::new();
-    let last = (EventKind::Service, EventAction::Remove, service.to_string());
-    while told.last() != Some(&last) {
-        let next = tokio::select! { biased;
-            next = events.next() => next,
-            () = ground.clock.pause(LIMIT) => return Err(format!("events tell of a service's removal, but: {told:?}")),
-        };
-        let event = next.ok_or("the stream of events stays open")?.map_err(text)?;
-        told.push((event.kind, event.action, event.id));
-    }
+    let told = told_until_removed(&mut events, &service, ground.clock).await?;
+    let told: Vec<_> = told
+        .into_iter()
+        .map(|event| (event.kind, event.action, event.id))
+        .collect();
     let network = network.id.to_string();
     for expected in [
         (EventKind::Network, EventAction::Create, network.clone()),
