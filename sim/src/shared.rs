@@ -17,7 +17,7 @@ use tidegate_core::id::{NodeId, TaskId, Version};
 use tidegate_core::reconcile::proxy::PROXY_HTTPS_PORT;
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Swarm};
-use tidegate_core::swarm::model::{Event, FeedEnd, TaskEvent};
+use tidegate_core::swarm::model::{Event, FeedEnd, Task, TaskEvent};
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
@@ -135,10 +135,14 @@ impl Shared {
         self.secrets.borrow_mut().insert(key, secrets.clone());
     }
 
-    /// What each proxy of a service that ever ran had last as the content of a secret.
+    /// What each proxy of a service that runs, as the Swarm says, has as the content of a secret.
     pub fn contents(&self, service: &str, secret: &str) -> Vec<Option<String>> {
         let secrets = self.secrets.borrow();
-        let proxies = secrets.iter().filter(|((of, _), _)| of == service);
+        let runs = |task: &str| {
+            let id = TaskId::from(task);
+            self.with_swarm(|swarm, _| swarm.task(&id).is_some_and(Task::is_serving))
+        };
+        let proxies = secrets.iter().filter(|((of, task), _)| of == service && runs(task));
         let content = |known: &Secrets| known.get(secret).content.map(|text| text.expose().to_owned());
         proxies.map(|(_, known)| content(known)).collect()
     }

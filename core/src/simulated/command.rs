@@ -69,7 +69,7 @@ impl Swarm {
         }
         let id = self.add_network(name, false, internal);
         self.emit(EventKind::Network, EventAction::Create, id.as_str(), now);
-        self.emit(EventKind::Network, EventAction::Update, id.as_str(), now);
+        self.after(Due::AllocateNetwork(id.clone()), self.delays.allocate, now);
         Ok(id)
     }
 
@@ -86,7 +86,7 @@ impl Swarm {
             id: id.clone(),
             name: name.to_string(),
             swarm_scope: true,
-            driver: "overlay".to_string(),
+            driver: String::new(),
             attachable: false,
             ingress,
             labels,
@@ -94,6 +94,14 @@ impl Swarm {
         let subnet = Subnet::new([10, second, third]);
         self.networks.insert(id.clone(), NetworkRecord { network, subnet });
         id
+    }
+
+    /// The allocator has seen a network: until then it is listed without a driver.
+    pub(super) fn allocate_network(&mut self, id: &NetworkId, now: Instant) {
+        if let Some(record) = self.networks.get_mut(id) {
+            record.network.driver = "overlay".to_string();
+            self.emit(EventKind::Network, EventAction::Update, id.as_str(), now);
+        }
     }
 
     /// No registry has this image: nodes reject tasks that need it.
@@ -119,6 +127,7 @@ impl Swarm {
             )));
         }
         self.networks.remove(id);
+        self.clear(&Due::AllocateNetwork(id.clone()));
         self.emit(EventKind::Network, EventAction::Remove, id.as_str(), now);
         Ok(())
     }
@@ -222,7 +231,6 @@ impl Swarm {
     /// An update that replaces tasks was asked for.
     fn updates(&mut self, id: &ServiceId, now: Instant) {
         self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
         self.clear(&Due::Monitored(id.clone()));
         self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
     }
@@ -289,6 +297,7 @@ impl Swarm {
         };
         let replaces = record::replaces_tasks(&old, &shape);
         let refills = old.replicas != shape.replicas || old.constraints != shape.constraints;
+        let is_same = old == shape;
         let Some(service) = self.services.get_mut(id) else {
             return Ok(());
         };
@@ -296,13 +305,17 @@ impl Swarm {
         service.virtual_ips = virtual_ips;
         let configs = service.configs.clone();
         service.change((shape, configs));
-        // A change that restarts nothing wipes the status, even in the middle of an update (facts §5).
+        // Any change wipes the status, even in the middle of an update (facts §5).
         service.update_state = None;
         if replaces {
             service.begin_update();
             self.updates(id, now);
         } else {
             self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+            // An updater that works towards this spec goes on.
+            if !is_same {
+                self.restart_update(id, now);
+            }
         }
         if refills {
             self.after(Due::Fill(id.clone()), self.delays.orchestrate, now);

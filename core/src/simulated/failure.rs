@@ -4,7 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 
-use super::record::{Availability, Loss, Place, Process};
+use super::record::{Availability, Loss, Place, Process, TaskRecord};
 use super::{Action, Due, Leaderless, Span, Swarm};
 use crate::id::{NodeId, TaskId};
 use crate::swarm::model::{ApiError, DesiredState, EventAction, EventKind, NodeState};
@@ -47,7 +47,7 @@ impl Swarm {
         let leaving: Vec<_> = self
             .tasks
             .values()
-            .filter(|record| record.task.node.as_ref() == Some(node) && record.is_live())
+            .filter(|record| belongs_to(record, node) && record.is_live())
             .map(|record| {
                 (
                     record.task.id.clone(),
@@ -64,6 +64,7 @@ impl Swarm {
                 let is_over = self.tasks.get(&task).is_some_and(|old| old.task.is_over());
                 self.replace(&service, place, &task, is_over.then_some(now), now);
             }
+            self.wake_update(&service, now);
         }
         Ok(())
     }
@@ -193,7 +194,12 @@ impl Swarm {
 
     pub(super) fn node_down(&mut self, node: &NodeId, now: Instant) {
         self.set_node_state(node, NodeState::Down, now);
-        for task in self.on_node(node) {
+        let belonging = self.tasks.values().filter(|record| belongs_to(record, node));
+        let belonging: Vec<TaskId> = belonging
+            .filter(|record| !record.task.is_over())
+            .map(|record| record.task.id.clone())
+            .collect();
+        for task in belonging {
             let Some(record) = self.tasks.get_mut(&task) else {
                 continue;
             };
@@ -208,6 +214,7 @@ impl Swarm {
                 let restart = self.delays.restart.draw(&mut self.rng);
                 self.replace(&service, place, &task, Some(now + restart), now);
             }
+            self.wake_update(&service, now);
         }
     }
 
@@ -320,4 +327,9 @@ impl Swarm {
             .map(|record| record.task.id.clone())
             .collect()
     }
+}
+
+/// Runs on the node, or is of a global service and meant for it before it is assigned.
+fn belongs_to(record: &TaskRecord, node: &NodeId) -> bool {
+    record.task.node.as_ref() == Some(node) || matches!(&record.place, Place::Node(own) if own == node)
 }

@@ -11,7 +11,7 @@
 //! [`poll_action`](crate::machine::Machine::poll_action) and arms the timer, as after a fact.
 //!
 //! Invariants: a version never falls; an address belongs to one task; of one place of a service at most one task should
-//! run, and two only in the middle of a start-first step; a task says `running` only if its process does, or if its node
+//! run, and more only in the middle of an update; a task says `running` only if its process does, or if its node
 //! cannot be heard.
 //!
 //! Left out: jobs, placement preferences, resources, plain containers, and the VIP and ingress mesh as ways for packets
@@ -138,6 +138,7 @@ enum Due {
     Rested(ServiceId, Place),
     Monitored(ServiceId),
     Promote(TaskId),
+    AllocateNetwork(NetworkId),
     Allocate(TaskId),
     Assign(TaskId),
     Prepared(TaskId),
@@ -164,6 +165,7 @@ impl Due {
             Due::Rested(..) => "an update delay ends",
             Due::Monitored(_) => "an update has been watched long enough",
             Due::Promote(_) => "a waiting task may start",
+            Due::AllocateNetwork(_) => "a network gets its driver",
             Due::Allocate(_) => "a task gets its addresses",
             Due::Assign(_) => "a task gets its node",
             Due::Prepared(_) => "a container is made",
@@ -197,6 +199,7 @@ impl Due {
             | Due::Rested(..)
             | Due::Monitored(_)
             | Due::Promote(_)
+            | Due::AllocateNetwork(_)
             | Due::Allocate(_)
             | Due::Assign(_)
             | Due::Prepared(_)
@@ -262,7 +265,8 @@ impl Swarm {
             last_event_at: Instant::START,
             actions: VecDeque::new(),
         };
-        swarm.add_network("ingress", true, false);
+        let ingress = swarm.add_network("ingress", true, false);
+        swarm.allocate_network(&ingress, Instant::START);
         swarm
     }
 
@@ -334,6 +338,7 @@ impl Swarm {
             Due::Rested(service, place) => self.rested(&service, &place, now),
             Due::Monitored(service) => self.monitored(&service, now),
             Due::Promote(task) => self.promote(&task, now),
+            Due::AllocateNetwork(network) => self.allocate_network(&network, now),
             Due::Allocate(task) => self.allocate(&task, now),
             Due::Assign(task) => self.assign(&task, now),
             Due::Prepared(task) => self.prepared(&task, now),
@@ -439,12 +444,16 @@ impl Machine for Swarm {
                 }
             }
             for (place, count) in wanted {
-                let in_step = service
+                // What a change interrupted is mended when the updater begins anew, place by place.
+                let most = service
                     .update
                     .as_ref()
-                    .is_some_and(|update| update.steps.contains_key(place));
+                    .map_or(1, |update| match update.steps.get(place) {
+                        Some(step) => 1 + step.old.len(),
+                        None => usize::MAX,
+                    });
                 assert!(
-                    count <= 1 + usize::from(in_step),
+                    count <= most,
                     "{count} tasks of {} should run at {place:?}, {:?}: {:#?}",
                     service.shape.name,
                     service.update,

@@ -77,6 +77,11 @@ impl Swarm {
                 self.create_task(id, place, DesiredState::Running, None, now);
             }
         }
+        self.wake_update(id, now);
+    }
+
+    /// The updater, where there is one, looks at the places again.
+    pub(super) fn wake_update(&mut self, id: &ServiceId, now: Instant) {
         if self.services.get(id).is_some_and(|service| service.update.is_some()) {
             self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
         }
@@ -93,8 +98,42 @@ impl Swarm {
         live
     }
 
+    /// The spec changed and replaces nothing: an updater that is busy, or has something to do, begins anew.
+    pub(super) fn restart_update(&mut self, id: &ServiceId, now: Instant) {
+        let is_dirty = !self.dirty_places(id).is_empty();
+        let Some(service) = self.services.get_mut(id) else {
+            return;
+        };
+        if is_dirty || service.update.is_some() {
+            service.begin_update();
+            self.clear(&Due::Monitored(id.clone()));
+            self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
+        }
+    }
+
+    /// Places outside the update's steps where more than one task lives, or one that is not as the spec says.
+    fn dirty_places(&self, id: &ServiceId) -> Vec<(Place, Vec<TaskId>)> {
+        let Some(service) = self.services.get(id) else {
+            return Vec::new();
+        };
+        let is_stepped = |place: &Place| {
+            let update = service.update.as_ref();
+            update.is_some_and(|update| update.steps.contains_key(place))
+        };
+        let is_old = |task: &TaskId| self.tasks.get(task).is_some_and(|record| !service.is_current(record));
+        self.live_places(id)
+            .into_iter()
+            .filter(|(place, tasks)| !is_stepped(place) && (tasks.len() > 1 || tasks.iter().any(is_old)))
+            .collect()
+    }
+
     /// Starts as many steps as the update's parallelism allows.
     pub(super) fn advance_update(&mut self, id: &ServiceId, now: Instant) {
+        self.forget_lost_steps(id);
+        let dirty = self.dirty_places(id);
+        if !self.has_work(id, !dirty.is_empty(), now) {
+            return;
+        }
         let Some(service) = self.services.get(id) else { return };
         let mut policy = service.shape.update.clone();
         let Some(update) = &service.update else { return };
@@ -103,13 +142,6 @@ impl Swarm {
             // update was.
             (policy.start_first, policy.parallelism, policy.monitor_ms) = (false, 1, 5000);
         }
-        let dirty: Vec<(Place, TaskId)> = self
-            .live_places(id)
-            .into_iter()
-            .filter(|(place, _)| !update.steps.contains_key(place))
-            .filter_map(|(place, tasks)| Some((place, tasks.last()?.clone())))
-            .filter(|(_, task)| self.tasks.get(task).is_some_and(|record| !service.is_current(record)))
-            .collect();
         let busy = update.steps.len() + update.resting.len();
         if dirty.is_empty() && busy == 0 {
             let monitor = Duration::from_millis(policy.monitor_ms);
@@ -118,52 +150,136 @@ impl Swarm {
         }
         // There is work after all: the watch over the end begins anew when it is done.
         self.clear(&Due::Monitored(id.clone()));
-        let room = match policy.parallelism {
+        let mut room = match policy.parallelism {
             0 => usize::MAX,
             parallelism => usize::try_from(parallelism).unwrap_or(usize::MAX).saturating_sub(busy),
         };
-        for (place, old) in dirty.into_iter().take(room) {
-            self.begin_step(id, place, old, policy.start_first, now);
+        let mut is_busy = busy > 0;
+        for (place, old) in dirty {
+            if room == 0 {
+                break;
+            }
+            if self.begin_step(id, place, old, policy.start_first, now) {
+                room -= 1;
+                is_busy = true;
+            }
+        }
+        if !is_busy {
+            // All that there was to do is done.
+            self.after(Due::AdvanceUpdate(id.clone()), self.delays.orchestrate, now);
         }
     }
 
-    fn begin_step(&mut self, id: &ServiceId, place: Place, old: TaskId, start_first: bool, now: Instant) {
+    /// Steps whose new task left with its node are over.
+    fn forget_lost_steps(&mut self, id: &ServiceId) {
+        let tasks = &self.tasks;
+        if let Some(update) = self.services.get_mut(id).and_then(|service| service.update.as_mut()) {
+            update
+                .steps
+                .retain(|_, step| tasks.get(&step.new).is_some_and(TaskRecord::is_live));
+        }
+    }
+
+    /// At the first look the updater says that it begins; one that finds nothing to do is over, and says of a rollback alone
+    /// that it is completed. Gives whether it is there still.
+    fn has_work(&mut self, id: &ServiceId, is_dirty: bool, now: Instant) -> bool {
+        let Some(service) = self.services.get_mut(id) else {
+            return false;
+        };
+        let before = service.update_state;
+        let Some(update) = &mut service.update else {
+            return false;
+        };
+        if core::mem::replace(&mut update.has_begun, true) {
+            return true;
+        }
+        if is_dirty {
+            service.update_state.get_or_insert("updating");
+        } else {
+            let is_rollback = update.rollback;
+            service.update = None;
+            service.update_state = is_rollback.then_some("rollback_completed");
+        }
+        if service.update_state != before {
+            self.touch(id, now);
+        }
+        is_dirty
+    }
+
+    /// A service has another version, which is told.
+    fn touch(&mut self, id: &ServiceId, now: Instant) {
+        let version = self.next_version();
+        if let Some(service) = self.services.get_mut(id) {
+            service.version = version;
+            self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        }
+    }
+
+    /// Gives whether the updater is busy with the place from now on.
+    fn begin_step(&mut self, id: &ServiceId, place: Place, old: Vec<TaskId>, start_first: bool, now: Instant) -> bool {
+        let Some(service) = self.services.get(id) else {
+            return false;
+        };
+        let record = |task: &TaskId| self.tasks.get(task);
+        let is_current = |task: &&TaskId| record(task).is_some_and(|record| service.is_current(record));
+        let should_run = |task: &TaskId| record(task).is_some_and(|it| it.task.desired == DesiredState::Running);
+        // One that should run already rather than one that waits, and the newer of them.
+        let kept = old.iter().enumerate().filter(|(_, task)| is_current(task));
+        let kept = kept.max_by_key(|(at, task)| (should_run(task), *at));
+        if let Some((_, kept)) = kept {
+            for task in old.iter().filter(|task| *task != kept) {
+                self.stop(task, DesiredState::Shutdown, now);
+            }
+            return self.rest(id, place, now);
+        }
         let new = if start_first {
             self.create_task(id, place.clone(), DesiredState::Running, None, now)
         } else {
-            self.stop(&old, DesiredState::Shutdown, now);
-            if self.tasks.get(&old).is_some_and(|old| old.task.is_over()) {
-                self.create_task(id, place.clone(), DesiredState::Running, None, now)
-            } else {
-                self.create_task(id, place.clone(), DesiredState::Ready, Some(old.clone()), now)
+            for task in &old {
+                self.stop(task, DesiredState::Shutdown, now);
+            }
+            let is_there = |task: &&TaskId| self.tasks.get(*task).is_some_and(|record| !record.task.is_over());
+            match old.iter().find(is_there).cloned() {
+                Some(last) => self.create_task(id, place.clone(), DesiredState::Ready, Some(last), now),
+                None => self.create_task(id, place.clone(), DesiredState::Running, None, now),
             }
         };
         let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
         if let (Some(new), Some(update)) = (new, update) {
+            update.made.insert(new.clone());
             update.steps.insert(place, Step { old, new });
         }
+        true
+    }
+
+    /// The delay after a step. Gives whether there is one.
+    fn rest(&mut self, id: &ServiceId, place: Place, now: Instant) -> bool {
+        let Some(service) = self.services.get_mut(id) else {
+            return false;
+        };
+        let delay = Duration::from_millis(service.shape.update.delay_ms);
+        let Some(update) = service.update.as_mut().filter(|_| delay > Duration::ZERO) else {
+            return false;
+        };
+        update.resting.insert(place.clone());
+        self.timers.set(Due::Rested(id.clone(), place), now + delay);
+        true
     }
 
     /// A task was reported running: if it is the new one of a step, the step is done.
     pub(super) fn step_done(&mut self, task: &TaskId, now: Instant) {
         let Some(record) = self.tasks.get(task) else { return };
         let (id, place) = (record.task.service.clone(), record.place.clone());
-        let Some(service) = self.services.get_mut(&id) else {
+        let update = self.services.get_mut(&id).and_then(|service| service.update.as_mut());
+        let Some(update) = update.filter(|update| update.steps.get(&place).is_some_and(|step| &step.new == task))
+        else {
             return;
         };
-        let delay = Duration::from_millis(service.shape.update.delay_ms);
-        let Some(update) = &mut service.update else { return };
-        if update.steps.get(&place).is_none_or(|step| &step.new != task) {
-            return;
-        }
-        let old = update.steps.remove(&place).map(|step| step.old);
-        if delay > Duration::ZERO {
-            update.resting.insert(place.clone());
-            self.timers.set(Due::Rested(id.clone(), place), now + delay);
-        }
+        let old = update.steps.remove(&place).map(|step| step.old).unwrap_or_default();
+        self.rest(&id, place, now);
         // Start-first: the old one is told in the same commit, so no list is without either (facts §1.1).
-        if let Some(old) = old {
-            self.stop(&old, DesiredState::Shutdown, now);
+        for task in old {
+            self.stop(&task, DesiredState::Shutdown, now);
         }
         self.advance_update(&id, now);
     }
@@ -176,7 +292,6 @@ impl Swarm {
     }
 
     pub(super) fn monitored(&mut self, id: &ServiceId, now: Instant) {
-        let version = self.next_version();
         let Some(service) = self.services.get_mut(id) else {
             return;
         };
@@ -187,8 +302,7 @@ impl Swarm {
             "completed"
         };
         service.update_state = service.update_state.map(|_| completed);
-        service.version = version;
-        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        self.touch(id, now);
     }
 
     /// A task ended that should run: a new one takes its place after the restart delay.
@@ -235,11 +349,11 @@ impl Swarm {
         }
         // A step whose new task is lost goes on with the successor.
         let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
-        if let Some(step) = update
-            .and_then(|update| update.steps.get_mut(&place))
-            .filter(|_| is_new)
-        {
-            step.new = new;
+        if let Some(update) = update.filter(|_| is_new) {
+            update.made.insert(new.clone());
+            if let Some(step) = update.steps.get_mut(&place) {
+                step.new = new;
+            }
         }
     }
 
@@ -247,15 +361,13 @@ impl Swarm {
     pub(super) fn update_failed(&mut self, task: &TaskId, now: Instant) {
         let Some(record) = self.tasks.get(task) else { return };
         let id = record.task.service.clone();
-        let owner = self.services.get(&id).filter(|owner| owner.is_current(record));
-        let Some(is_rollback) = owner.and_then(|owner| Some(owner.update.as_ref()?.rollback)) else {
-            return;
-        };
-        let version = self.next_version();
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        let mut abandoned = BTreeMap::new();
+        let Some(update) = service.update.as_ref().filter(|update| update.made.contains(task)) else {
+            return;
+        };
+        let is_rollback = update.rollback;
         match service.shape.update.failure_action.as_str() {
             "continue" => return,
             "rollback" if !is_rollback => {
@@ -266,17 +378,19 @@ impl Swarm {
             _ => {
                 let paused = if is_rollback { "rollback_paused" } else { "paused" };
                 service.update_state = Some(paused);
-                abandoned = service.update.take().map(|update| update.steps).unwrap_or_default();
+                service.update = None;
+                // A place whose old task still runs keeps it alone.
+                for task in self
+                    .live_places(&id)
+                    .into_values()
+                    .flat_map(|tasks| tasks.into_iter().skip(1))
+                {
+                    self.stop(&task, DesiredState::Shutdown, now);
+                }
             }
         }
-        service.version = version;
-        // A place whose old task still runs keeps it alone.
-        for step in abandoned.into_values() {
-            if self.tasks.get(&step.old).is_some_and(TaskRecord::is_live) {
-                self.stop(&step.new, DesiredState::Shutdown, now);
-            }
-        }
-        self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-        self.after(Due::AdvanceUpdate(id), self.delays.orchestrate, now);
+        self.clear(&Due::Monitored(id.clone()));
+        self.touch(&id, now);
+        self.wake_update(&id, now);
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct ServiceRecord {
     pub(super) previous: Option<(Arc<ServiceShape>, BTreeSet<String>)>,
     pub(super) virtual_ips: Vec<NetworkAddress>,
     pub(super) update: Option<Update>,
-    /// `UpdateStatus.State`: no witness of what goes on, a label change wipes it (facts §11.11).
+    /// `UpdateStatus.State`: no witness of what goes on, any change wipes it (facts §11.11).
     pub(super) update_state: Option<&'static str>,
 }
 
@@ -44,15 +44,10 @@ impl ServiceRecord {
         self.previous = Some((shape, core::mem::replace(&mut self.configs, configs)));
     }
 
-    /// Begins an update that replaces the tasks that are not as the spec says. Steps under way go on, so that of each place at
-    /// most two tasks live.
+    /// Begins an update that replaces the tasks that are not as the spec says. It knows nothing of the steps under way before.
     pub(super) fn begin_update(&mut self) -> &mut Update {
-        self.update_state = Some("updating");
-        let steps = self.update.take().map(|update| update.steps).unwrap_or_default();
-        self.update.insert(Update {
-            steps,
-            ..Update::default()
-        })
+        self.update_state = None;
+        self.update.insert(Update::default())
     }
 
     /// Whether a task is as the spec says. Docker compares by value: what comes back to an old spec keeps old tasks.
@@ -76,7 +71,11 @@ impl ServiceRecord {
 /// A rolling update under way.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Update {
+    /// Whether the updater has looked at the places, and has said so.
+    pub(super) has_begun: bool,
     pub(super) steps: BTreeMap<Place, Step>,
+    /// The tasks that it made, whose failures are its own.
+    pub(super) made: BTreeSet<TaskId>,
     /// Places whose step is done and whose delay runs.
     pub(super) resting: BTreeSet<Place>,
     pub(super) rollback: bool,
@@ -85,7 +84,7 @@ pub(super) struct Update {
 /// One place being updated.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
-    pub(super) old: TaskId,
+    pub(super) old: Vec<TaskId>,
     pub(super) new: TaskId,
 }
 

@@ -80,9 +80,12 @@ pub async fn hold_orchestration<A: SwarmApi>(ground: &Ground<'_, A>, operator: &
 
     let service = ground.create().await?;
     ground.updates_say_how_they_go(&service).await?;
-    ground.a_label_ends_no_update(&service).await?;
+    for start_first in [false, true] {
+        ground.a_label_has_an_update_begin_anew(&service, start_first).await?;
+    }
+    ground.a_label_in_the_last_step_ends_what_is_said(&service).await?;
     ground.an_update_that_fails_is_rolled_back(&service).await?;
-    ground.an_update_that_fails_pauses(&service).await?;
+    ground.an_update_that_fails_pauses_until_any_change(&service).await?;
     ground.api.remove_service(&service).await.map_err(text)?;
 
     let told = told_until_removed(&mut events, &service, ground.clock).await?;
@@ -110,13 +113,19 @@ impl<A: SwarmApi> Ground<'_, A> {
             "a network's name is taken once",
             again,
         )?;
-        let listed = self.api.networks().await.map_err(text)?;
-        let own: Vec<_> = listed.into_iter().filter(|network| network.name == NAME).collect();
-        let is_overlay = |network: &Network| network.swarm_scope && network.driver == "overlay" && !network.ingress;
-        match <[Network; 1]>::try_from(own) {
-            Ok([network]) if is_overlay(&network) => Ok(network),
-            Ok(listed) => Err(format!("the network is an overlay of the Swarm, but: {listed:?}")),
-            Err(listed) => Err(format!("a network is listed once, but: {listed:?}")),
+        let begin = self.clock.now();
+        loop {
+            let listed = self.api.networks().await.map_err(text)?;
+            let own: Vec<_> = listed.into_iter().filter(|network| network.name == NAME).collect();
+            let is_overlay = |network: &Network| network.swarm_scope && network.driver == "overlay" && !network.ingress;
+            match <[Network; 1]>::try_from(own) {
+                Ok([network]) if is_overlay(&network) => return Ok(network),
+                // Before the allocator has seen it.
+                Ok([network]) if network.driver.is_empty() && self.clock.now().since(begin) < LIMIT => {}
+                Ok(listed) => return Err(format!("the network is an overlay of the Swarm, but: {listed:?}")),
+                Err(listed) => return Err(format!("a network is listed once, but: {listed:?}")),
+            }
+            self.clock.pause(LOOK_EVERY).await;
         }
     }
 
@@ -285,40 +294,83 @@ impl<A: SwarmApi> Ground<'_, A> {
         self.until_update(service, "completed").await
     }
 
-    /// A change that replaces no task, in the middle of an update, keeps no task from being replaced. What is said of the update
-    /// meanwhile depends on how far it is, and is not relied on.
-    async fn a_label_ends_no_update(&self, service: &ServiceId) -> Result<(), String> {
-        let old = ids(&serving(&self.tasks(service).await?));
-        self.update(service, self.images[0], "pause").await?;
-        self.until_update(service, "updating").await?;
-        self.change(service, |shape| {
-            shape.labels.insert("in the middle".to_owned(), "1".to_owned());
+    /// A change that replaces no task, in the middle of an update, has the updater begin anew, knowing nothing of the step under
+    /// way: the next task is told beside the one that leaves, and one whose successor does not run yet is told at once.
+    async fn a_label_has_an_update_begin_anew(&self, service: &ServiceId, start_first: bool) -> Result<(), String> {
+        // A step may be over before it is seen.
+        for _ in 0..6 {
+            let replicas = if start_first { 1 } else { 2 };
+            self.change(service, |shape| {
+                shape.replicas = Some(replicas);
+                shape.update.start_first = start_first;
+            })
+            .await?;
+            let old = ids(&serving(&self.at_rest(service, replicas).await?));
+            let image = self.other_image(service).await?;
+            self.update(service, image, "pause").await?;
+            self.until("a step is under way", service, |tasks| {
+                let has_successor = tasks.iter().any(|task| !old.contains(&task.id) && !task.is_over());
+                has_successor && (start_first || tasks.iter().any(Task::is_leaving))
+            })
+            .await?;
+            self.label(service).await?;
+            let mut in_time = false;
+            self.until_told("every task is replaced", service, &old, |tasks| {
+                let new = serving(tasks).into_iter().filter(|task| !old.contains(&task.id));
+                let new = new.count() as u64;
+                let mut of_old = tasks.iter().filter(|task| old.contains(&task.id));
+                in_time |= new == 0 && of_old.all(|task| task.desired.is_past_running());
+                new == replicas && !tasks.iter().any(Task::is_leaving)
+            })
+            .await?;
+            if in_time {
+                return self.until_update(service, "completed").await;
+            }
+        }
+        Err(format!(
+            "a label has an update begin anew, but in 6 of them all old tasks were never told before a new one served, start_first = {start_first}"
+        ))
+    }
+
+    /// The updater that begins anew finds nothing to do, and says nothing.
+    async fn a_label_in_the_last_step_ends_what_is_said(&self, service: &ServiceId) -> Result<(), String> {
+        self.change(service, |shape| shape.replicas = Some(1)).await?;
+        let old = ids(&serving(&self.at_rest(service, 1).await?));
+        let image = self.other_image(service).await?;
+        self.change(service, |shape| shape.update.start_first = false).await?;
+        self.update(service, image, "pause").await?;
+        self.until("the only step is under way", service, |tasks| {
+            tasks.iter().any(Task::is_leaving)
         })
         .await?;
-        self.until_told("both tasks are replaced all the same", service, &old, |tasks| {
+        self.label(service).await?;
+        self.until_told("the task is replaced all the same", service, &old, |tasks| {
             let new = ids(&serving(tasks));
-            new.len() == 2 && new.is_disjoint(&old) && !tasks.iter().any(Task::is_leaving)
+            new.len() == 1 && new.is_disjoint(&old)
         })
-        .await
+        .await?;
+        // Longer than the update is watched.
+        self.clock.pause(Duration::from_secs(2)).await;
+        let state = self.managed(service).await?.update_state;
+        ensure(state.is_none(), "nothing is said of the update any more", state)
     }
 
     async fn an_update_that_fails_is_rolled_back(&self, service: &ServiceId) -> Result<(), String> {
+        self.change(service, |shape| shape.replicas = Some(2)).await?;
+        self.at_rest(service, 2).await?;
+        let before = self.managed(service).await?.shape.image;
         self.update(service, MISSING_IMAGE, "rollback").await?;
         self.until_update(service, "rollback_started").await?;
         self.until_update(service, "rollback_completed").await?;
         let image = self.managed(service).await?.shape.image;
-        ensure(
-            image == self.images[0],
-            "a rollback brings the spec before the update",
-            image,
-        )?;
+        ensure(image == before, "a rollback brings the spec before the update", image)?;
         self.until("two tasks serve after a rollback", service, |tasks| {
             serving(tasks).len() == 2
         })
         .await
     }
 
-    async fn an_update_that_fails_pauses(&self, service: &ServiceId) -> Result<(), String> {
+    async fn an_update_that_fails_pauses_until_any_change(&self, service: &ServiceId) -> Result<(), String> {
         self.update(service, MISSING_IMAGE, "pause").await?;
         self.until_update(service, "paused").await?;
         let tasks = self.tasks(service).await?;
@@ -326,14 +378,33 @@ impl<A: SwarmApi> Ground<'_, A> {
             serving(&tasks).len() == 1,
             "whom a paused update has not reached serves on",
             tasks,
-        )
+        )?;
+        self.label(service).await?;
+        self.until("a paused update goes on after any change", service, |tasks| {
+            serving(tasks).is_empty()
+        })
+        .await
     }
 
-    /// Has every task replaced, one after the other, each old one before its successor starts.
+    /// The one of the two images that the service does not have.
+    async fn other_image(&self, service: &ServiceId) -> Result<&str, String> {
+        let present = self.managed(service).await?.shape.image;
+        Ok(self.images[usize::from(present == self.images[0])])
+    }
+
+    /// A change that replaces no task, another one each time.
+    async fn label(&self, service: &ServiceId) -> Result<(), String> {
+        let value = self.managed(service).await?.version.0.to_string();
+        self.change(service, |shape| {
+            shape.labels.insert("in the middle".to_owned(), value.clone());
+        })
+        .await
+    }
+
+    /// Has every task replaced, one after the other.
     async fn update(&self, service: &ServiceId, image: &str, failure_action: &str) -> Result<(), String> {
         self.change(service, |shape| {
             shape.image = image.to_owned();
-            shape.update.start_first = false;
             shape.update.monitor_ms = 500;
             shape.update.failure_action = failure_action.to_owned();
         })

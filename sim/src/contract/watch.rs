@@ -159,7 +159,7 @@ fn told_of(event: &TaskEvent) -> impl PartialEq + use<> {
 
 impl<A: SwarmApi> Ground<'_, A> {
     /// The service's tasks once so many serve and nothing about them changes any more.
-    async fn at_rest(&self, service: &ServiceId, replicas: u64) -> Result<Vec<Task>, String> {
+    pub(super) async fn at_rest(&self, service: &ServiceId, replicas: u64) -> Result<Vec<Task>, String> {
         let begin = self.clock.now();
         let mut before = Vec::new();
         loop {

@@ -77,31 +77,203 @@ fn a_start_first_step_never_shows_a_gap() {
     }
 }
 
-#[test]
-fn a_label_change_restarts_nothing_and_wipes_the_update_status() {
-    let mut shell = Shell::new(8);
-    let mut shape = shape("shop", 2, false);
+/// A service whose update status is shown.
+fn managed(shell: &mut Shell, replicas: u64, start_first: bool) -> ServiceId {
+    let mut shape = shape("shop", replicas, start_first);
     shape.labels.insert("tidegate.role".to_string(), "proxy".to_string());
+    shape.update.monitor_ms = 500;
     let shop = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
-    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+    shell.until(|swarm| serving(swarm, &shop).len() as u64 == replicas);
+    shell.run_for(2000);
+    shop
+}
+
+/// Another label than any before.
+fn label(shell: &mut Shell, service: &ServiceId) {
+    let value = shell.ms().to_string();
+    let edit = |shape: &mut ServiceShape| _ = shape.labels.insert("a".to_string(), value);
+    shell
+        .command(|swarm, now| swarm.edit_service(service, now, edit))
+        .unwrap();
+}
+
+fn update_state(swarm: &Swarm) -> Option<String> {
+    swarm.managed()[0].update_state.clone()
+}
+
+fn ids_of(tasks: &[Task]) -> BTreeSet<TaskId> {
+    tasks.iter().map(|task| task.id.clone()).collect()
+}
+
+/// Runs until nobody leaves and nobody comes.
+fn rest(shell: &mut Shell, service: &ServiceId) {
+    shell.until(|swarm| {
+        let tasks = tasks(swarm, service);
+        tasks.iter().all(|task| task.is_serving() || task.is_over())
+    });
+}
+
+#[test]
+fn an_update_says_how_it_goes() {
+    let mut shell = Shell::new(7);
+    let shop = managed(&mut shell, 2, false);
+    assert_eq!(update_state(&shell.swarm), None);
     new_image(&mut shell, &shop);
-    shell.run_for(100);
-    assert_eq!(shell.swarm.managed()[0].update_state.as_deref(), Some("updating"));
-    let label = |shape: &mut ServiceShape| {
-        shape.labels.insert("a".to_string(), "b".to_string());
+    assert_eq!(update_state(&shell.swarm), None, "nobody has looked yet");
+    let begins = shell.until(|swarm| update_state(swarm).as_deref() == Some("updating"));
+    assert!(begins <= 15, "{begins} ms");
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
+}
+
+#[test]
+fn a_label_in_the_middle_has_the_next_place_begin_beside_the_one_under_way() {
+    let mut shell = Shell::new(8);
+    let shop = managed(&mut shell, 2, false);
+    let old = ids_of(&serving(&shell.swarm, &shop));
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    label(&mut shell, &shop);
+    assert_eq!(update_state(&shell.swarm), None);
+    let both = shell.until(|swarm| tasks(swarm, &shop).iter().filter(|task| task.is_leaving()).count() == 2);
+    assert!(both <= 15, "both leave after {both} ms");
+    assert_eq!(update_state(&shell.swarm).as_deref(), Some("updating"));
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    let new = ids_of(&serving(&shell.swarm, &shop));
+    assert!(new.len() == 2 && new.is_disjoint(&old), "{new:?}");
+}
+
+#[test]
+fn a_label_in_the_last_step_ends_what_is_said_of_the_update() {
+    let mut shell = Shell::new(8);
+    let shop = managed(&mut shell, 1, false);
+    let old = ids_of(&serving(&shell.swarm, &shop));
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    label(&mut shell, &shop);
+    shell.run_for(30_000);
+    assert_eq!(update_state(&shell.swarm), None, "its completion is never reported");
+    let new = ids_of(&serving(&shell.swarm, &shop));
+    assert!(new.len() == 1 && new.is_disjoint(&old), "and the step goes on");
+}
+
+#[test]
+fn a_label_before_the_new_task_runs_stops_the_old_one_at_once() {
+    let mut shell = Shell::new(8);
+    let shop = managed(&mut shell, 1, true);
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| tasks(swarm, &shop).len() == 2);
+    label(&mut shell, &shop);
+    let told = shell.until(|swarm| leaving(swarm, &shop).is_some());
+    assert!(told <= 15, "told after {told} ms");
+    assert_eq!(serving(&shell.swarm, &shop).len(), 0, "before its successor runs");
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    rest(&mut shell, &shop);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 1);
+}
+
+#[test]
+fn the_same_spec_again_wipes_what_is_said_and_keeps_the_update() {
+    let mut shell = Shell::new(8);
+    let shop = managed(&mut shell, 2, false);
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    shell
+        .command(|swarm, now| swarm.edit_service(&shop, now, |_| ()))
+        .unwrap();
+    let mut most = 0;
+    for _ in 0..15_000 {
+        shell.run_for(1);
+        most = most.max(
+            tasks(&shell.swarm, &shop)
+                .iter()
+                .filter(|task| task.is_leaving())
+                .count(),
+        );
+    }
+    assert_eq!((most, update_state(&shell.swarm)), (1, None));
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
+}
+
+#[test]
+fn another_image_in_the_middle_interrupts_the_steps_and_is_completed() {
+    for (seed, start_first) in [(9, false), (9, true), (10, false), (10, true)] {
+        let mut shell = Shell::new(seed);
+        let shop = managed(&mut shell, 2, start_first);
+        new_image(&mut shell, &shop);
+        shell.until(|swarm| tasks(swarm, &shop).len() == 3);
+        new_image(&mut shell, &shop);
+        shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+        rest(&mut shell, &shop);
+        let serving = serving(&shell.swarm, &shop);
+        let slots: BTreeSet<_> = serving.iter().map(|task| task.slot).collect();
+        assert_eq!((serving.len(), slots.len()), (2, 2), "start_first = {start_first}");
+        let image = &shell.swarm.shape(&shop).unwrap().image;
+        let is_new = |task: &Task| shell.swarm.tasks[&task.id].shape.image == *image;
+        assert!(serving.iter().all(is_new));
+    }
+}
+
+/// A start-first update whose new tasks crash soon after their start, interrupted before it is paused.
+#[test]
+fn a_paused_update_leaves_one_task_for_each_place() {
+    let mut shell = Shell::new(12);
+    let shop = managed(&mut shell, 2, true);
+    let old = ids_of(&serving(&shell.swarm, &shop));
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| tasks(swarm, &shop).len() == 3);
+    let edit = |shape: &mut ServiceShape| {
+        shape.image.push('1');
+        shape.env.insert("CRASH_MS=5".to_string());
     };
     shell
-        .command(|swarm, now| swarm.edit_service(&shop, now, label))
+        .command(|swarm, now| swarm.edit_service(&shop, now, edit))
         .unwrap();
-    assert_eq!(shell.swarm.managed()[0].update_state, None);
-    shell.run_for(30_000);
-    let images = |shell: &Shell| serving(&shell.swarm, &shop).len();
-    assert_eq!(images(&shell), 2, "and the update goes on");
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("paused"));
+    shell.command(|swarm, _| swarm.check_invariants());
     assert_eq!(
-        shell.swarm.managed()[0].update_state,
-        None,
-        "its completion is never reported"
+        ids_of(&serving(&shell.swarm, &shop)),
+        old,
+        "whose successor never ran serves on"
     );
+}
+
+#[test]
+fn a_paused_update_goes_on_after_any_change() {
+    let mut shell = Shell::new(12);
+    let shop = managed(&mut shell, 2, false);
+    shell.swarm.lose_image("shop:10");
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("paused"));
+    shell.run_for(10_000);
+    assert_eq!(
+        serving(&shell.swarm, &shop).len(),
+        1,
+        "whom it has not reached serves on"
+    );
+    label(&mut shell, &shop);
+    shell.until(|swarm| serving(swarm, &shop).is_empty());
+}
+
+#[test]
+fn a_step_whose_new_task_leaves_with_its_node_holds_up_no_update() {
+    let mut shell = Shell::new(13);
+    let mut everywhere = shape("shop", 1, false);
+    everywhere.replicas = None;
+    everywhere
+        .labels
+        .insert("tidegate.role".to_string(), "proxy".to_string());
+    everywhere.update.monitor_ms = 500;
+    let shop = shell
+        .command(|swarm, now| swarm.create_service(everywhere, now))
+        .unwrap();
+    shell.until(|swarm| serving(swarm, &shop).len() == 3);
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    let node = leaving(&shell.swarm, &shop).and_then(|task| task.node).unwrap();
+    shell.command(|swarm, now| swarm.drain_node(&node, now)).unwrap();
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    assert_eq!(serving(&shell.swarm, &shop).len(), 2);
 }
 
 #[test]
