@@ -25,6 +25,8 @@ pub struct ReconcileSettings {
     /// Networks are not changed while Docker still replaces proxies for an earlier change, but at the latest this long
     /// after that began. Default 10 min.
     pub update_wait_max: Duration,
+    /// The same for every other change of proxies, which may be what mends an update that hangs. Default 2 min.
+    pub mend_wait_max: Duration,
     /// A service that vanished is made anew this much later. Default 6 s: longer than a stopping controller lives on.
     pub recreate_after: Duration,
     /// The same for a leg. Default 2 s: `docker stack rm` and `--prune` of an application take its leg along, and the
@@ -55,6 +57,7 @@ impl Default for ReconcileSettings {
             network_quiet: Duration::from_millis(500),
             network_wait_max: Duration::from_secs(2),
             update_wait_max: Duration::from_secs(600),
+            mend_wait_max: Duration::from_secs(120),
             recreate_after: Duration::from_secs(6),
             recreate_leg_after: Duration::from_secs(2),
             leave_stack_after: Duration::from_secs(10),

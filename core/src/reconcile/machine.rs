@@ -2,12 +2,12 @@
 //!
 //! A lost race is a reason to look again, never an error. After a write nothing is decided about that service until
 //! Docker shows it changed. New networks are written in batches (a write replaces the proxy's tasks), but a network
-//! that the last routed service left is left at once, because `docker stack rm` waits for it. Neither happens while
-//! Docker is still replacing proxies: a write then makes it begin anew with another proxy, while the one before is away
-//! (seen on a real Swarm: no proxy at all for 3 s). A write for the same wish
-//! that must be repeated, because it was refused or undone by somebody, waits longer each time and says so. What Docker
-//! rolled back is not written again until the wish changes. A service that vanished is made anew after a pause, so that
-//! `docker stack rm` can take controllers and proxies away in any order.
+//! that the last routed service left is left at once, because `docker stack rm` waits for it. Nothing is written about
+//! proxies while Docker is still replacing them: any write makes it begin anew with another proxy, while the one before is
+//! away (seen on a real Swarm: no proxy at all for 3 s). As what is written may be what mends an update that hangs, this has
+//! its limit. A write for the same wish that must be repeated, because it was refused or undone by somebody, waits longer each
+//! time and says so. What Docker rolled back is not written again until the wish changes. A service that vanished is made anew
+//! after a pause, so that `docker stack rm` can take controllers and proxies away in any order.
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::courier::COURIER_ROLE;
 use super::desired::{INSTALLATION_LABEL, ManagedService, ROLE_LABEL, ServiceShape};
 use super::leg::LEG_ROLE;
-use super::plan::{Plan, differences, plan, stamped};
+use super::plan::{Plan, applied, differences, plan, stamped};
 use super::proxy::PROXY_ROLE;
 use crate::id::{ServiceId, Version};
 use crate::machine::Machine;
@@ -82,6 +82,8 @@ struct Progress {
     unwanted: Option<Instant>,
     /// It was there and is not any more, though nobody here removed it.
     vanished: Option<Instant>,
+    /// The wish that Docker had last, as its label says, and did not roll back then.
+    applied: Option<ServiceShape>,
     /// Docker rolled back this wish.
     held: Option<ServiceShape>,
     said: Option<Notice>,
@@ -197,24 +199,27 @@ impl Reconciler {
                 progress.networks = None;
             }
             match service.update_state.as_deref() {
-                Some("updating") => _ = progress.updating.get_or_insert(now),
+                Some("updating" | "rollback_started") => _ = progress.updating.get_or_insert(now),
                 Some(_) | None => progress.updating = None,
             }
             match service.update_state.as_deref() {
                 Some("rollback_started" | "rollback_paused" | "rollback_completed") => {
                     if progress.held.is_none() {
-                        progress.held = progress.written.clone().flatten().or_else(|| wish.cloned());
+                        let written = progress.applied.take().or_else(|| progress.written.clone().flatten());
+                        progress.held = written.or_else(|| wish.cloned());
                     }
                     let service = name.clone();
                     say(&mut self.actions, progress, Notice::RolledBack { service });
                 }
                 Some("paused") => {
                     progress.held = None;
+                    progress.applied = applied(&service.shape);
                     let service = name.clone();
                     say(&mut self.actions, progress, Notice::Paused { service });
                 }
                 Some(_) | None => {
                     progress.held = None;
+                    progress.applied = applied(&service.shape);
                     progress
                         .said
                         .take_if(|said| matches!(said, Notice::Paused { .. } | Notice::RolledBack { .. }));
@@ -294,6 +299,8 @@ impl Reconciler {
             Ok(()) => {
                 let next = pause(progress.writes, self.settings.retry_max);
                 progress.next_at = now + next;
+                // Docker begins anew.
+                (progress.updating, progress.applied) = (None, None);
                 progress.writes = progress.writes.saturating_add(1);
                 if progress.written.as_ref().map(Option::as_ref)
                     == Some(self.wanted.as_ref().and_then(|w| w.get(&name)))
@@ -423,12 +430,14 @@ impl Reconciler {
                 let batched = batch.map_or(Instant::START, |(first, last)| {
                     (last + self.settings.network_quiet).min(first + self.settings.network_wait_max)
                 });
-                // Whatever else changes may be what mends an update that hangs.
-                let only_networks = differences(&actual.shape, &shape) == ["networks"];
-                let updating = progress
-                    .and_then(|progress| progress.updating)
-                    .filter(|_| only_networks);
-                let not_before = updating.map_or(batched, |since| batched.max(since + self.settings.update_wait_max));
+                let is_proxy = wanted.labels.get(ROLE_LABEL).is_some_and(|role| role == PROXY_ROLE);
+                let patience = match (differences(&actual.shape, &shape) == ["networks"], is_proxy) {
+                    (true, _) => self.settings.update_wait_max,
+                    (false, true) => self.settings.mend_wait_max,
+                    (false, false) => Duration::ZERO,
+                };
+                let updating = progress.and_then(|progress| progress.updating);
+                let not_before = updating.map_or(batched, |since| batched.max(since + patience));
                 let (id, version) = (actual.id.clone(), actual.version);
                 self.at(name, Some(wanted), not_before, Write::Update { id, version, shape })
             }

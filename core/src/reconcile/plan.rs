@@ -32,16 +32,20 @@ pub enum Plan {
     Update(Box<ServiceShape>),
 }
 
-/// What to do so that `actual` becomes as `wanted`. `held` is a wish that Docker rolled back: what it had in common with
-/// `wanted` is not written again.
+/// What to do so that `actual` becomes as `wanted`. `held` is a wish that Docker rolled back: fields that it had in common with
+/// `wanted` are not written again.
 pub fn plan(wanted: &ServiceShape, actual: &ManagedService, held: Option<&ServiceShape>) -> Plan {
     let applied = applied(&actual.shape);
-    let base = held.or(applied.as_ref());
+    let base = applied.as_ref();
     let mut present = actual.shape.clone();
     present.labels.remove(APPLIED_LABEL);
     let mut merged = merge(base, wanted, &present);
-    if held.is_none() {
-        require(&mut merged, wanted);
+    match held {
+        Some(held) => leave(&mut merged, held, wanted, &present),
+        None => require(&mut merged, wanted),
+    }
+    if merged.ports.iter().any(|port| port.mode == PublishMode::Host) {
+        merged.update.start_first = false;
     }
     if merged.replicas.is_some() != actual.shape.replicas.is_some() {
         return Plan::Recreate;
@@ -99,7 +103,7 @@ fn merge(base: Option<&ServiceShape>, wanted: &ServiceShape, actual: &ServiceSha
             }
         };
     }
-    let mut merged = ServiceShape {
+    ServiceShape {
         name: actual.name.clone(),
         labels: merge_map(&before.labels, &wanted.labels, &actual.labels),
         container_labels: merge_map(
@@ -130,11 +134,20 @@ fn merge(base: Option<&ServiceShape>, wanted: &ServiceShape, actual: &ServiceSha
             failure_action: scalar!(update.failure_action),
             monitor_ms: scalar!(update.monitor_ms),
         },
-    };
-    if merged.ports.iter().any(|port| port.mode == PublishMode::Host) {
-        merged.update.start_first = false;
     }
-    merged
+}
+
+/// Fields that `held` and `wanted` have in common stay as they are.
+fn leave(merged: &mut ServiceShape, held: &ServiceShape, wanted: &ServiceShape, actual: &ServiceShape) {
+    macro_rules! leave {
+        ($($field:ident)*) => {$(
+            if held.$field == wanted.$field {
+                merged.$field.clone_from(&actual.$field);
+            }
+        )*};
+    }
+    leave!(labels container_labels image args env user read_only replicas constraints spread ports dnsrr networks);
+    leave!(volumes secrets stop_signal stop_grace_ms health_command update);
 }
 
 /// What must be there, whoever took it away.

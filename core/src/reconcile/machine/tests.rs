@@ -140,19 +140,80 @@ fn networks_wait_while_docker_still_replaces_proxies() {
     }
 }
 
-#[test]
-fn an_update_that_hangs_holds_networks_up_for_a_bounded_time_and_nothing_else() {
-    let (mut bench, mut store) = made();
-    store.edit("proxy", |service| service.update_state = Some(String::from("updating")));
-    bench.look(&store);
-    bench.wanted(&[shape("proxy", &["control", "shop"])]);
-    bench.run(&mut store, 601_000);
-    assert_eq!(store.writes, ["update proxy"]);
-    bench.wanted(&[ServiceShape {
+/// The wish of another image, which replaces proxies.
+fn another_image() -> ServiceShape {
+    ServiceShape {
         image: String::from("tidegate:mended"),
         ..shape("proxy", &["control", "shop"])
-    }]);
+    }
+}
+
+/// Docker says this of the update of proxies, and it is seen.
+fn updating(bench: &mut Bench, store: &mut Store, state: &str) {
+    store.edit("proxy", |service| service.update_state = Some(state.to_string()));
+    bench.look(store);
+}
+
+#[test]
+fn a_change_of_proxies_waits_until_docker_has_replaced_or_rolled_back_them() {
+    for (busy, done) in [("updating", "completed"), ("rollback_started", "rollback_completed")] {
+        let (mut bench, mut store) = made();
+        updating(&mut bench, &mut store, busy);
+        bench.wanted(&[another_image()]);
+        bench.run(&mut store, 60_000);
+        assert!(store.writes.is_empty(), "written while it is {busy}");
+        updating(&mut bench, &mut store, done);
+        bench.run(&mut store, 1);
+        assert_eq!(store.writes, ["update proxy"]);
+    }
+}
+
+#[test]
+fn services_of_other_roles_do_not_wait_for_updates() {
+    let (mut bench, mut store) = made();
+    let leg = |image: &str| {
+        let mut leg = ServiceShape {
+            image: image.to_string(),
+            name: String::from("leg"),
+            ..shape("leg", &["shop"])
+        };
+        leg.labels.insert(String::from(ROLE_LABEL), String::from(LEG_ROLE));
+        leg
+    };
+    bench.wanted(&[shape("proxy", &["control"]), leg("tidegate:1")]);
+    bench.run(&mut store, 5_000);
+    store.edit("leg", |service| service.update_state = Some(String::from("updating")));
+    bench.look(&store);
+    store.writes.clear();
+    bench.wanted(&[shape("proxy", &["control"]), leg("tidegate:2")]);
     bench.run(&mut store, 1);
+    assert_eq!(store.writes, ["update leg"]);
+}
+
+#[test]
+fn an_update_that_hangs_holds_what_may_mend_it_up_for_two_minutes() {
+    let (mut bench, mut store) = made();
+    updating(&mut bench, &mut store, "updating");
+    bench.wanted(&[another_image()]);
+    bench.run(&mut store, 119_000);
+    assert!(store.writes.is_empty());
+    bench.run(&mut store, 2_000);
+    assert_eq!(store.writes, ["update proxy"]);
+}
+
+#[test]
+fn an_update_that_hangs_holds_networks_up_longer_and_the_wait_is_counted_from_each_write() {
+    let (mut bench, mut store) = made();
+    updating(&mut bench, &mut store, "updating");
+    bench.wanted(&[shape("proxy", &["control", "shop"])]);
+    bench.run(&mut store, 599_000);
+    assert!(store.writes.is_empty());
+    bench.run(&mut store, 2_000);
+    assert_eq!(store.writes, ["update proxy"]);
+    bench.wanted(&[another_image()]);
+    bench.run(&mut store, 110_000);
+    assert_eq!(store.writes.len(), 1);
+    bench.run(&mut store, 15_000);
     assert_eq!(store.services["proxy"].shape.image, "tidegate:mended");
 }
 
@@ -311,6 +372,28 @@ fn an_update_that_docker_rolled_back_is_told_and_not_fought() {
     bench.run(&mut store, 60_000);
     assert_eq!(store.services["proxy"].shape.image, "tidegate:3");
     assert_eq!(store.writes.len(), 2);
+}
+
+/// Another controller wrote what was rolled back, and this one had another wish by then, which waited.
+#[test]
+fn what_was_rolled_back_is_what_docker_had_and_not_what_was_wanted_then() {
+    let (other, mut store) = made();
+    let mut bench = Bench::new(ReconcileSettings::default());
+    bench.now = other.now;
+    let before = store.services["proxy"].shape.clone();
+    let image = |image: &str| ServiceShape {
+        image: String::from(image),
+        ..shape("proxy", &["control"])
+    };
+    let bad = stamped(image("broken"), &image("broken"));
+    store.edit("proxy", |service| service.shape = bad);
+    updating(&mut bench, &mut store, "updating");
+    bench.wanted(&[image("mended")]);
+    store.edit("proxy", |service| service.shape = before);
+    updating(&mut bench, &mut store, "rollback_started");
+    updating(&mut bench, &mut store, "rollback_completed");
+    bench.run(&mut store, 60_000);
+    assert_eq!(store.services["proxy"].shape.image, "mended");
 }
 
 #[test]

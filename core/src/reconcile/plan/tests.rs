@@ -253,6 +253,25 @@ fn what_was_rolled_back_is_not_written_again_but_other_changes_are() {
 }
 
 #[test]
+fn after_a_rollback_what_is_wanted_takes_the_place_of_what_was_written_before() {
+    let with_identity = |number: u32| ServiceShape {
+        image: String::from("broken"),
+        secrets: BTreeMap::from([(alloc::format!("identity-{number}"), String::from("identity"))]),
+        ..wanted()
+    };
+    let before = ServiceShape {
+        image: String::from("tidegate:1"),
+        ..with_identity(1)
+    };
+    let mut actual = written(&before);
+    let own = (String::from("an operator's"), String::from("own"));
+    actual.shape.secrets.insert(own.0.clone(), own.1.clone());
+    let shape = update(plan(&with_identity(3), &actual, Some(&with_identity(2))));
+    let mounted = BTreeMap::from([(String::from("identity-3"), String::from("identity")), own]);
+    assert_eq!((shape.image.as_str(), shape.secrets), ("tidegate:1", mounted));
+}
+
+#[test]
 fn differences_name_the_fields() {
     let other = ServiceShape {
         image: String::from("x"),
