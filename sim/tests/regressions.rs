@@ -74,9 +74,9 @@ fn a_task_that_leaves_may_be_used_while_the_others_are_on_a_lost_node() {
     holds(0x9c65, scenario::chaos);
 }
 
-/// Requests that found nobody while an app started counted as if they had been sent: right afterwards more were sent again than
-/// `retry_budget_percent` of those that its tasks had.
+/// Proxies got an identity that trusted none but an authority in its last year, did not believe controllers, and Docker rolled them
+/// back to one that was gone; controllers took their own wish, which had waited, for what was rolled back.
 #[test]
-fn requests_that_find_nobody_bear_no_retries() {
-    holds(0xea78, scenario::crowded);
+fn proxies_that_were_rolled_back_get_the_identity_that_was_made_meanwhile() {
+    holds(0x3ec, scenario::identities);
 }

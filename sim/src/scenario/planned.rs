@@ -214,7 +214,7 @@ pub fn controller_restart(seed: &Seed) {
 }
 
 /// One task is replaced, old before new, under more users than may wait for it. Then there is none for a while, and all of
-/// another service answer 500, which may be asked again.
+/// another service, whose requests were turned away before it had any, answer 500, which may be asked again.
 pub fn crowded(seed: &Seed) {
     const WAIT_AT_MOST: u32 = 3;
     let mut world = world(seed, DockerFaults::draw);
@@ -232,8 +232,12 @@ pub fn crowded(seed: &Seed) {
         roll(&mut world, &shop);
         answered(&mut world, "shop.example.org", "shop");
     }
-    let broken = serve(&mut world, "broken", 2, &[("hosts", "broken.example.org")], |_| {});
+    let broken = serve(&mut world, "broken", 0, &[("hosts", "broken.example.org")], |_| {});
     world.shared().witness().moody("broken");
+    world.load(vec![Wish::new("broken.example.org", "/")]);
+    world.run_for(Duration::from_secs(3));
+    edit(&mut world, "scales broken", &broken, |shape| shape.replicas = Some(2));
+    world.until("broken has tasks", SETTLED, |world| world.tasks(&broken).len() == 2);
     for task in world.tasks(&broken) {
         world.ail(&task.id, Ailment::Errors);
     }
