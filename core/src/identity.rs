@@ -132,9 +132,9 @@ pub fn plan<'a>(
     let newest = authorities
         .last_key_value()
         .map(|(generation, known)| (*generation, known.not_after));
-    // What trusts the old authorities alone would be made anew at once, and might not believe controllers meanwhile.
-    let is_followed = newest.is_none_or(|(_, not_after)| is_old(not_after, AUTHORITY_LIFE, wall));
-    if is_followed {
+    // In an authority's last year controllers show a certificate of the next one, which those that trust it alone do not believe.
+    let is_ending = newest.is_some_and(|(_, not_after)| not_after < wall + CERTIFICATE_LIFE);
+    if newest.is_none_or(|(_, not_after)| is_old(not_after, AUTHORITY_LIFE, wall)) {
         let labels = labels(installation, "authority", next_authority, wall + AUTHORITY_LIFE);
         plan.create.push(NewSecret {
             name: format!("{installation}-authority-{next_authority}"),
@@ -165,7 +165,7 @@ pub fn plan<'a>(
         let is_good =
             last.is_some_and(|known| !is_old(known.not_after, CERTIFICATE_LIFE, wall) && known.roots == roots);
         let can_sign = newest.is_some_and(|(generation, _)| mounted.contains(&generation)) && roots.is_subset(mounted);
-        if is_good || !can_sign || is_followed {
+        if is_good || !can_sign || is_ending {
             continue;
         }
         let generation = next_generation(&generations);
@@ -357,18 +357,25 @@ mod tests {
         carry_out(&mut secrets, &plan_at(&[], &[], NOW));
         let late = NOW + AUTHORITY_LIFE * 3 / 4;
         let plan = plan_at(&secrets, &[1], late);
-        let names: Vec<&str> = plan.create.iter().map(|new| new.name.as_str()).collect();
-        assert_eq!(
-            names,
-            ["tidegate-authority-2"],
-            "nobody is made to trust the old one alone"
-        );
+        assert_eq!(plan.create[0].name, "tidegate-authority-2");
         carry_out(&mut secrets, &plan);
         let plan = plan_at(&secrets, &[1], late);
         assert_eq!(plan.controller_mounts.len(), 2, "both are mounted");
         assert_eq!(plan.create, [], "the newest key is not here yet");
         let plan = plan_at(&secrets, &[1, 2], late);
         assert_eq!(trusted(&plan), [&[1, 2]; 3]);
+    }
+
+    /// As when no controller ran for years.
+    #[test]
+    fn nobody_is_made_to_trust_an_authority_in_its_last_year_alone() {
+        let mut secrets = settled();
+        let late = NOW + AUTHORITY_LIFE - CERTIFICATE_LIFE / 2;
+        let plan = plan_at(&secrets, &[1], late);
+        let names: Vec<&str> = plan.create.iter().map(|new| new.name.as_str()).collect();
+        assert_eq!(names, ["tidegate-authority-2"]);
+        carry_out(&mut secrets, &plan);
+        assert_eq!(trusted(&plan_at(&secrets, &[1, 2], late)), [&[1, 2]; 3]);
     }
 
     #[test]

@@ -205,8 +205,8 @@ impl Reconciler {
             match service.update_state.as_deref() {
                 Some("rollback_started" | "rollback_paused" | "rollback_completed") => {
                     if progress.held.is_none() {
-                        let written = progress.applied.take().or_else(|| progress.written.clone().flatten());
-                        progress.held = written.or_else(|| wish.cloned());
+                        // Of a wish that was never seen at Docker nobody can say that it was tried.
+                        progress.held = progress.applied.take().or_else(|| progress.written.clone().flatten());
                     }
                     let service = name.clone();
                     say(&mut self.actions, progress, Notice::RolledBack { service });
@@ -299,8 +299,6 @@ impl Reconciler {
             Ok(()) => {
                 let next = pause(progress.writes, self.settings.retry_max);
                 progress.next_at = now + next;
-                // Docker begins anew.
-                (progress.updating, progress.applied) = (None, None);
                 progress.writes = progress.writes.saturating_add(1);
                 if progress.written.as_ref().map(Option::as_ref)
                     == Some(self.wanted.as_ref().and_then(|w| w.get(&name)))
@@ -308,6 +306,8 @@ impl Reconciler {
                     progress.networks = None;
                 }
                 if unseen {
+                    // Docker begins anew.
+                    (progress.updating, progress.applied) = (None, None);
                     progress.settling = Some((seen, now + self.settings.settle));
                 }
                 if progress.writes > 2 {
@@ -335,6 +335,8 @@ impl Reconciler {
                     | ApiError::NotFound(_)
                     | ApiError::Refused(_) => false,
                 };
+                // Perhaps it was done.
+                progress.applied.take_if(|_| transient);
                 let max = if transient {
                     self.settings.retry_unreachable_max
                 } else {

@@ -396,6 +396,56 @@ fn what_was_rolled_back_is_what_docker_had_and_not_what_was_wanted_then() {
     assert_eq!(store.services["proxy"].shape.image, "mended");
 }
 
+/// Settings are mended by a deployment, which has new controllers: they come in the middle of the rollback.
+#[test]
+fn a_controller_that_starts_during_a_rollback_writes_what_it_wants() {
+    let (other, mut store) = made();
+    let mut bench = Bench::new(ReconcileSettings::default());
+    bench.now = other.now;
+    updating(&mut bench, &mut store, "rollback_started");
+    bench.wanted(&[another_image()]);
+    bench.run(&mut store, 5_000);
+    assert!(store.writes.is_empty());
+    updating(&mut bench, &mut store, "rollback_completed");
+    bench.run(&mut store, 1_000);
+    assert_eq!(store.services["proxy"].shape.image, "tidegate:mended");
+}
+
+#[test]
+fn a_list_that_shows_a_write_before_its_answer_counts() {
+    let (mut bench, mut store) = made();
+    bench.wanted(&[another_image()]);
+    bench.run(&mut store, 1_000);
+    updating(&mut bench, &mut store, "completed");
+    store.writes.clear();
+    let next = |image: &str| ServiceShape {
+        image: String::from(image),
+        ..another_image()
+    };
+    bench.wanted(&[next("second")]);
+    let (_, write) = bench.flight.clone().expect("it is written");
+    store.apply(&write).expect("the version is the present one");
+    bench.look(&store);
+    bench.wanted(&[next("third")]);
+    bench.written(Ok(()));
+    assert_eq!(bench.flight, None, "Docker is replacing proxies");
+}
+
+#[test]
+fn a_write_without_an_answer_may_be_what_was_rolled_back() {
+    let (mut bench, mut store) = made();
+    let before = store.services["proxy"].shape.clone();
+    bench.wanted(&[ServiceShape {
+        image: String::from("broken"),
+        ..shape("proxy", &["control"])
+    }]);
+    bench.written(Err(ApiError::Unreachable(String::from("no answer"))));
+    store.edit("proxy", |service| service.shape = before);
+    updating(&mut bench, &mut store, "rollback_completed");
+    bench.run(&mut store, 3_600_000);
+    assert!(store.writes.is_empty());
+}
+
 #[test]
 fn a_paused_update_is_told_once() {
     let (mut bench, mut store) = made();
