@@ -312,7 +312,7 @@ impl Swarm {
             self.updates(id, now);
         } else {
             self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-            // An updater that works towards this spec goes on.
+            // An updater that works towards this spec goes on, and one that was paused stays so (measured on 20.10).
             if !is_same {
                 self.restart_update(id, now);
             }

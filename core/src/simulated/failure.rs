@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::record::{Availability, Loss, Place, Process, TaskRecord};
 use super::{Action, Due, Leaderless, Span, Swarm};
 use crate::id::{NodeId, TaskId};
-use crate::swarm::model::{ApiError, DesiredState, EventAction, EventKind, NodeState};
+use crate::swarm::model::{ApiError, DesiredState, EventAction, EventKind, NodeState, TaskState};
 use crate::time::Instant;
 
 /// From the stop of a dockerd to the SIGTERM of its apps (facts §2).
@@ -164,6 +164,7 @@ impl Swarm {
             record.reports_from = reports;
         }
         for task in self.on_node(node) {
+            let is_on_its_way = self.is_on_its_way(&task);
             let Some(record) = self.tasks.get_mut(&task) else {
                 continue;
             };
@@ -178,10 +179,23 @@ impl Swarm {
                 Process::Running if record.task.desired.is_past_running() => {
                     self.after(Due::Signal(task), LINK_SIGNAL, ready);
                 }
-                Process::Running => self.rejoin_dns(&task),
+                Process::Running => {
+                    if record.task.state == TaskState::Starting {
+                        self.timers.set_at_latest(Due::ReportRunning(task.clone()), reports);
+                    }
+                    self.rejoin_dns(&task);
+                }
+                // On its way still.
+                Process::None if is_on_its_way => {}
                 Process::Ended { .. } | Process::None => self.timers.set(Due::ReportEnd(task), reports),
             }
         }
+    }
+
+    /// Its node makes its container or starts it.
+    fn is_on_its_way(&self, id: &TaskId) -> bool {
+        let is_due = |due: Due| self.timers.get(&due).is_some();
+        is_due(Due::Prepared(id.clone())) || is_due(Due::Started(id.clone()))
     }
 
     /// Gossip reaches the node again: what still runs there is found by name.

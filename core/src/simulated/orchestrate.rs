@@ -4,11 +4,14 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::record::{Availability, Place, Step, TaskRecord};
+use super::record::{Availability, Place, Step, TaskRecord, Update};
 use super::{Due, Swarm};
 use crate::id::{NodeId, ServiceId, TaskId};
 use crate::swarm::model::{DesiredState, EventAction, EventKind, TaskState};
 use crate::time::{Duration, Instant};
+
+/// `RollbackConfig.Monitor` where none is set.
+const ROLLBACK_MONITOR_MS: u64 = 5000;
 
 impl Swarm {
     pub(super) fn fill_all(&mut self, now: Instant) {
@@ -138,9 +141,9 @@ impl Swarm {
         let mut policy = service.shape.update.clone();
         let Some(update) = &service.update else { return };
         if update.rollback {
-            // A shape has no `RollbackConfig`: Docker's default is stop-first, one at a time and 5 s of watch, whatever the
-            // update was.
-            (policy.start_first, policy.parallelism, policy.monitor_ms) = (false, 1, 5000);
+            // A shape has no `RollbackConfig`: Docker's default is stop-first, one at a time, without a delay, and 5 s of watch,
+            // whatever the update was.
+            (policy.start_first, policy.parallelism, policy.monitor_ms) = (false, 1, ROLLBACK_MONITOR_MS);
         }
         let busy = update.steps.len() + update.resting.len();
         if dirty.is_empty() && busy == 0 {
@@ -246,7 +249,7 @@ impl Swarm {
         };
         let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
         if let (Some(new), Some(update)) = (new, update) {
-            update.made.insert(new.clone());
+            update.made.insert(new.clone(), None);
             update.steps.insert(place, Step { old, new });
         }
         true
@@ -258,7 +261,8 @@ impl Swarm {
             return false;
         };
         let delay = Duration::from_millis(service.shape.update.delay_ms);
-        let Some(update) = service.update.as_mut().filter(|_| delay > Duration::ZERO) else {
+        let has_delay = |update: &&mut Update| delay > Duration::ZERO && !update.rollback;
+        let Some(update) = service.update.as_mut().filter(has_delay) else {
             return false;
         };
         update.resting.insert(place.clone());
@@ -276,6 +280,9 @@ impl Swarm {
             return;
         };
         let old = update.steps.remove(&place).map(|step| step.old).unwrap_or_default();
+        if let Some(runs) = update.made.get_mut(task) {
+            *runs = Some(now);
+        }
         self.rest(&id, place, now);
         // Start-first: the old one is told in the same commit, so no list is without either (facts §1.1).
         for task in old {
@@ -349,11 +356,11 @@ impl Swarm {
         }
         // A step whose new task is lost goes on with the successor.
         let update = self.services.get_mut(id).and_then(|service| service.update.as_mut());
-        if let Some(update) = update.filter(|_| is_new) {
-            update.made.insert(new.clone());
-            if let Some(step) = update.steps.get_mut(&place) {
-                step.new = new;
-            }
+        if let Some(step) = update
+            .filter(|_| is_new)
+            .and_then(|update| update.steps.get_mut(&place))
+        {
+            step.new = new;
         }
     }
 
@@ -364,12 +371,29 @@ impl Swarm {
         let Some(service) = self.services.get_mut(&id) else {
             return;
         };
-        let Some(update) = service.update.as_ref().filter(|update| update.made.contains(task)) else {
-            return;
-        };
+        let Some(update) = &service.update else { return };
         let is_rollback = update.rollback;
-        match service.shape.update.failure_action.as_str() {
+        let (monitor_ms, action) = match is_rollback {
+            true => (ROLLBACK_MONITOR_MS, "pause"),
+            false => (
+                service.shape.update.monitor_ms,
+                service.shape.update.failure_action.as_str(),
+            ),
+        };
+        let monitor = Duration::from_millis(monitor_ms);
+        let is_watched = |since: &Option<Instant>| since.is_none_or(|since| now.since(since) <= monitor);
+        if !update.made.get(task).is_some_and(is_watched) {
+            return;
+        }
+        match action {
             "continue" => return,
+            // Somebody wiped the state with the same spec again: the updater ends without a word.
+            _ if service.update_state.is_none() => {
+                service.update = None;
+                self.keep_one_for_each_place(&id, now);
+                self.clear(&Due::Monitored(id));
+                return;
+            }
             "rollback" if !is_rollback => {
                 if !service.roll_back() {
                     return;
@@ -379,18 +403,19 @@ impl Swarm {
                 let paused = if is_rollback { "rollback_paused" } else { "paused" };
                 service.update_state = Some(paused);
                 service.update = None;
-                // A place whose old task still runs keeps it alone.
-                for task in self
-                    .live_places(&id)
-                    .into_values()
-                    .flat_map(|tasks| tasks.into_iter().skip(1))
-                {
-                    self.stop(&task, DesiredState::Shutdown, now);
-                }
+                self.keep_one_for_each_place(&id, now);
             }
         }
         self.clear(&Due::Monitored(id.clone()));
         self.touch(&id, now);
         self.wake_update(&id, now);
+    }
+
+    /// A place whose old task still runs keeps it alone.
+    fn keep_one_for_each_place(&mut self, id: &ServiceId, now: Instant) {
+        let newer = self.live_places(id).into_values();
+        for task in newer.flat_map(|tasks| tasks.into_iter().skip(1)) {
+            self.stop(&task, DesiredState::Shutdown, now);
+        }
     }
 }

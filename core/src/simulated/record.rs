@@ -74,8 +74,8 @@ pub(super) struct Update {
     /// Whether the updater has looked at the places, and has said so.
     pub(super) has_begun: bool,
     pub(super) steps: BTreeMap<Place, Step>,
-    /// The tasks that it made, whose failures are its own.
-    pub(super) made: BTreeSet<TaskId>,
+    /// The tasks that it made, and since when each runs: their failures are its own as long as it watches them.
+    pub(super) made: BTreeMap<TaskId, Option<Instant>>,
     /// Places whose step is done and whose delay runs.
     pub(super) resting: BTreeSet<Place>,
     pub(super) rollback: bool,

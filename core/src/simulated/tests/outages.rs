@@ -104,6 +104,34 @@ fn regaining_a_quorum_that_was_never_lost_does_nothing() {
 }
 
 #[test]
+fn a_task_that_starts_while_its_link_is_cut_for_a_moment_is_said_to_run_afterwards() {
+    for ms in (0..1200).step_by(25) {
+        let mut shell = Shell::new(3);
+        let shop = shape("shop", 3, false);
+        let shop = shell.command(|swarm, now| swarm.create_service(shop, now)).unwrap();
+        shell.run_for(ms);
+        let nodes: Vec<_> = tasks(&shell.swarm, &shop)
+            .into_iter()
+            .filter_map(|task| task.node)
+            .collect();
+        for node in &nodes {
+            shell.command(|swarm, now| swarm.lose_node(node, Loss::Link, now));
+        }
+        shell.run_for(100);
+        for node in &nodes {
+            shell.command(|swarm, now| swarm.return_node(node, now));
+        }
+        shell.until(|swarm| serving(swarm, &shop).len() == 3);
+        shell.run_for(10_000);
+        let gone = tasks(&shell.swarm, &shop).into_iter().filter(Task::is_over);
+        for task in gone {
+            assert!(!shell.running.contains(&task.id), "{ms}: {task:?} runs");
+        }
+        assert_eq!(serving(&shell.swarm, &shop).len(), 3);
+    }
+}
+
+#[test]
 fn a_rollback_brings_the_shape_before_back_and_says_so() {
     let mut shell = Shell::new(24);
     let shop = shell.service("shop", 2, true);

@@ -255,6 +255,47 @@ fn a_paused_update_goes_on_after_any_change() {
     shell.until(|swarm| serving(swarm, &shop).is_empty());
 }
 
+/// Two tasks, and an update that takes both; the first new one crashes after so long.
+fn crash_of_the_first(ms: u64) -> (Shell, ServiceId) {
+    let mut shell = Shell::new(14);
+    let shop = managed(&mut shell, 2, false);
+    let old = ids_of(&serving(&shell.swarm, &shop));
+    new_image(&mut shell, &shop);
+    let is_new = |task: &Task| !old.contains(&task.id);
+    shell.until(|swarm| serving(swarm, &shop).iter().any(is_new));
+    let new = serving(&shell.swarm, &shop).into_iter().find(is_new).unwrap();
+    shell.run_for(ms);
+    shell.running.remove(&new.id);
+    shell.input(Input::Fact(Fact::Exited { task: new.id, code: 1 }));
+    shell.run_for(1000);
+    (shell, shop)
+}
+
+#[test]
+fn a_task_that_crashes_when_it_is_watched_no_longer_stops_no_update() {
+    let (shell, _) = crash_of_the_first(50);
+    assert_eq!(update_state(&shell.swarm).as_deref(), Some("paused"));
+    let (mut shell, shop) = crash_of_the_first(600);
+    assert_eq!(update_state(&shell.swarm).as_deref(), Some("updating"));
+    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    shell.until(|swarm| serving(swarm, &shop).len() == 2);
+}
+
+#[test]
+fn an_update_whose_state_was_wiped_ends_without_a_word_when_a_task_fails() {
+    let mut shell = Shell::new(12);
+    let shop = managed(&mut shell, 2, false);
+    shell.swarm.lose_image("shop:10");
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    shell
+        .command(|swarm, now| swarm.edit_service(&shop, now, |_| ()))
+        .unwrap();
+    shell.run_for(30_000);
+    assert_eq!(update_state(&shell.swarm), None);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 1, "it went no further");
+}
+
 #[test]
 fn a_step_whose_new_task_leaves_with_its_node_holds_up_no_update() {
     let mut shell = Shell::new(13);
@@ -315,7 +356,8 @@ fn an_update_whose_tasks_crash_is_rolled_back() {
     shell.until(|swarm| serving(swarm, &shop).len() == 2);
     let new = serving(&shell.swarm, &shop)
         .into_iter()
-        .find(|task| !before.contains(&task.id))
+        .filter(|task| !before.contains(&task.id))
+        .max_by_key(|task| task.version)
         .unwrap();
     shell.running.remove(&new.id);
     shell.input(Input::Fact(Fact::Exited { task: new.id, code: 1 }));
