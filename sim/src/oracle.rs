@@ -4,10 +4,12 @@
 //! It knows eras. An era begins when the facts change; a request must be answered as some era allows that overlaps it,
 //! or that ended less than the grace time before it was sent: that is how long the product may take to follow.
 //!
-//! While a fault keeps facts from the product it is blind, and may go on by what was true when that began. Even then a
-//! request is not lost while a task serves it that has served all that time.
+//! While a fault keeps facts from the product it is blind, and may go on by what was true when that began, or, in a proxy that
+//! starts meanwhile, when the table of its node was stored. Even then a request is not lost while a task serves it that has
+//! served all that time.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tidegate_core::id::TaskId;
@@ -218,7 +220,20 @@ pub struct Seen<'a> {
 
 impl Seen<'_> {
     fn window(&self, outcome: &Outcome) -> Window {
-        self.oracle.window(outcome.sent, outcome.done, self.grace)
+        let window = self.oracle.window(outcome.sent, outcome.done, self.grace);
+        self.widened(window, Some(outcome.proxy))
+    }
+
+    /// The window of a proxy, or of any, that may have started meanwhile with a stored table.
+    fn widened(&self, window: Window, proxy: Option<IpAddr>) -> Window {
+        let table = self.witness.oldest_table(proxy, window.from, window.to);
+        match table.filter(|_| window.blind) {
+            Some(since) => Window {
+                from: window.from.min(since - self.grace),
+                ..window
+            },
+            None => window,
+        }
     }
 
     /// Whether no product could have answered: the request was under way at a task that a fault struck, or sent before
@@ -308,7 +323,7 @@ pub fn only_owners_are_asked(seen: Seen<'_>) -> Result<(), String> {
     for (arrival, moments) in seen.witness.arrivals() {
         let wish = Wish::new(&arrival.host, &arrival.path);
         for at in moments {
-            let window = seen.oracle.window(at - PATIENCE, at, seen.grace);
+            let window = seen.widened(seen.oracle.window(at - PATIENCE, at, seen.grace), None);
             let owns = |era: &Era| era.owners(&wish).iter().any(|claim| claim.service == arrival.service);
             if !seen.oracle.eras(window).any(owns) {
                 let Arrival { service, host, path } = arrival;

@@ -341,6 +341,8 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
     let secrets = Secrets::brought();
     shared.keeps_secrets(&start.name, start.task.as_str(), &secrets);
     let proxy = ProxyId::from(start.task.as_str());
+    let volume = format!("{} of {}", start.name, start.node);
+    shared.starts_from_table(&start.addresses, &volume);
     let subscription = Subscription {
         proxy: proxy.clone(),
         cluster: ClusterName::from(variable("TIDEGATE_CLUSTER")),
@@ -352,7 +354,7 @@ async fn proxy(shared: Rc<Shared>, start: Start, stop: CancellationToken) {
         },
         store: Volume {
             shared: shared.clone(),
-            name: format!("{} of {}", start.name, start.node),
+            name: volume,
         },
         secrets: secrets.clone(),
         clock,
@@ -578,7 +580,7 @@ impl fmt::Debug for Volume {
 
 impl Store for Volume {
     fn load(&self) -> io::Result<Option<String>> {
-        Ok(self.shared.volume(&self.name))
+        Ok(self.shared.volume(&self.name).map(|(text, _)| text))
     }
 
     fn confirmed(&self) -> Option<Duration> {

@@ -17,7 +17,7 @@ use tidegate_core::id::{NodeId, TaskId, Version};
 use tidegate_core::reconcile::proxy::PROXY_HTTPS_PORT;
 use tidegate_core::rng::Rng;
 use tidegate_core::simulated::{Fact, Swarm};
-use tidegate_core::swarm::model::{Event, FeedEnd, Task, TaskEvent};
+use tidegate_core::swarm::model::{Event, FeedEnd, NetworkAddress, Task, TaskEvent};
 use tidegate_core::time::Instant;
 use tokio::sync::mpsc;
 
@@ -57,7 +57,7 @@ pub struct Shared {
     pub(crate) names: RefCell<BTreeMap<String, Vec<IpAddr>>>,
     pub(crate) wishes: RefCell<Vec<Wish>>,
     pub(crate) entries: RefCell<Entries>,
-    pub(crate) volumes: RefCell<BTreeMap<String, String>>,
+    pub(crate) volumes: RefCell<BTreeMap<String, (String, Instant)>>,
     /// Of proxies, by service and task.
     pub(crate) secrets: RefCell<BTreeMap<(String, String), Secrets>>,
     /// Whether controllers are recorded, and where each is asked for it.
@@ -308,9 +308,18 @@ impl Shared {
         }
     }
 
-    /// What a volume holds.
-    pub fn volume(&self, name: &str) -> Option<String> {
+    /// What a volume holds, and since when.
+    pub fn volume(&self, name: &str) -> Option<(String, Instant)> {
         self.volumes.borrow().get(name).cloned()
+    }
+
+    /// Tells the witness of a proxy that starts and may serve by what its volume holds.
+    pub(crate) fn starts_from_table(&self, proxy: &[NetworkAddress], volume: &str) {
+        if let Some((_, since)) = self.volume(volume) {
+            for held in proxy {
+                self.witness.starts_from_table(held.addr, since, self.now());
+            }
+        }
     }
 
     /// Keeps a text in a volume, as far as the disk lets it.
@@ -323,7 +332,8 @@ impl Shared {
             Disk::Torn => text.get(..text.len() / 2).unwrap_or_default(),
             Disk::Well => text,
         };
-        self.volumes.borrow_mut().insert(name.to_owned(), kept.to_owned());
+        let kept = (kept.to_owned(), self.now());
+        self.volumes.borrow_mut().insert(name.to_owned(), kept);
         Ok(())
     }
 

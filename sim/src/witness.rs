@@ -125,6 +125,8 @@ pub struct Witness {
     ended: RefCell<BTreeMap<TaskId, Instant>>,
     /// When what ran at an address exited.
     exits: RefCell<Vec<(IpAddr, Instant)>>,
+    /// Proxies that started with a stored table, since when that was stored, and when they started.
+    stored: RefCell<Vec<(IpAddr, Instant, Instant)>>,
     /// When what had been held back was let go.
     mended: RefCell<Vec<Instant>>,
     broken: RefCell<Vec<String>>,
@@ -452,6 +454,21 @@ impl Witness {
     pub(crate) fn has_exited(&self, addr: IpAddr, from: Instant, to: Instant) -> bool {
         let exits = self.exits.borrow();
         exits.iter().any(|(of, at)| *of == addr && from <= *at && *at <= to)
+    }
+
+    /// A proxy starts, and its node has a table for it that was stored some time before.
+    pub fn starts_from_table(&self, proxy: IpAddr, since: Instant, now: Instant) {
+        self.stored.borrow_mut().push((proxy, since, now));
+    }
+
+    /// The oldest table that this proxy, or any, may serve by if it started between two moments and no controller was heard.
+    pub fn oldest_table(&self, proxy: Option<IpAddr>, from: Instant, to: Instant) -> Option<Instant> {
+        let stored = self.stored.borrow();
+        let started = stored.iter().filter(|(of, _, started)| {
+            let is_asked_for = proxy.is_none_or(|proxy| proxy == *of);
+            is_asked_for && from <= *started && *started <= to
+        });
+        started.map(|(_, since, _)| *since).min()
     }
 
     /// A stream ended.

@@ -80,3 +80,9 @@ fn a_task_that_leaves_may_be_used_while_the_others_are_on_a_lost_node() {
 fn proxies_that_were_rolled_back_get_the_identity_that_was_made_meanwhile() {
     holds(0x3ec, scenario::identities);
 }
+
+/// The only controller died, and a proxy moved to a node whose table was older than a host: it cannot know that.
+#[test]
+fn a_proxy_that_starts_without_controllers_is_not_blamed_for_the_table_of_its_node() {
+    holds(0x111df, scenario::random);
+}

@@ -104,6 +104,38 @@ fn who_is_blind_answers_by_what_lives_on_and_follows_once_it_sees() {
     assert!(lost(&oracle, 4200), "it sees again");
 }
 
+/// `shop` is `a`'s from 1000 on, and nobody's before; the product is blind from 3000 on.
+#[test]
+fn a_proxy_that_starts_while_the_product_is_blind_answers_by_the_table_of_its_node() {
+    let mut oracle = oracle(&[(0, &[]), (1000, &[("a", "shop", "/", 1)])]);
+    let at = Instant::from_millis;
+    oracle.blinds(at(3000));
+    let lost = |witness: &Witness| {
+        let outcomes = got(4000, "/", 503, None);
+        let seen = Seen {
+            oracle: &oracle,
+            outcomes: &outcomes,
+            grace: Duration::from_millis(100),
+            witness,
+        };
+        no_request_lost(seen).is_err()
+    };
+    let proxy = [10, 0, 0, 9].into();
+    for (stored, started, is_lost) in [
+        (500, 3500, false),
+        (2000, 3500, true),
+        (500, 1500, true),
+        (500, 4500, true),
+    ] {
+        let witness = Witness::default();
+        witness.starts_from_table(proxy, at(stored), at(started));
+        assert_eq!(lost(&witness), is_lost, "stored {stored}, started {started}");
+    }
+    let witness = Witness::default();
+    witness.starts_from_table([10, 9, 9, 9].into(), at(500), at(3500));
+    assert!(lost(&witness), "another proxy did");
+}
+
 #[test]
 fn a_request_that_reaches_another_service_is_told_though_nobody_answers_it() {
     let eras = oracle(&[(0, &[("a", "shop", "/", 1), ("b", "blog", "/", 1)])]);
