@@ -1,4 +1,5 @@
 mod bench;
+mod updates;
 
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -10,7 +11,7 @@ use crate::reconcile::desired::{APPLIED_LABEL, published_tcp};
 use crate::rng::Rng;
 use crate::swarm::model::PublishMode;
 
-use self::bench::{Bench, Store, made, shape};
+use self::bench::{Bench, Store, image, made, shape};
 
 #[test]
 fn nothing_is_written_before_both_wish_and_reality_are_known() {
@@ -114,107 +115,6 @@ fn a_network_that_nobody_needs_is_left_at_once() {
     bench.run(&mut store, 1);
     assert_eq!(store.writes, ["update proxy"]);
     assert_eq!(store.services["proxy"].shape.networks.len(), 1);
-}
-
-#[test]
-fn networks_wait_while_docker_still_replaces_proxies() {
-    for networks in [&["control"][..], &["control", "shop", "second"]] {
-        let (mut bench, mut store) = made();
-        bench.wanted(&[shape("proxy", &["control", "shop"])]);
-        bench.run(&mut store, 5_000);
-        let state = |state: &'static str| move |service: &mut ManagedService| service.update_state = Some(state.into());
-        store.edit("proxy", state("updating"));
-        bench.look(&store);
-        store.writes.clear();
-        bench.wanted(&[shape("proxy", networks)]);
-        bench.run(&mut store, 60_000);
-        assert!(
-            store.writes.is_empty(),
-            "written while a proxy is away: {:?}",
-            store.writes
-        );
-        store.edit("proxy", state("completed"));
-        bench.look(&store);
-        bench.run(&mut store, 1);
-        assert_eq!(store.writes, ["update proxy"]);
-    }
-}
-
-/// The wish of another image, which replaces proxies.
-fn another_image() -> ServiceShape {
-    ServiceShape {
-        image: String::from("tidegate:mended"),
-        ..shape("proxy", &["control", "shop"])
-    }
-}
-
-/// Docker says this of the update of proxies, and it is seen.
-fn updating(bench: &mut Bench, store: &mut Store, state: &str) {
-    store.edit("proxy", |service| service.update_state = Some(state.to_string()));
-    bench.look(store);
-}
-
-#[test]
-fn a_change_of_proxies_waits_until_docker_has_replaced_or_rolled_back_them() {
-    for (busy, done) in [("updating", "completed"), ("rollback_started", "rollback_completed")] {
-        let (mut bench, mut store) = made();
-        updating(&mut bench, &mut store, busy);
-        bench.wanted(&[another_image()]);
-        bench.run(&mut store, 60_000);
-        assert!(store.writes.is_empty(), "written while it is {busy}");
-        updating(&mut bench, &mut store, done);
-        bench.run(&mut store, 1);
-        assert_eq!(store.writes, ["update proxy"]);
-    }
-}
-
-#[test]
-fn services_of_other_roles_do_not_wait_for_updates() {
-    let (mut bench, mut store) = made();
-    let leg = |image: &str| {
-        let mut leg = ServiceShape {
-            image: image.to_string(),
-            name: String::from("leg"),
-            ..shape("leg", &["shop"])
-        };
-        leg.labels.insert(String::from(ROLE_LABEL), String::from(LEG_ROLE));
-        leg
-    };
-    bench.wanted(&[shape("proxy", &["control"]), leg("tidegate:1")]);
-    bench.run(&mut store, 5_000);
-    store.edit("leg", |service| service.update_state = Some(String::from("updating")));
-    bench.look(&store);
-    store.writes.clear();
-    bench.wanted(&[shape("proxy", &["control"]), leg("tidegate:2")]);
-    bench.run(&mut store, 1);
-    assert_eq!(store.writes, ["update leg"]);
-}
-
-#[test]
-fn an_update_that_hangs_holds_what_may_mend_it_up_for_two_minutes() {
-    let (mut bench, mut store) = made();
-    updating(&mut bench, &mut store, "updating");
-    bench.wanted(&[another_image()]);
-    bench.run(&mut store, 119_000);
-    assert!(store.writes.is_empty());
-    bench.run(&mut store, 2_000);
-    assert_eq!(store.writes, ["update proxy"]);
-}
-
-#[test]
-fn an_update_that_hangs_holds_networks_up_longer_and_the_wait_is_counted_from_each_write() {
-    let (mut bench, mut store) = made();
-    updating(&mut bench, &mut store, "updating");
-    bench.wanted(&[shape("proxy", &["control", "shop"])]);
-    bench.run(&mut store, 599_000);
-    assert!(store.writes.is_empty());
-    bench.run(&mut store, 2_000);
-    assert_eq!(store.writes, ["update proxy"]);
-    bench.wanted(&[another_image()]);
-    bench.run(&mut store, 110_000);
-    assert_eq!(store.writes.len(), 1);
-    bench.run(&mut store, 15_000);
-    assert_eq!(store.services["proxy"].shape.image, "tidegate:mended");
 }
 
 #[test]
@@ -341,127 +241,6 @@ fn a_service_that_vanished_is_made_anew_when_a_stopping_controller_would_be_gone
 }
 
 #[test]
-fn an_update_that_docker_rolled_back_is_told_and_not_fought() {
-    let (mut bench, mut store) = made();
-    let before = store.services["proxy"].shape.clone();
-    let mut bad = shape("proxy", &["control"]);
-    bad.image = String::from("broken");
-    bench.wanted(&[bad.clone()]);
-    bench.run(&mut store, 100);
-    store.edit("proxy", |service| {
-        service.shape = before;
-        service.update_state = Some(String::from("rollback_started"));
-    });
-    bench.look(&store);
-    store.edit("proxy", |service| {
-        service.update_state = Some(String::from("rollback_completed"))
-    });
-    bench.look(&store);
-    bench.run(&mut store, 3_600_000);
-    assert_eq!(store.writes, ["update proxy"]);
-    assert!(
-        matches!(&bench.notices[..], [Notice::RolledBack { .. }]),
-        "{:?}",
-        bench.notices
-    );
-    // The next settings are written.
-    bench.wanted(&[ServiceShape {
-        image: String::from("tidegate:3"),
-        ..bad
-    }]);
-    bench.run(&mut store, 60_000);
-    assert_eq!(store.services["proxy"].shape.image, "tidegate:3");
-    assert_eq!(store.writes.len(), 2);
-}
-
-/// Another controller wrote what was rolled back, and this one had another wish by then, which waited.
-#[test]
-fn what_was_rolled_back_is_what_docker_had_and_not_what_was_wanted_then() {
-    let (other, mut store) = made();
-    let mut bench = Bench::new(ReconcileSettings::default());
-    bench.now = other.now;
-    let before = store.services["proxy"].shape.clone();
-    let image = |image: &str| ServiceShape {
-        image: String::from(image),
-        ..shape("proxy", &["control"])
-    };
-    let bad = stamped(image("broken"), &image("broken"));
-    store.edit("proxy", |service| service.shape = bad);
-    updating(&mut bench, &mut store, "updating");
-    bench.wanted(&[image("mended")]);
-    store.edit("proxy", |service| service.shape = before);
-    updating(&mut bench, &mut store, "rollback_started");
-    updating(&mut bench, &mut store, "rollback_completed");
-    bench.run(&mut store, 60_000);
-    assert_eq!(store.services["proxy"].shape.image, "mended");
-}
-
-/// Settings are mended by a deployment, which has new controllers: they come in the middle of the rollback.
-#[test]
-fn a_controller_that_starts_during_a_rollback_writes_what_it_wants() {
-    let (other, mut store) = made();
-    let mut bench = Bench::new(ReconcileSettings::default());
-    bench.now = other.now;
-    updating(&mut bench, &mut store, "rollback_started");
-    bench.wanted(&[another_image()]);
-    bench.run(&mut store, 5_000);
-    assert!(store.writes.is_empty());
-    updating(&mut bench, &mut store, "rollback_completed");
-    bench.run(&mut store, 1_000);
-    assert_eq!(store.services["proxy"].shape.image, "tidegate:mended");
-}
-
-#[test]
-fn a_list_that_shows_a_write_before_its_answer_counts() {
-    let (mut bench, mut store) = made();
-    bench.wanted(&[another_image()]);
-    bench.run(&mut store, 1_000);
-    updating(&mut bench, &mut store, "completed");
-    store.writes.clear();
-    let next = |image: &str| ServiceShape {
-        image: String::from(image),
-        ..another_image()
-    };
-    bench.wanted(&[next("second")]);
-    let (_, write) = bench.flight.clone().expect("it is written");
-    store.apply(&write).expect("the version is the present one");
-    bench.look(&store);
-    bench.wanted(&[next("third")]);
-    bench.written(Ok(()));
-    assert_eq!(bench.flight, None, "Docker is replacing proxies");
-}
-
-#[test]
-fn a_write_without_an_answer_may_be_what_was_rolled_back() {
-    let (mut bench, mut store) = made();
-    let before = store.services["proxy"].shape.clone();
-    bench.wanted(&[ServiceShape {
-        image: String::from("broken"),
-        ..shape("proxy", &["control"])
-    }]);
-    bench.written(Err(ApiError::Unreachable(String::from("no answer"))));
-    store.edit("proxy", |service| service.shape = before);
-    updating(&mut bench, &mut store, "rollback_completed");
-    bench.run(&mut store, 3_600_000);
-    assert!(store.writes.is_empty());
-}
-
-#[test]
-fn a_paused_update_is_told_once() {
-    let (mut bench, mut store) = made();
-    store.edit("proxy", |service| service.update_state = Some(String::from("paused")));
-    bench.look(&store);
-    bench.look(&store);
-    bench.run(&mut store, 60_000);
-    assert!(
-        matches!(&bench.notices[..], [Notice::Paused { .. }]),
-        "{:?}",
-        bench.notices
-    );
-    assert!(store.writes.is_empty());
-}
-
-#[test]
 fn a_read_only_reconciler_says_what_it_would_do_once() {
     let store = Store::default();
     let settings = ReconcileSettings {
@@ -483,15 +262,12 @@ fn two_controllers_with_other_settings_fight_ever_more_slowly_and_say_so() {
     let (mut a, mut store) = made();
     let mut b = Bench::new(ReconcileSettings::default());
     b.now = a.now;
-    let image = |image: &str| ServiceShape {
-        image: String::from(image),
-        ..shape("proxy", &["control"])
-    };
     a.wanted(&[image("one")]);
     b.look(&store);
     b.wanted(&[image("two")]);
     for _ in 0..3_600 {
         for bench in [&mut a, &mut b] {
+            store.completes("proxy");
             bench.look(&store);
             bench.run(&mut store, 1_000);
         }

@@ -77,24 +77,44 @@ fn a_start_first_step_never_shows_a_gap() {
     }
 }
 
-/// A service whose update status is shown.
-fn managed(shell: &mut Shell, replicas: u64, start_first: bool) -> ServiceId {
-    let mut shape = shape("shop", replicas, start_first);
+/// A service whose update status is shown; without a number, on every node.
+fn managed(shell: &mut Shell, replicas: Option<u64>, start_first: bool) -> ServiceId {
+    let mut shape = shape("shop", 0, start_first);
+    shape.replicas = replicas;
     shape.labels.insert("tidegate.role".to_string(), "proxy".to_string());
     shape.update.monitor_ms = 500;
     let shop = shell.command(|swarm, now| swarm.create_service(shape, now)).unwrap();
-    shell.until(|swarm| serving(swarm, &shop).len() as u64 == replicas);
+    shell.until(|swarm| serving(swarm, &shop).len() as u64 == replicas.unwrap_or(3));
     shell.run_for(2000);
     shop
+}
+
+/// The same, stop-first, with a new image whose first step is under way, and its tasks before.
+fn in_a_step(seed: u64, replicas: Option<u64>) -> (Shell, ServiceId, BTreeSet<TaskId>) {
+    let mut shell = Shell::new(seed);
+    let shop = managed(&mut shell, replicas, false);
+    let old = ids_of(&serving(&shell.swarm, &shop));
+    new_image(&mut shell, &shop);
+    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    (shell, shop, old)
+}
+
+fn edit(shell: &mut Shell, service: &ServiceId, edit: impl FnOnce(&mut ServiceShape)) {
+    shell
+        .command(|swarm, now| swarm.edit_service(service, now, edit))
+        .unwrap();
 }
 
 /// Another label than any before.
 fn label(shell: &mut Shell, service: &ServiceId) {
     let value = shell.ms().to_string();
-    let edit = |shape: &mut ServiceShape| _ = shape.labels.insert("a".to_string(), value);
-    shell
-        .command(|swarm, now| swarm.edit_service(service, now, edit))
-        .unwrap();
+    edit(shell, service, |shape| {
+        shape.labels.insert("a".to_string(), value);
+    });
+}
+
+fn until_says(shell: &mut Shell, state: &str) -> u64 {
+    shell.until(|swarm| update_state(swarm).as_deref() == Some(state))
 }
 
 fn update_state(swarm: &Swarm) -> Option<String> {
@@ -116,40 +136,32 @@ fn rest(shell: &mut Shell, service: &ServiceId) {
 #[test]
 fn an_update_says_how_it_goes() {
     let mut shell = Shell::new(7);
-    let shop = managed(&mut shell, 2, false);
+    let shop = managed(&mut shell, Some(2), false);
     assert_eq!(update_state(&shell.swarm), None);
     new_image(&mut shell, &shop);
     assert_eq!(update_state(&shell.swarm), None, "nobody has looked yet");
-    let begins = shell.until(|swarm| update_state(swarm).as_deref() == Some("updating"));
+    let begins = until_says(&mut shell, "updating");
     assert!(begins <= 15, "{begins} ms");
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    until_says(&mut shell, "completed");
     assert_eq!(serving(&shell.swarm, &shop).len(), 2);
 }
 
 #[test]
 fn a_label_in_the_middle_has_the_next_place_begin_beside_the_one_under_way() {
-    let mut shell = Shell::new(8);
-    let shop = managed(&mut shell, 2, false);
-    let old = ids_of(&serving(&shell.swarm, &shop));
-    new_image(&mut shell, &shop);
-    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    let (mut shell, shop, old) = in_a_step(8, Some(2));
     label(&mut shell, &shop);
     assert_eq!(update_state(&shell.swarm), None);
     let both = shell.until(|swarm| tasks(swarm, &shop).iter().filter(|task| task.is_leaving()).count() == 2);
     assert!(both <= 15, "both leave after {both} ms");
     assert_eq!(update_state(&shell.swarm).as_deref(), Some("updating"));
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    until_says(&mut shell, "completed");
     let new = ids_of(&serving(&shell.swarm, &shop));
     assert!(new.len() == 2 && new.is_disjoint(&old), "{new:?}");
 }
 
 #[test]
 fn a_label_in_the_last_step_ends_what_is_said_of_the_update() {
-    let mut shell = Shell::new(8);
-    let shop = managed(&mut shell, 1, false);
-    let old = ids_of(&serving(&shell.swarm, &shop));
-    new_image(&mut shell, &shop);
-    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    let (mut shell, shop, old) = in_a_step(8, Some(1));
     label(&mut shell, &shop);
     shell.run_for(30_000);
     assert_eq!(update_state(&shell.swarm), None, "its completion is never reported");
@@ -160,27 +172,22 @@ fn a_label_in_the_last_step_ends_what_is_said_of_the_update() {
 #[test]
 fn a_label_before_the_new_task_runs_stops_the_old_one_at_once() {
     let mut shell = Shell::new(8);
-    let shop = managed(&mut shell, 1, true);
+    let shop = managed(&mut shell, Some(1), true);
     new_image(&mut shell, &shop);
     shell.until(|swarm| tasks(swarm, &shop).len() == 2);
     label(&mut shell, &shop);
     let told = shell.until(|swarm| leaving(swarm, &shop).is_some());
     assert!(told <= 15, "told after {told} ms");
     assert_eq!(serving(&shell.swarm, &shop).len(), 0, "before its successor runs");
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    until_says(&mut shell, "completed");
     rest(&mut shell, &shop);
     assert_eq!(serving(&shell.swarm, &shop).len(), 1);
 }
 
 #[test]
 fn the_same_spec_again_wipes_what_is_said_and_keeps_the_update() {
-    let mut shell = Shell::new(8);
-    let shop = managed(&mut shell, 2, false);
-    new_image(&mut shell, &shop);
-    shell.until(|swarm| leaving(swarm, &shop).is_some());
-    shell
-        .command(|swarm, now| swarm.edit_service(&shop, now, |_| ()))
-        .unwrap();
+    let (mut shell, shop, _) = in_a_step(8, Some(2));
+    edit(&mut shell, &shop, |_| ());
     let mut most = 0;
     for _ in 0..15_000 {
         shell.run_for(1);
@@ -199,11 +206,11 @@ fn the_same_spec_again_wipes_what_is_said_and_keeps_the_update() {
 fn another_image_in_the_middle_interrupts_the_steps_and_is_completed() {
     for (seed, start_first) in [(9, false), (9, true), (10, false), (10, true)] {
         let mut shell = Shell::new(seed);
-        let shop = managed(&mut shell, 2, start_first);
+        let shop = managed(&mut shell, Some(2), start_first);
         new_image(&mut shell, &shop);
         shell.until(|swarm| tasks(swarm, &shop).len() == 3);
         new_image(&mut shell, &shop);
-        shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+        until_says(&mut shell, "completed");
         rest(&mut shell, &shop);
         let serving = serving(&shell.swarm, &shop);
         let slots: BTreeSet<_> = serving.iter().map(|task| task.slot).collect();
@@ -218,18 +225,15 @@ fn another_image_in_the_middle_interrupts_the_steps_and_is_completed() {
 #[test]
 fn a_paused_update_leaves_one_task_for_each_place() {
     let mut shell = Shell::new(12);
-    let shop = managed(&mut shell, 2, true);
+    let shop = managed(&mut shell, Some(2), true);
     let old = ids_of(&serving(&shell.swarm, &shop));
     new_image(&mut shell, &shop);
     shell.until(|swarm| tasks(swarm, &shop).len() == 3);
-    let edit = |shape: &mut ServiceShape| {
+    edit(&mut shell, &shop, |shape| {
         shape.image.push('1');
         shape.env.insert("CRASH_MS=5".to_string());
-    };
-    shell
-        .command(|swarm, now| swarm.edit_service(&shop, now, edit))
-        .unwrap();
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("paused"));
+    });
+    until_says(&mut shell, "paused");
     shell.command(|swarm, _| swarm.check_invariants());
     assert_eq!(
         ids_of(&serving(&shell.swarm, &shop)),
@@ -241,16 +245,20 @@ fn a_paused_update_leaves_one_task_for_each_place() {
 #[test]
 fn a_paused_update_goes_on_after_any_change() {
     let mut shell = Shell::new(12);
-    let shop = managed(&mut shell, 2, false);
+    let shop = managed(&mut shell, Some(2), false);
     shell.swarm.lose_image("shop:10");
     new_image(&mut shell, &shop);
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("paused"));
+    until_says(&mut shell, "paused");
     shell.run_for(10_000);
     assert_eq!(
         serving(&shell.swarm, &shop).len(),
         1,
         "whom it has not reached serves on"
     );
+    edit(&mut shell, &shop, |_| ());
+    shell.run_for(10_000);
+    assert_eq!(update_state(&shell.swarm), None);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 1, "the same spec is no change");
     label(&mut shell, &shop);
     shell.until(|swarm| serving(swarm, &shop).is_empty());
 }
@@ -258,7 +266,7 @@ fn a_paused_update_goes_on_after_any_change() {
 /// Two tasks, and an update that takes both; the first new one crashes after so long.
 fn crash_of_the_first(ms: u64) -> (Shell, ServiceId) {
     let mut shell = Shell::new(14);
-    let shop = managed(&mut shell, 2, false);
+    let shop = managed(&mut shell, Some(2), false);
     let old = ids_of(&serving(&shell.swarm, &shop));
     new_image(&mut shell, &shop);
     let is_new = |task: &Task| !old.contains(&task.id);
@@ -277,20 +285,15 @@ fn a_task_that_crashes_when_it_is_watched_no_longer_stops_no_update() {
     assert_eq!(update_state(&shell.swarm).as_deref(), Some("paused"));
     let (mut shell, shop) = crash_of_the_first(600);
     assert_eq!(update_state(&shell.swarm).as_deref(), Some("updating"));
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    until_says(&mut shell, "completed");
     shell.until(|swarm| serving(swarm, &shop).len() == 2);
 }
 
 #[test]
 fn an_update_whose_state_was_wiped_ends_without_a_word_when_a_task_fails() {
-    let mut shell = Shell::new(12);
-    let shop = managed(&mut shell, 2, false);
+    let (mut shell, shop, _) = in_a_step(12, Some(2));
     shell.swarm.lose_image("shop:10");
-    new_image(&mut shell, &shop);
-    shell.until(|swarm| leaving(swarm, &shop).is_some());
-    shell
-        .command(|swarm, now| swarm.edit_service(&shop, now, |_| ()))
-        .unwrap();
+    edit(&mut shell, &shop, |_| ());
     shell.run_for(30_000);
     assert_eq!(update_state(&shell.swarm), None);
     assert_eq!(serving(&shell.swarm, &shop).len(), 1, "it went no further");
@@ -298,22 +301,10 @@ fn an_update_whose_state_was_wiped_ends_without_a_word_when_a_task_fails() {
 
 #[test]
 fn a_step_whose_new_task_leaves_with_its_node_holds_up_no_update() {
-    let mut shell = Shell::new(13);
-    let mut everywhere = shape("shop", 1, false);
-    everywhere.replicas = None;
-    everywhere
-        .labels
-        .insert("tidegate.role".to_string(), "proxy".to_string());
-    everywhere.update.monitor_ms = 500;
-    let shop = shell
-        .command(|swarm, now| swarm.create_service(everywhere, now))
-        .unwrap();
-    shell.until(|swarm| serving(swarm, &shop).len() == 3);
-    new_image(&mut shell, &shop);
-    shell.until(|swarm| leaving(swarm, &shop).is_some());
+    let (mut shell, shop, _) = in_a_step(13, None);
     let node = leaving(&shell.swarm, &shop).and_then(|task| task.node).unwrap();
     shell.command(|swarm, now| swarm.drain_node(&node, now)).unwrap();
-    shell.until(|swarm| update_state(swarm).as_deref() == Some("completed"));
+    until_says(&mut shell, "completed");
     assert_eq!(serving(&shell.swarm, &shop).len(), 2);
 }
 

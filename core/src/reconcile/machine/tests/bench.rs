@@ -62,6 +62,11 @@ impl Store {
         Ok(())
     }
 
+    /// Docker has replaced its tasks.
+    pub(super) fn completes(&mut self, name: &str) {
+        self.edit(name, |service| service.update_state = Some(String::from("completed")));
+    }
+
     pub(super) fn edit(&mut self, name: &str, edit: impl FnOnce(&mut ManagedService)) {
         let version = self.next();
         let service = self.services.get_mut(name).expect("a service of this name");
@@ -147,6 +152,14 @@ pub(super) fn shape(name: &str, networks: &[&str]) -> ServiceShape {
         networks: networks.iter().map(|network| String::from(*network)).collect(),
         ports: [published_tcp(80, 8080, PublishMode::Ingress)].into(),
         ..ServiceShape::default()
+    }
+}
+
+/// The proxy service of another image.
+pub(super) fn image(image: &str) -> ServiceShape {
+    ServiceShape {
+        image: String::from(image),
+        ..shape("proxy", &["control"])
     }
 }
 
