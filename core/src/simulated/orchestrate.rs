@@ -223,13 +223,8 @@ impl Swarm {
         let Some(service) = self.services.get(id) else {
             return false;
         };
-        let record = |task: &TaskId| self.tasks.get(task);
-        let is_current = |task: &&TaskId| record(task).is_some_and(|record| service.is_current(record));
-        let should_run = |task: &TaskId| record(task).is_some_and(|it| it.task.desired == DesiredState::Running);
-        // One that should run already rather than one that waits, and the newer of them.
-        let kept = old.iter().enumerate().filter(|(_, task)| is_current(task));
-        let kept = kept.max_by_key(|(at, task)| (should_run(task), *at));
-        if let Some((_, kept)) = kept {
+        let is_current = |task: &&TaskId| self.tasks.get(*task).is_some_and(|record| service.is_current(record));
+        if let Some(kept) = old.iter().rfind(is_current) {
             for task in old.iter().filter(|task| *task != kept) {
                 self.stop(task, DesiredState::Shutdown, now);
             }

@@ -359,10 +359,10 @@ fn an_update_whose_tasks_crash_is_rolled_back() {
 }
 
 #[test]
-fn a_rollback_is_stop_first_and_one_at_a_time_whatever_the_update_was() {
+fn a_rollback_is_stop_first_one_at_a_time_and_without_a_delay_whatever_the_update_was() {
     let mut shell = Shell::new(17);
     let mut shop = shape("shop", 3, true);
-    shop.update.parallelism = 0;
+    (shop.update.parallelism, shop.update.delay_ms) = (0, 60_000);
     let shop = shell.command(|swarm, now| swarm.create_service(shop, now)).unwrap();
     shell.until(|swarm| serving(swarm, &shop).len() == 3);
     new_image(&mut shell, &shop);
@@ -374,4 +374,24 @@ fn a_rollback_is_stop_first_and_one_at_a_time_whatever_the_update_was() {
         seen.insert(serving(&shell.swarm, &shop).len());
     }
     assert_eq!(seen.into_iter().collect::<Vec<_>>(), [2, 3]);
+    let images = serving(&shell.swarm, &shop)
+        .into_iter()
+        .map(|task| shell.swarm.tasks[&task.id].shape.image.clone());
+    assert_eq!(images.collect::<Vec<_>>(), ["shop:1"; 3]);
+}
+
+#[test]
+fn a_rollback_that_fails_pauses_whatever_the_update_was_to_do() {
+    let mut shell = Shell::new(18);
+    let shop = managed(&mut shell, Some(2), false);
+    edit(&mut shell, &shop, |shape| {
+        shape.update.failure_action = "continue".to_string()
+    });
+    new_image(&mut shell, &shop);
+    until_says(&mut shell, "completed");
+    shell.swarm.lose_image("shop:1");
+    shell.command(|swarm, now| swarm.rollback_service(&shop, now)).unwrap();
+    until_says(&mut shell, "rollback_paused");
+    shell.run_for(20_000);
+    assert_eq!(serving(&shell.swarm, &shop).len(), 1, "it goes no further");
 }
