@@ -393,6 +393,8 @@ impl World {
         if let Err(error) = self.sim.step() {
             panic!("a host stopped: {error}");
         }
+        // What hosts did in this step, they did at its beginning, as they see it.
+        let then = self.now();
         let now = Instant::at(self.sim.elapsed());
         self.shared.now.set(now);
         self.shared.trace.set_now(now);
@@ -402,7 +404,7 @@ impl World {
                 && let Some(process) = self.processes.get_mut(task)
             {
                 process.exited = true;
-                self.shared.witness.ends(task, now);
+                self.shared.witness.ends(task, then);
                 // An unhealthy one, say, is ended by its node, and nobody is told before it has ended.
                 let service = self.shared.with_swarm(|swarm, _| match self.oracle.is_blind() {
                     true => service_of(swarm, task),
@@ -410,10 +412,10 @@ impl World {
                 });
                 if let Some(service) = service {
                     let (witness, tasks) = (&self.shared.witness, std::slice::from_ref(task));
-                    witness.blow_to_unsafe(now, &service, tasks, "a task ends unannounced");
+                    witness.blow_to_unsafe(then, &service, tasks, "a task ends unannounced");
                 }
                 for ip in &process.addresses {
-                    self.shared.witness.exits(*ip, now);
+                    self.shared.witness.exits(*ip, then);
                 }
                 self.observed = None;
             }

@@ -86,3 +86,9 @@ fn proxies_that_were_rolled_back_get_the_identity_that_was_made_meanwhile() {
 fn a_proxy_that_starts_without_controllers_is_not_blamed_for_the_table_of_its_node() {
     holds(0x111df, scenario::random);
 }
+
+/// A user saw the end of its stream in the very millisecond in which its proxy ended, which the witness was told one step later.
+#[test]
+fn a_stream_may_end_in_the_same_moment_as_its_proxy() {
+    holds(0x15fd3, scenario::chaos);
+}
