@@ -1,10 +1,12 @@
 //! What courier, controller and proxy say to each other about secrets: one JSON object a line, over the mutual TLS of the
 //! control network. The only place where a content becomes part of a text.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 
 use super::{Finding, SecretProblem, SecretText};
 use crate::id::ProxyId;
@@ -22,8 +24,9 @@ pub struct Parcel {
         deserialize_with = "read"
     )]
     pub content: Option<SecretText>,
-    /// Why there is none, or why it is not the present one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// Why there is none, or why it is not the present one. A reason that only a later version knows is read as
+    /// [`SecretProblem::Unreadable`]: it concerns this secret and none of the others.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "read_problem")]
     pub problem: Option<SecretProblem>,
 }
 
@@ -55,6 +58,15 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretText>
     Ok(Option::<String>::deserialize(deserializer)?.map(SecretText::new))
 }
 
+fn read_problem<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SecretProblem>, D::Error> {
+    let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    Ok(raw.map(|raw| {
+        let known = serde_json::from_str(raw.get());
+        known
+            .unwrap_or_else(|_| SecretProblem::Unreadable(String::from("for a reason that only a later version knows")))
+    }))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +93,37 @@ mod tests {
         insta::assert_snapshot!(line, @r#"{"names":["a","b"],"secrets":[{"name":"a","content":"hush\n\"","problem":"missing"},{"name":"b","problem":{"unreadable":"why"}}]}"#);
         assert_eq!(serde_json::from_str::<Delivery>(&line).unwrap(), delivery);
         assert!(!alloc::format!("{delivery:?}").contains("hush"));
+    }
+
+    #[test]
+    fn what_a_later_version_says_of_one_secret_costs_no_other_one() {
+        let line = r#"{"names":["a","b","c"],"weather":{"sky":"clear"},"secrets":[
+            {"name":"a","content":"x","problem":{"too_old":{"days":3}},"seen":1},
+            {"name":"b","problem":"sealed"},
+            {"name":"c","content":"y","problem":null}]}"#;
+        let delivery: Delivery = serde_json::from_str(line).unwrap();
+        let later = || {
+            Some(SecretProblem::Unreadable(String::from(
+                "for a reason that only a later version knows",
+            )))
+        };
+        let told = delivery.secrets.into_iter().map(|parcel| {
+            let content = parcel.content.map(|content| String::from(content.expose()));
+            (parcel.name, content, parcel.problem)
+        });
+        let expected = [("a", Some("x"), later()), ("b", None, later()), ("c", Some("y"), None)];
+        let expected =
+            expected.map(|(name, content, problem)| (String::from(name), content.map(String::from), problem));
+        assert_eq!(told.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_report_of_a_later_version_is_read() {
+        let report = r#"{"proxy":"p","weather":1,"findings":[{"secret":"a","problem":"x","remedy":"y","since":7}]}"#;
+        let report: Report = serde_json::from_str(report).unwrap();
+        assert_eq!(
+            report.findings.into_iter().collect::<Vec<_>>(),
+            [Finding::new("a", "x", "y")]
+        );
     }
 }

@@ -102,3 +102,25 @@ pub struct Refusal {
     /// Why.
     pub reason: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ack_of_a_later_version_is_read() {
+        let digest: Digest = "07".repeat(32).parse().unwrap();
+        let ack = alloc::format!(
+            r#"{{"proxy":"p","revision":7,"digest":"{digest}","weather":[1],"refused":[{{"service":"s","reason":"r","code":3}}]}}"#
+        );
+        let read: Ack = serde_json::from_str(&ack).unwrap();
+        let (service, reason) = (String::from("s"), String::from("r"));
+        let expected = Ack {
+            proxy: ProxyId::from("p"),
+            revision: Revision(7),
+            digest,
+            refused: Vec::from([Refusal { service, reason }]),
+        };
+        assert_eq!(read, expected);
+    }
+}
