@@ -43,8 +43,8 @@ impl World {
             Action::Signal(task) => self.signal(&task, Signal::Term),
             Action::Kill(task) => self.signal(&task, Signal::Kill),
             Action::BlackHole(task) => self.black_hole(&task),
-            Action::Emit(event) => {
-                let line = format!("{:?} {:?} {}", event.kind, event.action, event.id);
+            Action::Emit(event, attributes) => {
+                let line = format!("{:?} {:?} {} {attributes}", event.kind, event.action, event.id);
                 self.shared.trace("events", &line);
                 self.shared.engines.borrow_mut().emit(&event);
             }

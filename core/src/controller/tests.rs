@@ -292,7 +292,7 @@ impl Harness {
         let mut exits = Vec::new();
         for action in actions {
             match action {
-                simulated::Action::Emit(event) => {
+                simulated::Action::Emit(event, _) => {
                     for (to, stream) in self.streams.iter().enumerate() {
                         if stream.is_some() {
                             let fact = ControllerFact::World(WorldFact::Event(event.clone()));

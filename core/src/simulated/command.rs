@@ -246,10 +246,7 @@ impl Swarm {
         let version = self.next_version();
         let shape = Arc::new(shape);
         let virtual_ips = self.virtual_ips(&shape, Vec::new());
-        self.emit(EventKind::Service, EventAction::Create, id.as_str(), now);
-        if !virtual_ips.is_empty() {
-            self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
-        }
+        let has_virtual_ips = !virtual_ips.is_empty();
         let record = ServiceRecord {
             id: id.clone(),
             version,
@@ -262,6 +259,10 @@ impl Swarm {
             update_state: None,
         };
         self.services.insert(id.clone(), record);
+        self.emit(EventKind::Service, EventAction::Create, id.as_str(), now);
+        if has_virtual_ips {
+            self.emit(EventKind::Service, EventAction::Update, id.as_str(), now);
+        }
         self.after(Due::Fill(id.clone()), self.delays.orchestrate, now);
         Ok(id)
     }

@@ -18,6 +18,7 @@
 //! (the addresses are given out).
 
 mod address;
+mod attributes;
 mod command;
 mod delays;
 mod failure;
@@ -37,6 +38,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 
+pub use attributes::Attributes;
+use attributes::Traits;
 pub use delays::{Delays, Span};
 pub use feed::TaskLog;
 pub use record::Loss;
@@ -89,8 +92,8 @@ pub enum Action {
     /// end of its process. Where its node is lost: at once without power, soon after its dockerd stops, 6 s after that is
     /// killed; not for a cut link, which is [`Action::Unlink`].
     BlackHole(TaskId),
-    /// Every manager's event stream says this.
-    Emit(Event),
+    /// Every manager's event stream says this, with these attributes.
+    Emit(Event, Attributes),
     /// SIGKILL; the answer is [`Fact::Exited`] where the node can still be heard.
     Kill(TaskId),
     /// A node that was cut off can be reached again.
@@ -236,9 +239,11 @@ pub struct Swarm {
     leaderless: Option<Leaderless>,
     timers: Timers<Due>,
     /// Events on their way, by number.
-    events: BTreeMap<u64, Event>,
+    events: BTreeMap<u64, (Event, Attributes)>,
     events_sent: u64,
     last_event_at: Instant,
+    /// What was the case when an event last told of an object.
+    told: BTreeMap<(EventKind, String), Traits>,
     actions: VecDeque<Action>,
 }
 
@@ -263,6 +268,7 @@ impl Swarm {
             events: BTreeMap::new(),
             events_sent: 0,
             last_event_at: Instant::START,
+            told: BTreeMap::new(),
             actions: VecDeque::new(),
         };
         let ingress = swarm.add_network("ingress", true, false);
@@ -294,7 +300,8 @@ impl Swarm {
             action,
             id: String::from(id),
         };
-        self.events.insert(self.events_sent, event);
+        let attributes = self.attributes(kind, id);
+        self.events.insert(self.events_sent, (event, attributes));
         self.timers.set(Due::Emit(self.events_sent), at);
     }
 
@@ -328,7 +335,11 @@ impl Swarm {
     fn fire(&mut self, due: Due, now: Instant) {
         match due {
             Due::Elected => self.elected(now),
-            Due::Emit(number) => self.actions.extend(self.events.remove(&number).map(Action::Emit)),
+            Due::Emit(number) => {
+                let told = self.events.remove(&number);
+                self.actions
+                    .extend(told.map(|(event, attributes)| Action::Emit(event, attributes)));
+            }
             Due::NodeDown(node) => self.node_down(&node, now),
             Due::NodeReady(node) => self.node_ready(&node, now),
             Due::ReportEnd(task) => self.report_end(&task, now),

@@ -70,7 +70,9 @@ impl Shell {
                 format!("kill {task}")
             }
             Action::BlackHole(task) => format!("black hole {task}"),
-            Action::Emit(event) => format!("event {:?} {:?} {}", event.kind, event.action, event.id),
+            Action::Emit(event, attributes) => {
+                format!("event {:?} {:?} {} {attributes}", event.kind, event.action, event.id)
+            }
             Action::Unlink(node) => format!("unlink {node}"),
             Action::Rejoin(node) => format!("rejoin {node}"),
         };

@@ -144,7 +144,7 @@ impl Engine {
                 }
             }
             Action::Kill(task) => self.crash(&task),
-            Action::Emit(event) => {
+            Action::Emit(event, _) => {
                 let mut listeners = self.inner.listeners.borrow_mut();
                 listeners.retain(|listener| listener.send(event.clone()).is_ok());
             }

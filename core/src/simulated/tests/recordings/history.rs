@@ -63,6 +63,18 @@ pub(super) struct History {
     pub(super) availability: Vec<(Ms, String, String)>,
     /// Changes of `UpdateStatus.State`, with the service; empty where there is none.
     pub(super) updates: Vec<(Ms, String, String)>,
+    /// What events told of objects.
+    pub(super) told: Vec<Told>,
+}
+
+/// What an event tells.
+#[derive(Debug)]
+pub(super) struct Told {
+    pub(super) at: Ms,
+    /// Kind and name, or that it is a node: which one something happens to is another thing.
+    pub(super) object: String,
+    /// What was done, and the attributes besides the name; of images only which they are.
+    pub(super) line: String,
 }
 
 impl History {
@@ -97,6 +109,39 @@ impl History {
             _ => &mut life.exited,
         };
         moment.get_or_insert(at);
+    }
+
+    /// An event. Updates that name no change are passed over: Docker tells of nodes by accident, and of services and networks
+    /// whenever its allocator looks at one, also after an election.
+    pub(super) fn hears(&mut self, at: Ms, [kind, action]: [&str; 2], attributes: &BTreeMap<String, String>) {
+        let changes = attributes.iter().filter(|(key, _)| *key != "name");
+        let changes: Vec<String> = changes
+            .map(|(key, value)| match key.starts_with("image.") {
+                true => key.clone(),
+                false => format!("{key}={value}"),
+            })
+            .collect();
+        if at < 0 || (action == "update" && changes.is_empty()) {
+            return;
+        }
+        let object = match kind {
+            "node" => kind.to_string(),
+            _ => format!("{kind} {}", attributes["name"]),
+        };
+        let line = format!("{action} {}", changes.join(" "));
+        self.told.push(Told { at, object, line });
+    }
+
+    /// What was told of each object, in this order; of nodes in no order.
+    pub(super) fn told(&self) -> BTreeMap<&str, Vec<&Told>> {
+        let mut all: BTreeMap<&str, Vec<&Told>> = BTreeMap::new();
+        for told in &self.told {
+            all.entry(&told.object).or_default().push(told);
+        }
+        if let Some(nodes) = all.get_mut("node") {
+            nodes.sort_by(|one, other| one.line.cmp(&other.line));
+        }
+        all
     }
 
     /// The time from a command to the next one.
@@ -244,6 +289,11 @@ pub(super) fn read(text: &str) -> History {
                         let name = attributes["name"].as_str().unwrap();
                         changes.push((at, name.to_string(), new.to_string()));
                     }
+                }
+                if body["scope"] == "swarm" {
+                    let [kind, action] = [&body["Type"], &body["Action"]].map(|text| text.as_str().unwrap());
+                    let attributes = serde_json::from_value(attributes.clone()).unwrap();
+                    history.hears(at, [kind, action], &attributes);
                 }
             }
             _ => {}

@@ -4,7 +4,7 @@
 use super::history::{History, Ms};
 use super::leader::managers;
 use super::scene::{Scene, Stage, USUAL};
-use super::story::{Story, reproduces};
+use super::story::{Story, reproduces_lists};
 use super::*;
 
 /// `agent` has Docker's restart delay.
@@ -34,7 +34,7 @@ fn a_manager_whose_dockerd_restarts_goes_as_in_its_recording() {
             _ => swarm.return_node(&node, now),
         });
     };
-    reproduces(recording!("dockerd-restart"), &LIMITS, STAGE, act, |history| {
+    reproduces_lists(recording!("dockerd-restart"), &LIMITS, STAGE, act, |history| {
         let mut story = Story::default();
         restarted(&mut story, history, 0, ["SIGTERM at once", "replaced after a stop"], 0);
         restarted(

@@ -225,10 +225,23 @@ impl Scene {
                     }
                     "exit" => self.history.said(at, task, word),
                     "signal" => self.history.said(at, task, "sigterm"),
+                    "event" => self.hear(at, task),
                     _ => {}
                 }
             }
         }
+    }
+
+    /// An event as the shell wrote it down: kind, action, id, attributes.
+    fn hear(&mut self, at: Ms, line: &str) {
+        let line = line.to_lowercase();
+        let mut words = line.split(' ');
+        let mut next = || words.next().unwrap();
+        let (kind, action, _) = (next(), next(), next());
+        let kind = if kind == "other" { "config" } else { kind };
+        let pairs = words.map(|pair| pair.split_once('=').unwrap());
+        let attributes = pairs.map(|(key, value)| (key.to_string(), value.to_string()));
+        self.history.hears(at, [kind, action], &attributes.collect());
     }
 
     fn look_at_lists(&mut self, at: Ms) {
