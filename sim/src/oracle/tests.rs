@@ -276,24 +276,27 @@ fn a_stream_may_end_by_a_blow_to_its_own_task_while_that_is_fresh() {
 
 #[test]
 fn a_stream_may_end_with_its_proxy() {
-    let witness = Witness::default();
-    let proxy = [10, 0, 0, 9].into();
-    witness.stream(StreamEnd {
-        opened: Instant::from_millis(100),
-        ended: Instant::from_millis(900),
-        service: "a".to_owned(),
-        task: "t1".into(),
-        proxy,
-        why: "end of file".to_owned(),
-    });
-    witness.exits(proxy, Instant::from_millis(890));
-    let seen = Seen {
-        oracle: &Oracle::default(),
-        outcomes: &[],
-        grace: Duration::ZERO,
-        witness: &witness,
+    let judge = |exited| {
+        let witness = Witness::default();
+        let proxy = [10, 0, 0, 9].into();
+        witness.stream(StreamEnd {
+            opened: Instant::from_millis(100),
+            ended: Instant::from_millis(900),
+            service: "a".to_owned(),
+            task: "t1".into(),
+            proxy,
+            why: "end of file".to_owned(),
+        });
+        witness.exits(proxy, Instant::from_millis(exited));
+        let seen = Seen {
+            oracle: &Oracle::default(),
+            outcomes: &[],
+            grace: Duration::ZERO,
+            witness: &witness,
+        };
+        no_stream_lost(seen).is_ok()
     };
-    assert_eq!(no_stream_lost(seen), Ok(()));
+    assert_eq!([890, 900, 901].map(judge), [true, true, false]);
 }
 
 #[test]

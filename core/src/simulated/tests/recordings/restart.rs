@@ -4,12 +4,14 @@
 use super::history::{History, Ms};
 use super::leader::managers;
 use super::scene::{Scene, Stage, USUAL};
-use super::story::{Story, reproduces_lists};
+use super::story::{Story, reproduces};
 use super::*;
 
 /// `agent` has Docker's restart delay.
 const STAGE: Stage = Stage {
     restart_ms: 5000,
+    // A dockerd that restarts tells its history.
+    events: false,
     ..USUAL
 };
 
@@ -34,7 +36,7 @@ fn a_manager_whose_dockerd_restarts_goes_as_in_its_recording() {
             _ => swarm.return_node(&node, now),
         });
     };
-    reproduces_lists(recording!("dockerd-restart"), &LIMITS, STAGE, act, |history| {
+    reproduces(recording!("dockerd-restart"), &LIMITS, STAGE, act, |history| {
         let mut story = Story::default();
         restarted(&mut story, history, 0, ["SIGTERM at once", "replaced after a stop"], 0);
         restarted(

@@ -12,6 +12,8 @@ pub(super) struct Stage {
     pub(super) start_first: bool,
     /// Whether `shop` has a health check.
     pub(super) health: bool,
+    /// Whether events are of the same time as the lists.
+    pub(super) events: bool,
 }
 
 /// `shop` is stop-first, has no health check and a restart delay of 1 s.
@@ -19,6 +21,7 @@ pub(super) const USUAL: Stage = Stage {
     restart_ms: 1000,
     start_first: false,
     health: false,
+    events: true,
 };
 
 pub(super) struct Scene {
