@@ -92,3 +92,10 @@ fn a_proxy_that_starts_without_controllers_is_not_blamed_for_the_table_of_its_no
 fn a_stream_may_end_in_the_same_moment_as_its_proxy() {
     holds(0x15fd3, scenario::chaos);
 }
+
+/// Somebody took away a label of the proxies after they had removed them three times: a write that is undone for the sixth time
+/// is repeated after half a minute, as the controller says, and the story asked for less.
+#[test]
+fn whoever_undoes_a_write_again_and_again_waits_for_the_next_one() {
+    holds(0x1_add0, scenario::operator_mistakes);
+}

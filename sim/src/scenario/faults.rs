@@ -334,7 +334,7 @@ pub fn operator_mistakes(seed: &Seed) {
     let [shop, blog] = shop_and_blog(&mut world);
     let mut names = ["odd", "even"];
     serve(&mut world, names[0], 1, &[("hosts", "odd.example.org")], |_| {});
-    let (mut edited, mut taken) = (false, 0);
+    let (mut edited, mut undone) = (false, 0);
     for _ in 0..7 {
         let Some(mut dice) = world.act("a mistake") else {
             continue;
@@ -362,8 +362,8 @@ pub fn operator_mistakes(seed: &Seed) {
                 }
             }
             6 => {
-                taken += 1;
-                take_away_a_label_and_go_on(&mut world, &mut dice, taken);
+                undone += 1;
+                take_away_a_label_and_go_on(&mut world, &mut dice, undone);
             }
             7 => {
                 relabel(&mut world, &shop, "hosts", "shop.example.org,store.example.org");
@@ -376,7 +376,8 @@ pub fn operator_mistakes(seed: &Seed) {
                     world
                         .command("removes the proxies", |swarm, now| swarm.remove_service(&proxies, now))
                         .ok();
-                    let back = Duration::from_secs(60);
+                    undone += 1;
+                    let back = Duration::from_secs(60) + pause_of_the_overruled(undone);
                     world.until("the proxies are made anew", back, |world| world.proxies() > 0);
                     edited = false;
                 }
@@ -400,9 +401,8 @@ pub fn operator_mistakes(seed: &Seed) {
 }
 
 /// Somebody takes a label of the proxies away that controllers put back, and goes on editing other things while they do:
-/// whoever loses that race looks again, and the label is there soon after the last edit. Controllers that are overruled again
-/// and again wait longer each time: a second, then twice as long.
-fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng, taken: u32) {
+/// whoever loses that race looks again, and the label is there soon after the last edit, the pause of the overruled apart.
+fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng, undone: u32) {
     for round in 0..12 {
         let Some(proxies) = world.service(PROXIES) else { return };
         world.try_edit("an operator edits the proxies", &proxies, |shape| {
@@ -414,7 +414,7 @@ fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng, taken: u32) {
         let pause = dice.between(1, 60);
         world.run_for(Duration::from_millis(pause));
     }
-    let limit = FOLLOWED_WITH_FAULTS + Duration::from_secs(1 << taken);
+    let limit = FOLLOWED_WITH_FAULTS + pause_of_the_overruled(undone);
     world.until("the label is put back", limit, |world| {
         let proxies = world.service(PROXIES);
         let shape = world
@@ -422,6 +422,12 @@ fn take_away_a_label_and_go_on(world: &mut World, dice: &mut Rng, taken: u32) {
             .with_swarm(|swarm, _| proxies.and_then(|id| swarm.shape(&id).cloned()));
         shape.is_none_or(|shape| shape.labels.contains_key(STACK_LABEL))
     });
+}
+
+/// Controllers whose writes for the same wish are undone again and again, be it that a label or that the whole service is taken
+/// away, wait longer each time: a second after the first write, then twice as long.
+fn pause_of_the_overruled(undone: u32) -> Duration {
+    Duration::from_secs(1 << undone)
 }
 
 /// Two service clusters.
