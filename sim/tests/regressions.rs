@@ -99,3 +99,10 @@ fn a_stream_may_end_in_the_same_moment_as_its_proxy() {
 fn whoever_undoes_a_write_again_and_again_waits_for_the_next_one() {
     holds(0x1_add0, scenario::operator_mistakes);
 }
+
+/// A task that waited for its turn on a manager that crashed and came back was said to be over, and its address was given to
+/// another one while it ran (the simulated Swarm).
+#[test]
+fn a_task_that_waits_for_its_turn_outlives_a_crash_of_its_node() {
+    holds(0x1_d557, scenario::chaos);
+}

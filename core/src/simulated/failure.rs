@@ -185,8 +185,8 @@ impl Swarm {
                     }
                     self.rejoin_dns(&task);
                 }
-                // On its way still.
-                Process::None if is_on_its_way => {}
+                // On its way still, or not wanted to run yet.
+                Process::None if is_on_its_way || record.task.desired == DesiredState::Ready => {}
                 Process::Ended { .. } | Process::None => self.timers.set(Due::ReportEnd(task), reports),
             }
         }

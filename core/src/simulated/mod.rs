@@ -425,6 +425,11 @@ impl Machine for Swarm {
                 "{} is said to run and does not",
                 task.id
             );
+            assert!(
+                !task.is_over() || record.process != Process::Running,
+                "{} is said to be over and runs",
+                task.id
+            );
             for held in task.addresses.iter().filter(|_| record.holds_addresses) {
                 assert!(
                     self.networks

@@ -132,6 +132,32 @@ fn a_task_that_starts_while_its_link_is_cut_for_a_moment_is_said_to_run_afterwar
 }
 
 #[test]
+fn a_task_that_waits_for_its_turn_waits_on_while_its_node_is_away_for_a_moment() {
+    for loss in [Loss::Crash, Loss::Dockerd, Loss::Link, Loss::Power] {
+        for ms in (0..4500).step_by(250) {
+            let mut shell = Shell::new(27);
+            let shop = shell.service("shop", 1, false);
+            let first = serving(&shell.swarm, &shop)[0].id.clone();
+            shell.running.remove(&first);
+            shell.input(Input::Fact(Fact::Exited { task: first, code: 1 }));
+            let ready = |task: &Task| task.state == TaskState::Ready && task.desired == DesiredState::Ready;
+            shell.until(|swarm| tasks(swarm, &shop).iter().any(ready));
+            let next = tasks(&shell.swarm, &shop).into_iter().find(ready).unwrap();
+            let node = next.node.clone().unwrap();
+            shell.run_for(ms);
+            shell.command(|swarm, now| swarm.lose_node(&node, loss, now));
+            shell.run_for(100);
+            shell.command(|swarm, now| swarm.return_node(&node, now));
+            shell.until(|swarm| !serving(swarm, &shop).is_empty());
+            shell.run_for(10_000);
+            let serving = serving(&shell.swarm, &shop);
+            assert_eq!(serving.len(), 1, "{loss:?} after {ms} ms");
+            assert_eq!(serving[0].id, next.id, "{loss:?} after {ms} ms");
+        }
+    }
+}
+
+#[test]
 fn a_rollback_brings_the_shape_before_back_and_says_so() {
     let mut shell = Shell::new(24);
     let shop = shell.service("shop", 2, true);
