@@ -164,7 +164,7 @@ impl Swarm {
             record.reports_from = reports;
         }
         for task in self.on_node(node) {
-            let is_on_its_way = self.is_on_its_way(&task);
+            let starts = self.timers.get(&Due::Started(task.clone())).is_some();
             let Some(record) = self.tasks.get_mut(&task) else {
                 continue;
             };
@@ -185,17 +185,13 @@ impl Swarm {
                     }
                     self.rejoin_dns(&task);
                 }
-                // On its way still, or not wanted to run yet.
-                Process::None if is_on_its_way || record.task.desired == DesiredState::Ready => {}
+                // On its way still, or waiting for its turn or for a leader: only a start that fell into the loss is over.
+                Process::None
+                    if !record.task.desired.is_past_running()
+                        && (starts || record.task.state != TaskState::Starting) => {}
                 Process::Ended { .. } | Process::None => self.timers.set(Due::ReportEnd(task), reports),
             }
         }
-    }
-
-    /// Its node makes its container or starts it.
-    fn is_on_its_way(&self, id: &TaskId) -> bool {
-        let is_due = |due: Due| self.timers.get(&due).is_some();
-        is_due(Due::Prepared(id.clone())) || is_due(Due::Started(id.clone()))
     }
 
     /// Gossip reaches the node again: what still runs there is found by name.

@@ -158,6 +158,26 @@ fn a_task_that_waits_for_its_turn_waits_on_while_its_node_is_away_for_a_moment()
 }
 
 #[test]
+fn a_task_that_is_prepared_while_there_is_no_leader_outlives_a_moment_without_its_node() {
+    for ms in (0..1200).step_by(25) {
+        let mut shell = Shell::new(28);
+        let shop = shape("shop", 1, false);
+        let shop = shell.command(|swarm, now| swarm.create_service(shop, now)).unwrap();
+        shell.until(|swarm| tasks(swarm, &shop).iter().any(|task| task.node.is_some()));
+        let first = tasks(&shell.swarm, &shop).remove(0);
+        shell.command(|swarm, now| swarm.lose_leader(now));
+        shell.run_for(ms);
+        shell.command(|swarm, now| swarm.lose_node(first.node.as_ref().unwrap(), Loss::Crash, now));
+        shell.run_for(100);
+        shell.command(|swarm, now| swarm.return_node(first.node.as_ref().unwrap(), now));
+        shell.until(|swarm| !serving(swarm, &shop).is_empty());
+        shell.run_for(10_000);
+        assert_eq!(serving(&shell.swarm, &shop).len(), 1, "{ms} ms");
+        assert_eq!(serving(&shell.swarm, &shop)[0].id, first.id, "{ms} ms");
+    }
+}
+
+#[test]
 fn a_rollback_brings_the_shape_before_back_and_says_so() {
     let mut shell = Shell::new(24);
     let shop = shell.service("shop", 2, true);
